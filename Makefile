@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine that has Python 3.11+ and make:
+#   make run    sets up a private environment and decodes the real snapshots in fixtures/real/
+#   make test   sets up the same environment and passes all tests and linters
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# The stamp is newer than what the environment was made from, or the environment is made again.
+$(VENV)/stamp: requirements/develop.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/develop.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+run: $(VENV)/stamp ## decode the real snapshots and summarise them
+	$(BIN)/python tools/run_real.py
+
+lint: $(VENV)/stamp ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## linters, tests, branch coverage of the reference
+	$(BIN)/pytest -n auto --cov --cov-report=term
+
+format: $(VENV)/stamp ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## pin the requirements again, with hashes and without addresses
+	for name in runtime develop; do \
+	  uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
+	    -o requirements/$$name.txt requirements/$$name.in; done
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build .coverage* .hypothesis .mypy_cache .ruff_cache

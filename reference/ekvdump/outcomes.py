@@ -1,0 +1,334 @@
+"""Outcomes: faults, warnings, counters, exit status. Implements spec chapter OUTC.
+
+A fault is named for what is wrong, never for the place where it was met; the
+place is data: clause, offset in the snapshot or path in the tree, and the key
+where one is concerned. Whatever leaves this package as an exception and is not
+a `Fault` is a bug of the package.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+EXIT_COMPLETE: Final = 0
+"""A complete dump."""
+EXIT_FINDINGS: Final = 1
+"""A command that compares found something."""
+EXIT_USAGE: Final = 2
+"""The command line makes no sense."""
+EXIT_PARTIAL: Final = 3
+"""A whole tree, but not everything in the snapshot is shown."""
+EXIT_SNAPSHOT_REFUSED: Final = 4
+"""Something is wrong with the snapshot."""
+EXIT_TREE_REFUSED: Final = 5
+"""Something is wrong with what lies in the output folder."""
+EXIT_DISK_FULL: Final = 6
+"""No space or quota left."""
+EXIT_IO_ERROR: Final = 7
+"""Any other failure of the file system."""
+EXIT_INTERRUPTED: Final = 130
+"""Stopped by the user."""
+
+
+class Fault(Exception):
+    """What is wrong, and where. [OUTC-1]
+
+    `clause` is the clause that is broken, `detail` says it in words, `offset` is
+    in bytes from the start of the snapshot, `path` is in the tree, and `key` is
+    the storage key concerned. `also` holds the faults met while cleaning up
+    after this one. [TREE-27]
+    """
+
+    name: ClassVar[str]
+    exit_status: ClassVar[int]
+    advice: ClassVar[str]
+
+    def __init__(
+        self,
+        clause: str,
+        detail: str,
+        offset: int | None = None,
+        path: str | None = None,
+        key: bytes | None = None,
+    ) -> None:
+        super().__init__(clause, detail, offset, path, key)
+        self.clause = clause
+        self.detail = detail
+        self.offset = offset
+        self.path = path
+        self.key = key
+        self.also: tuple[Fault, ...] = ()
+
+    def __str__(self) -> str:
+        place = ""
+        if self.offset is not None:
+            place += f" at offset {self.offset}"
+        if self.path is not None:
+            place += f" at {printable(os_path_bytes(self.path))}"
+        if self.key is not None:
+            place += f", key {printable(self.key)}"
+        return f"{self.name} [{self.clause}]{place}: {self.detail}"
+
+
+class SnapshotFault(Fault):
+    """The snapshot is refused."""
+
+    exit_status = EXIT_SNAPSHOT_REFUSED
+    advice = "Fetch the file again, or take another node's snapshot; this one cannot be decoded as it is."
+
+
+class Truncated(SnapshotFault):
+    """The snapshot ends before it is whole."""
+
+    name = "truncated"
+    advice = "The file is cut short: copy it again from the node and compare the sizes."
+
+
+class BadMagic(SnapshotFault):
+    """Not a snapshot."""
+
+    name = "bad-magic"
+    advice = "This is no elastickv snapshot. If it is compressed, decompress it first."
+
+
+class BadHeader(SnapshotFault):
+    """A header field that cannot be."""
+
+    name = "bad-header"
+
+
+class Unsupported(SnapshotFault):
+    """A known kind of file that this version does not read."""
+
+    name = "unsupported"
+    advice = "Look for a newer ekvdump, or take a snapshot that a node wrote to its fsm-snap folder."
+
+
+class TooLarge(SnapshotFault):
+    """A size above its limit."""
+
+    name = "too-large"
+
+
+class OutOfOrder(SnapshotFault):
+    """Entries not in ascending order."""
+
+    name = "out-of-order"
+
+
+class FooterMismatch(SnapshotFault):
+    """The bytes are not those that the footer was made from."""
+
+    name = "footer-mismatch"
+    advice = "The file was damaged after it was written: copy it again from the node."
+
+
+class TooShort(SnapshotFault):
+    """A key or value with no room for its header."""
+
+    name = "too-short"
+
+
+class Encrypted(SnapshotFault):
+    """An encrypted entry."""
+
+    name = "encrypted"
+    advice = "There is no key ring here: an encrypted store cannot be decoded from its snapshot alone."
+
+
+class ReservedBits(SnapshotFault):
+    """Flag bits with no meaning."""
+
+    name = "reserved-bits"
+
+
+class InvalidValue(SnapshotFault):
+    """A value that no client could read."""
+
+    name = "invalid-value"
+    advice = "No client could read this key. OUT holds an unfinished dump without a seal: remove it."
+
+
+class Changed(SnapshotFault):
+    """The snapshot changed while it was read."""
+
+    name = "changed"
+    advice = "Copy the snapshot to a place where nothing writes to it, and decode the copy."
+
+
+class TreeFault(Fault):
+    """What lies in the output folder is refused."""
+
+    exit_status = EXIT_TREE_REFUSED
+
+
+class NotEmpty(TreeFault):
+    """The output folder holds something."""
+
+    name = "not-empty"
+    advice = "Name a folder that does not exist yet, or empty this one."
+
+
+class UnsafePath(TreeFault):
+    """Something in the tree that must not be there."""
+
+    name = "unsafe-path"
+    advice = "Find out who put it there. Then remove the output folder and decode again."
+
+
+class DiskFull(Fault):
+    """No space or quota left."""
+
+    name = "disk-full"
+    exit_status = EXIT_DISK_FULL
+    advice = "Make room, remove the unfinished output folder, and decode again."
+
+
+class IoError(Fault):
+    """Any other failure of the file system."""
+
+    name = "io-error"
+    exit_status = EXIT_IO_ERROR
+    advice = "Check that the path exists and that you may read or write there."
+
+
+class Finding(Fault):
+    """What a reader of a dump finds wrong with it."""
+
+    exit_status = EXIT_FINDINGS
+    advice = "The dump is not what was written: decode the snapshot again."
+
+
+class InvalidSegment(Finding):
+    """A file name that no key has."""
+
+    name = "invalid-segment"
+
+
+class NeedsKeymap(Finding):
+    """A file name whose key stands only in KEYMAP."""
+
+    name = "needs-keymap"
+    advice = "Look the file name up in KEYMAP.jsonl."
+
+
+class InvalidKeymap(Finding):
+    """A KEYMAP line that cannot be read."""
+
+    name = "invalid-keymap"
+
+
+class InvalidManifest(Finding):
+    """A MANIFEST.json that cannot be read."""
+
+    name = "invalid-manifest"
+
+
+class UnsupportedManifest(Finding):
+    """A MANIFEST.json of a newer version."""
+
+    name = "unsupported-manifest"
+    advice = "Look for a newer ekvdump."
+
+
+class MalformedLine(Finding):
+    """A CHECKSUMS line that cannot be read."""
+
+    name = "malformed-line"
+
+
+class EmptyPath(Finding):
+    """A CHECKSUMS line without a path."""
+
+    name = "empty-path"
+
+
+class AbsolutePath(Finding):
+    """A CHECKSUMS line with a path from the root."""
+
+    name = "absolute-path"
+
+
+class ParentPath(Finding):
+    """A CHECKSUMS line with a path that climbs."""
+
+    name = "parent-path"
+
+
+class Symlink(Finding):
+    """A symlink on the path of a CHECKSUMS line."""
+
+    name = "symlink"
+
+
+class NoLine(Finding):
+    """A CHECKSUMS without a line."""
+
+    name = "no-line"
+
+
+class Mismatch(Finding):
+    """A file that is missing or has another hash."""
+
+    name = "mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:  # noqa: A001 - the spec's word
+    """Something to know about a dump that does not change the exit status. [OUTC-9]"""
+
+    name: str
+    count: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartialReason:
+    """Why a dump is partial: records of a type that were visible and are not shown. [OUTC-12]"""
+
+    reason: str
+    type: str
+    count: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of every entry, and of every record that has a chapter. [OUTC-14] [OUTC-15]"""
+
+    entries: Counter[str] = field(default_factory=Counter)
+    undecoded: Counter[str] = field(default_factory=Counter)
+    strings: Counter[str] = field(default_factory=Counter)
+    hlls: Counter[str] = field(default_factory=Counter)
+    ttls: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended that wrote a whole tree."""
+
+    counters: Counters
+    warnings: tuple[Warning, ...]
+    partial_reasons: tuple[PartialReason, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the dump shows everything that the caller wanted. [OUTC-12]"""
+        return not self.partial_reasons
+
+    @property
+    def exit_status(self) -> int:
+        """0 for a complete dump, 3 for a partial one. [OUTC-6] [OUTC-8]"""
+        return EXIT_COMPLETE if self.complete else EXIT_PARTIAL
+
+
+def os_path_bytes(path: str) -> bytes:
+    """Give the bytes of a path, also of one that is no UTF-8."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def printable(data: bytes, limit: int = 200) -> str:
+    r"""Show bytes unambiguously: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
+    shown = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
+    )
+    return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")

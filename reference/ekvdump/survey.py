@@ -1,0 +1,134 @@
+"""The first pass: judge the whole file, count every entry, find the sections.
+
+No chapter of its own: this is where FILE, VISI and KEYS meet. Nothing is
+written before this pass has come to its end. [FILE-19]
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ekvdump import keys
+from ekvdump.conventions import Source
+from ekvdump.outcomes import Counters, Fault
+from ekvdump.snapshot_file import Crc32cReader, Start, decode_footer, decode_start, iter_entries
+from ekvdump.visibility import (
+    APPLIED_INDEX_KEY,
+    META_VALUE_SIZE,
+    TOMBSTONE,
+    VALUE_HEADER_SIZE,
+    VERSION_SUFFIX_SIZE,
+    OpenKeys,
+    Record,
+    decode_commit_ts,
+    decode_state,
+    find_header_fault,
+    is_operational,
+    iter_records,
+)
+
+MAX_EXTENTS: Final = 8
+"""How many separate stretches of the file a section may have before the last one swallows what lies between."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the first pass found."""
+
+    start: Start
+    fsm_crc32c: int | None = None
+    """The footer's CRC-32C, or None without a footer."""
+    applied_index: int | None = None
+    """What the file's own row says. [VISI-9]"""
+    counters: Counters = field(default_factory=Counters)
+    beginnings: list[bytes] = field(default_factory=list)
+    """Of keys of the type unknown. [KEYS-3]"""
+    extents: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """By type, the stretches of the file (start and end offset) that hold all its entries."""
+
+    @property
+    def has_collections(self) -> bool:
+        """Whether a TTL row may belong to a type without a chapter. [RTTL-8]"""
+        return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
+
+
+def survey(source: Source) -> Survey:
+    """Judge a snapshot as a whole and count its entries.
+
+    Raises the fault that OUTC-2 and OUTC-3 name.
+    """
+    reader = Crc32cReader(source)
+    found = Survey(decode_start(source))
+    counts = found.counters.entries
+    last_commit_ts = found.start.last_commit_ts
+    open_keys = OpenKeys()
+    header_fault: Fault | None = None
+    end = found.start.entries_offset
+
+    for entry in iter_entries(reader, end, source.size):
+        offset, key, value_offset, value_size, value_head = entry
+        end = value_offset + value_size
+
+        # [VISI-9]
+        if is_operational(key, value_size):
+            counts["operational"] += 1
+            if key == APPLIED_INDEX_KEY:
+                found.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
+            continue
+
+        # [VISI-6] All header faults lie behind these three looks. [OUTC-2] [OUTC-3] The first one waits
+        # until structure and footer have been judged; after it there is nothing left to count.
+        if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
+            header_fault = header_fault or find_header_fault(entry)
+        if header_fault is not None:
+            continue
+
+        storage_key = key[:-VERSION_SUFFIX_SIZE]
+        type_ = keys.type_of(storage_key)
+        if type_ in keys.SHOWN:
+            # Every version counts here, shown or not: a tombstone hides what stands behind it.
+            _extend(found.extents.setdefault(type_, []), offset, end)
+
+        # [OUTC-14] The first that fits.
+        open_keys.advance(key)
+        if decode_commit_ts(key) > last_commit_ts:
+            counts["future"] += 1  # [VISI-14]
+        elif open_keys.is_open(len(storage_key)):
+            counts["history"] += 1  # [VISI-11]
+        else:
+            open_keys.open(len(storage_key), None)
+            state = decode_state(value_head, last_commit_ts)
+            if state != "exists":
+                counts[state] += 1
+            elif type_ in keys.UNDECODED:
+                counts["undecoded"] += 1
+                found.counters.undecoded[type_] += 1  # [KEYS-7]
+            else:
+                counts[type_] += 1
+                if type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
+                    beginning = keys.beginning_of(storage_key)
+                    if beginning not in found.beginnings:
+                        found.beginnings.append(beginning)
+
+    found.fsm_crc32c = decode_footer(source, reader, end, has_header=found.start.has_header)
+    if header_fault is not None:
+        raise header_fault
+    return found
+
+
+def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
+    """Add an entry to a section's stretches, each as long as possible, few in number whatever the keys."""
+    if extents and (extents[-1][1] == offset or len(extents) == MAX_EXTENTS):
+        extents[-1] = (extents[-1][0], end)
+    else:
+        extents.append((offset, end))
+
+
+def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
+    """Yield the visible records of one type, in canonical order."""
+    entries = (
+        entry
+        for start, end in found.extents.get(type_, ())
+        for entry in iter_entries(source, start, end)
+    )
+    return iter_records(entries, found.start.last_commit_ts, lambda key: keys.type_of(key) == type_)

@@ -1,0 +1,234 @@
+"""From entries to visible records. Implements spec chapter VISI.
+
+    encoded key                               encoded value
+    size  field           value               size  field      value
+    ----  --------------  ----------------    ----  ---------  ---------------------------
+       -  storage key     bytes                  1  flags      u8
+       8  version suffix  u64_be NOT              8  expire_at  u64_le, the store's clock
+                          commit timestamp       -  body       bytes
+
+    flags: bit 0 tombstone; bits 1-2 encryption state; bits 3-7 reserved
+
+The rule this module lives by: a storage key can get further versions only as
+long as it is a prefix of the encoded key at hand. So the keys that are open at
+any moment are prefixes of one another, and a stack of their sizes is all the
+memory that it takes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from ekvdump.outcomes import Encrypted, Fault, ReservedBits, TooShort
+from ekvdump.snapshot_file import Entry
+
+VERSION_SUFFIX_SIZE: Final = 8
+"""u64_be NOT commit timestamp. [VISI-1]"""
+VALUE_HEADER_SIZE: Final = 9
+"""flags and expire_at. [VISI-2]"""
+ALL_ONES: Final = 0xFFFF_FFFF_FFFF_FFFF
+"""NOT x is x XOR this, in 64 bits. [VISI-1]"""
+TOMBSTONE: Final = 0b0000_0001
+"""Flag bit: the key is deleted. [VISI-12]"""
+ENCRYPTION_STATE: Final = 0b0000_0110
+"""Flag bits of the encryption state. [VISI-4] [VISI-5]"""
+ENCRYPTED: Final = 0b0000_0010
+"""Encryption state 01. [VISI-5]"""
+RESERVED_FLAGS: Final = 0b1111_1000
+"""Flag bits with no meaning. [VISI-3]"""
+
+APPLIED_INDEX_KEY: Final = b"_meta_applied_index"
+"""The last index that wrote data, u64_le. [VISI-9]"""
+META_KEYS: Final = frozenset(
+    (b"_meta_last_commit_ts", b"_meta_min_retained_ts", b"_meta_pending_min_retained_ts", APPLIED_INDEX_KEY)
+)
+"""Keys of operational rows. [VISI-7]"""
+META_VALUE_SIZE: Final = 8
+"""u64_le. [VISI-7]"""
+WRITERS_PREFIX: Final = b"!encryption|writers|"
+"""Begins the key of an operational row: then four bytes, `|`, two bytes. [VISI-8]"""
+WRITERS_KEY_SIZE: Final = 27
+"""The whole key. [VISI-8]"""
+WRITERS_BAR_AT: Final = 24
+"""Where the last `|` stands in it. [VISI-8]"""
+WRITERS_VALUE_SIZE: Final = 12
+"""The whole value. [VISI-8]"""
+
+
+class Record(NamedTuple):
+    """What is visible of one storage key."""
+
+    storage_key: bytes
+    body_offset: int
+    """Where its body stands in the snapshot."""
+    body_size: int
+
+
+class Held(NamedTuple):
+    """What an open key keeps until it closes: places, never copies. [VISI-21]"""
+
+    body_offset: int
+    body_size: int
+    exists: bool
+    """False for a tombstone and for what its header says has expired."""
+
+
+class OpenKeys:
+    """The storage keys that can still get versions, each a prefix of the encoded key at hand."""
+
+    def __init__(self) -> None:
+        self._at_hand = b""
+        self._sizes: list[int] = []
+        """Sizes of the open keys, ascending. As prefixes of one key, no two have the same."""
+        self._held: list[Held | None] = []
+
+    def advance(self, encoded_key: bytes) -> list[tuple[bytes, Held | None]]:
+        """Make this the encoded key at hand; return the keys that it closes, the longest first."""
+        # [VISI-18] The whole encoded key is compared, its version suffix included.
+        closed = []
+        at_hand, sizes = self._at_hand, self._sizes
+        while sizes and encoded_key[: sizes[-1]] != at_hand[: sizes[-1]]:
+            # [VISI-20] The longest is on top.
+            closed.append((at_hand[: sizes.pop()], self._held.pop()))
+        self._at_hand = encoded_key
+        return closed
+
+    def close_all(self) -> list[tuple[bytes, Held | None]]:
+        """Return the keys that are still open behind the last entry, the longest first."""
+        closed = [(self._at_hand[:size], held) for size, held in zip(self._sizes, self._held, strict=True)]
+        self._sizes.clear()
+        self._held.clear()
+        return closed[::-1]  # [VISI-20]
+
+    def is_open(self, size: int) -> bool:
+        """Say whether the first `size` bytes of the encoded key at hand are an open key."""
+        place = bisect_left(self._sizes, size)
+        return place < len(self._sizes) and self._sizes[place] == size
+
+    def open(self, size: int, held: Held | None) -> None:
+        """Open the first `size` bytes of the encoded key at hand."""
+        # [VISI-19] It may be shorter than keys that are already open.
+        place = bisect_left(self._sizes, size)
+        self._sizes.insert(place, size)
+        self._held.insert(place, held)
+
+
+def is_operational(encoded_key: bytes, value_size: int) -> bool:
+    """Say whether an entry is one of the node's own rows, without version suffix and value header."""
+    # [VISI-7] [VISI-10]
+    if value_size == META_VALUE_SIZE:
+        return encoded_key in META_KEYS
+    # [VISI-8] [VISI-10] The bytes between are a node's id: any bytes, `|` included.
+    return (
+        value_size == WRITERS_VALUE_SIZE
+        and len(encoded_key) == WRITERS_KEY_SIZE
+        and encoded_key.startswith(WRITERS_PREFIX)
+        and encoded_key[WRITERS_BAR_AT] == ord("|")
+    )
+
+
+def decode_commit_ts(encoded_key: bytes) -> int:
+    """Return the commit timestamp in the version suffix. [VISI-1]"""
+    return int.from_bytes(encoded_key[-VERSION_SUFFIX_SIZE:], "big") ^ ALL_ONES
+
+
+def find_header_fault(entry: Entry) -> Fault | None:
+    """Return what is wrong with the headers of an entry that is not operational. [VISI-6]"""
+    # [VISI-1]
+    if len(entry.key) < VERSION_SUFFIX_SIZE:
+        detail = f"an encoded key of {len(entry.key)} bytes has no room for its version suffix"
+        return TooShort("VISI-1", detail, entry.offset + 8, None, entry.key)
+    storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
+    # [VISI-2]
+    if entry.value_size < VALUE_HEADER_SIZE:
+        detail = f"an encoded value of {entry.value_size} bytes has no room for its header"
+        return TooShort("VISI-2", detail, entry.value_offset, None, storage_key)
+    flags = entry.value_head[0]
+    # [VISI-3]
+    if flags & RESERVED_FLAGS:
+        detail = f"flags {flags:08b}: bits 3 to 7 are reserved"
+        return ReservedBits("VISI-3", detail, entry.value_offset, None, storage_key)
+    state = flags & ENCRYPTION_STATE
+    # [VISI-5] State 01, on a tombstone too.
+    if state == ENCRYPTED:
+        return Encrypted("VISI-5", "the value is encrypted", entry.value_offset, None, storage_key)
+    # [VISI-4] States 10 and 11.
+    if state:
+        detail = f"flags {flags:08b}: encryption states 10 and 11 are reserved"
+        return ReservedBits("VISI-4", detail, entry.value_offset, None, storage_key)
+    return None
+
+
+def decode_state(value_head: bytes, last_commit_ts: int) -> str:
+    """Say what the version that counts says of its key: `deleted`, `expired` or `exists`."""
+    # [VISI-12]
+    if value_head[0] & TOMBSTONE:
+        return "deleted"
+    # [VISI-13] 0 is none here: this is the store's own field, not a user's expiry.
+    expire_at = int.from_bytes(value_head[1:VALUE_HEADER_SIZE], "little")
+    if expire_at and expire_at <= last_commit_ts:
+        return "expired"
+    return "exists"
+
+
+def iter_records(
+    entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]
+) -> Iterator[Record]:
+    """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
+
+    The entries have been judged before: headers are whole and flags have meaning.
+    """
+    open_keys = OpenKeys()
+    for entry in entries:
+        if is_operational(entry.key, entry.value_size):  # [VISI-9]
+            continue
+        yield from _existing(open_keys.advance(entry.key))
+        storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
+        if (
+            belongs(storage_key)
+            and decode_commit_ts(entry.key) <= last_commit_ts  # [VISI-14]
+            and not open_keys.is_open(len(storage_key))  # [VISI-11] a newer version has been here
+        ):
+            body_offset = entry.value_offset + VALUE_HEADER_SIZE
+            body_size = entry.value_size - VALUE_HEADER_SIZE
+            exists = decode_state(entry.value_head, last_commit_ts) == "exists"
+            open_keys.open(len(storage_key), Held(body_offset, body_size, exists))
+    yield from _existing(open_keys.close_all())
+
+
+def _existing(closed: Iterable[tuple[bytes, Held | None]]) -> Iterator[Record]:
+    for storage_key, held in closed:
+        if held is not None and held.exists:
+            yield Record(storage_key, held.body_offset, held.body_size)
+
+
+def precedes(key: bytes, other: bytes) -> bool:
+    """Say whether `key` comes before `other` in canonical order. [VISI-17]
+
+    Bytewise, but a key comes after all its extensions, as if its end stood above every byte.
+    """
+    if other.startswith(key):
+        return False  # `other` is `key` or an extension of it
+    return key.startswith(other) or key < other
+
+
+class InStep:
+    """Looks keys up in the records of one section, for keys that come in canonical order."""
+
+    def __init__(self, records: Iterator[Record], prefix: bytes) -> None:
+        self._records = records
+        self._prefix_size = len(prefix)
+        self._head: Record | None = None
+        self._key = b""
+        self._next()
+
+    def _next(self) -> None:
+        self._head = next(self._records, None)
+        if self._head is not None:
+            self._key = self._head.storage_key[self._prefix_size :]
+
+    def find(self, user_key: bytes) -> Record | None:
+        """Return the record of a user key, if the section has one."""
+        while self._head is not None and precedes(self._key, user_key):
+            self._next()
+        return self._head if self._head is not None and self._key == user_key else None
