@@ -1,0 +1,183 @@
+"""MANIFEST.json: what a dump was made from. Implements spec chapter MANI."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ekvdump import keys
+from ekvdump.outcomes import InvalidManifest, Outcome, UnsupportedManifest, os_path_bytes
+from ekvdump.segments import MAX_SEGMENT_SIZE
+
+FORMAT_VERSION: Final = 1
+"""The version that this module writes, and the newest it reads. [MANI-10]"""
+PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
+"""From a snapshot file. [MANI-2]"""
+PHASE_LIVE: Final = "phase1-live-pinned"
+"""From a live node. [MANI-13]"""
+EXCLUSIONS: Final = (
+    "include_incomplete_uploads",
+    "include_orphans",
+    "preserve_sqs_visibility",
+    "include_sqs_side_records",
+)
+"""All four are always there. [MANI-5] [MANI-16]"""
+POLICY: Final = {
+    "checksum_algorithm": "sha256",
+    "checksum_format": "sha256sum",
+    "encoded_filename_charset": "rfc3986-unreserved-plus-percent",
+    "key_segment_max_bytes": MAX_SEGMENT_SIZE,
+    "s3_meta_suffix": ".elastickv-meta.json",
+    "s3_collision_strategy": "leaf-data-suffix",
+    "dynamodb_layout": "per-item",
+}
+"""How the tree is to be read. [MANI-17]"""
+ADAPTERS: Final = ("dynamodb", "s3", "redis", "sqs")
+"""In this order. [MANI-6]"""
+RFC3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+"""A time, up to nanoseconds. [MANI-14]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a manifest says about where the dump comes from."""
+
+    fsm_path: str
+    fsm_crc32c: int | None = None
+    snapshot_index: int | None = None
+    last_commit_ts: int = 0
+    wall_time: str | None = None
+    """RFC 3339 UTC; None for the time of the run. [MANI-3]"""
+    cluster_id: str | None = None
+    elastickv_version: str | None = None
+
+
+def is_utc_time(text: str) -> bool:
+    """Say whether a text is an RFC 3339 time in UTC. [MANI-3]"""
+    return is_rfc3339_time(text) and text.endswith("Z")
+
+
+def is_rfc3339_time(text: str) -> bool:
+    """Say whether a text is an RFC 3339 time. [MANI-14]"""
+    match = RFC3339.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        datetime.fromisoformat(f"{match[1].upper()}{match[3].upper()}")
+    except ValueError:
+        return False
+    return True
+
+
+def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[int], *, only: bool) -> bytes:
+    """Render MANIFEST.json. [MANI-1]
+
+    `databases` are those that something was written for [MANI-8]; `only` says that the
+    caller named the types wanted, and so excluded the other adapters.
+    """
+    source: dict[str, Any] = {"fsm_path": os_path_bytes(provenance.fsm_path).decode("utf-8", "backslashreplace")}
+    if provenance.fsm_crc32c is not None:
+        source["fsm_crc32c"] = f"{provenance.fsm_crc32c:08x}"
+
+    # [MANI-6] [MANI-7]
+    undecoded = outcome.counters.undecoded
+    adapters: dict[str, Any] = {}
+    for adapter in ADAPTERS:
+        if adapter == "redis":
+            found_only_undecoded = not databases and any(undecoded[type_] for type_ in keys.COLLECTIONS)
+            if not found_only_undecoded or only:
+                adapters[adapter] = {"databases": databases} if databases else {}
+        elif not only and not undecoded[adapter]:
+            adapters[adapter] = {}
+
+    optional = {
+        "elastickv_version": provenance.elastickv_version,
+        "cluster_id": provenance.cluster_id,
+        "snapshot_index": provenance.snapshot_index,
+        "last_commit_ts": provenance.last_commit_ts,
+    }
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "phase": PHASE_SNAPSHOT,
+        **{name: value for name, value in optional.items() if value},
+        "wall_time_iso": provenance.wall_time or datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "source": source,
+        "adapters": adapters,
+        "exclusions": dict.fromkeys(EXCLUSIONS, False),
+        **POLICY,
+        "outcome": render_outcome(outcome),
+    }
+    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def render_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Render how the run ended. [MANI-9]"""
+    return {
+        "complete": outcome.complete,
+        "partial_reasons": [asdict(reason) for reason in outcome.partial_reasons],
+        "warnings": [asdict(warning) for warning in outcome.warnings],
+        "counters": asdict(outcome.counters),
+    }
+
+
+def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
+    """Decode and judge a MANIFEST.json; return its members, those of newer versions included. [MANI-12]
+
+    Raises `InvalidManifest` or `UnsupportedManifest`.
+    """
+
+    def require(holds: bool, clause: str, detail: str) -> None:
+        if not holds:
+            raise InvalidManifest(clause, detail, None, path)
+
+    # [MANI-11]
+    try:
+        manifest = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidManifest("MANI-11", f"not one JSON object: {error}", None, path) from error
+    if not isinstance(manifest, dict):
+        raise InvalidManifest("MANI-11", "not a JSON object", None, path)
+
+    # [MANI-10] The version first: what it does not know it cannot judge.
+    version = manifest.get("format_version")
+    require(is_number(version), "MANI-10", "format_version is missing or no number")
+    if version != FORMAT_VERSION:
+        detail = f"format_version {version}; this reads version {FORMAT_VERSION}"
+        raise UnsupportedManifest("MANI-10", detail, None, path)
+
+    # [MANI-13]
+    phase = manifest.get("phase")
+    require(phase in (PHASE_SNAPSHOT, PHASE_LIVE), "MANI-13", f"phase {phase!r} is not known")
+    # [MANI-14]
+    wall_time = manifest.get("wall_time_iso")
+    valid_time = isinstance(wall_time, str) and is_rfc3339_time(wall_time)
+    require(valid_time, "MANI-14", f"wall_time_iso {wall_time!r} is no RFC 3339 time")
+    # [MANI-15]
+    for name in ("adapters", "exclusions"):
+        require(isinstance(manifest.get(name), dict), "MANI-15", f"{name} is missing, null or no object")
+    # [MANI-16]
+    for name in EXCLUSIONS:
+        flag = manifest["exclusions"].get(name)
+        require(isinstance(flag, bool), "MANI-16", f"exclusions.{name} is missing, null or no boolean")
+    # [MANI-17]
+    for name, ours in POLICY.items():
+        value = manifest.get(name)
+        fits = is_number(value) and value > 0 if isinstance(ours, int) else isinstance(value, str) and value != ""
+        require(fits, "MANI-17", f"{name} is missing, empty or of another kind")
+    # [MANI-18]
+    live = manifest.get("live")
+    if phase == PHASE_SNAPSHOT:
+        require(live is None, "MANI-18", "phase 0 has no `live`")
+    else:
+        require(manifest.get("source") is None, "MANI-18", "phase 1 has no `source`")
+        read_ts = live.get("read_ts") if isinstance(live, dict) else None
+        require(is_number(read_ts) and read_ts != 0, "MANI-18", "phase 1 has `live` with a `read_ts` above 0")
+    return manifest
+
+
+def is_number(value: object) -> bool:
+    """Say whether a JSON value is a whole number. To Python, `true` is one."""
+    return isinstance(value, int) and not isinstance(value, bool)
