@@ -1,9 +1,9 @@
 r"""CHECKSUMS: the seal of a dump. Implements spec chapter SUMS.
 
-    <64 hex digits of SHA-256>  <path> LF
+<64 hex digits of SHA-256>  <path> LF
 
-    a path with LF, CR or backslash:
-    \<64 hex digits of SHA-256>  <path with \n, \r, \\> LF
+a path with LF, CR or backslash:
+\<64 hex digits of SHA-256>  <path with \n, \r, \\> LF
 """
 
 import heapq

@@ -34,9 +34,7 @@ class Cursor:
     offset where it begins.
     """
 
-    def __init__(
-        self, data: bytes, fault: type[SnapshotFault], offset: int = 0, key: bytes | None = None
-    ) -> None:
+    def __init__(self, data: bytes, fault: type[SnapshotFault], offset: int = 0, key: bytes | None = None) -> None:
         self._data = data
         self._fault = fault
         self._origin = offset

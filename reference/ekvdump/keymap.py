@@ -1,6 +1,6 @@
 """KEYMAP.jsonl: the keys of fallback segments. Implements spec chapter KMAP.
 
-    {"encoded":"<segment>","original":"<base64url>","kind":"sha-fallback"} LF
+{"encoded":"<segment>","original":"<base64url>","kind":"sha-fallback"} LF
 """
 
 import json

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from ekvdump import keys
 from ekvdump.outcomes import InvalidManifest, Outcome, UnsupportedManifest, os_path_bytes
@@ -87,10 +87,10 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
     adapters: dict[str, Any] = {}
     for adapter in ADAPTERS:
         if adapter == "redis":
-            found_only_undecoded = not databases and any(undecoded[type_] for type_ in keys.COLLECTIONS)
+            found_only_undecoded = not databases and any(type_ in undecoded for type_ in keys.COLLECTIONS)
             if not found_only_undecoded or only:
                 adapters[adapter] = {"databases": databases} if databases else {}
-        elif not only and not undecoded[adapter]:
+        elif not only and adapter not in undecoded:
             adapters[adapter] = {}
 
     optional = {
@@ -178,6 +178,6 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
     return manifest
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int]:
     """Say whether a JSON value is a whole number. To Python, `true` is one."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -6,7 +6,6 @@ where one is concerned. Whatever leaves this package as an exception and is not
 a `Fault` is a bug of the package.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -274,7 +273,7 @@ class Mismatch(Finding):
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001 - the spec's word
+class DumpWarning:
     """Something to know about a dump that does not change the exit status. [OUTC-9]"""
 
     name: str
@@ -291,15 +290,29 @@ class PartialReason:
     count: int
 
 
+ENTRY_CLASSES: Final = (
+    "operational", "future", "history", "deleted", "expired", "internal", "unknown", "undecoded",
+    "string", "bare", "hll", "ttl",
+)  # fmt: skip
+"""What an entry can be, the first that fits. [OUTC-14]"""
+STRING_FATES: Final = ("written", "shadowed", "excluded")
+"""What becomes of a string record, prefixed or bare. [OUTC-15]"""
+HLL_FATES: Final = ("written", "excluded")
+"""What becomes of an HLL record. [OUTC-15]"""
+TTL_FATES: Final = ("applied", "redundant", "unclaimed", "orphan", "excluded")
+"""What becomes of a TTL row. [OUTC-15]"""
+
+
 @dataclass(slots=True)
 class Counters:
-    """What became of every entry, and of every record that has a chapter. [OUTC-14] [OUTC-15]"""
+    """What became of every entry, and of every record that has a chapter."""
 
-    entries: Counter[str] = field(default_factory=Counter)
-    undecoded: Counter[str] = field(default_factory=Counter)
-    strings: Counter[str] = field(default_factory=Counter)
-    hlls: Counter[str] = field(default_factory=Counter)
-    ttls: Counter[str] = field(default_factory=Counter)
+    entries: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENTRY_CLASSES, 0))
+    undecoded: dict[str, int] = field(default_factory=dict)
+    """By type, those of `entries["undecoded"]`. [KEYS-7]"""
+    strings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STRING_FATES, 0))
+    hlls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HLL_FATES, 0))
+    ttls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TTL_FATES, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +320,7 @@ class Outcome:
     """How a run ended that wrote a whole tree."""
 
     counters: Counters
-    warnings: tuple[Warning, ...]
+    warnings: tuple[DumpWarning, ...]
     partial_reasons: tuple[PartialReason, ...]
 
     @property

@@ -1,8 +1,8 @@
 """TTL rows and expiry sidecars. Implements spec chapter RTTL.
 
-    offset  size  field   value
-    ------  ----  ------  ------------------
-         0     8  expiry  u64_be, Unix ms
+offset  size  field   value
+------  ----  ------  ------------------
+0     8  expiry  u64_be, Unix ms
 """
 
 from typing import Final

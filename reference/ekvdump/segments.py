@@ -1,10 +1,10 @@
 """Keys as file names. Implements spec chapter SEGM.
 
-    form      a segment of this form looks like
-    --------  ---------------------------------------------------------------
-    percent   unreserved bytes as they are, `%` and two hex digits for others
-    fallback  32 hex digits of SHA-256, `__`, percent form of 64 bytes
-    binary    `b64.` and base64url without padding
+form      a segment of this form looks like
+--------  ---------------------------------------------------------------
+percent   unreserved bytes as they are, `%` and two hex digits for others
+fallback  32 hex digits of SHA-256, `__`, percent form of 64 bytes
+binary    `b64.` and base64url without padding
 """
 
 import base64

@@ -49,7 +49,7 @@ class Survey:
     @property
     def has_collections(self) -> bool:
         """Whether a TTL row may belong to a type without a chapter. [RTTL-8]"""
-        return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
+        return any(type_ in self.counters.undecoded for type_ in keys.COLLECTIONS)
 
 
 def survey(source: Source) -> Survey:
@@ -59,7 +59,7 @@ def survey(source: Source) -> Survey:
     """
     reader = Crc32cReader(source)
     found = Survey(decode_start(source))
-    counts = found.counters.entries
+    counts, undecoded = found.counters.entries, found.counters.undecoded
     last_commit_ts = found.start.last_commit_ts
     open_keys = OpenKeys()
     header_fault: Fault | None = None
@@ -102,7 +102,7 @@ def survey(source: Source) -> Survey:
                 counts[state] += 1
             elif type_ in keys.UNDECODED:
                 counts["undecoded"] += 1
-                found.counters.undecoded[type_] += 1  # [KEYS-7]
+                undecoded[type_] = undecoded.get(type_, 0) + 1  # [KEYS-7]
             else:
                 counts[type_] += 1
                 if type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
@@ -126,9 +126,5 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
 
 def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
     """Yield the visible records of one type, in canonical order."""
-    entries = (
-        entry
-        for start, end in found.extents.get(type_, ())
-        for entry in iter_entries(source, start, end)
-    )
+    entries = (entry for start, end in found.extents.get(type_, ()) for entry in iter_entries(source, start, end))
     return iter_records(entries, found.start.last_commit_ts, lambda key: keys.type_of(key) == type_)

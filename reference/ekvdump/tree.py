@@ -159,32 +159,228 @@ class Tree:
             os.mkdir(name, FOLDER_MODE, dir_fd=parent)
         return os.open(name, OPEN_FOLDER, dir_fd=parent)
 
-    # ---- blobs and sidecars ----
+    # ---- blobs ----
 
     def write(self, output: Blob | Row) -> None:
         """Write one output of the decoder."""
         if isinstance(output, Blob):
-            name = output.segment + BLOB_SUFFIX
-            self._publish(output.folder, name, (output.payload,))
+            self._publish(output.folder, output.segment + BLOB_SUFFIX, (output.payload,))
         else:
-            self._sidecar(output.folder, output.sidecar).append(output.line)
+            self._append(output)
 
-    def _publish(self, folder: Folder, name: str, pieces: Iterable[bytes], *, guarded: bool = False) -> None:
+    def _publish(self, folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
         handle = self._folder(folder)
-        sha256 = hashlib.sha256()
         try:
-            descriptor = self._create_temporary(handle)
-            try:
-                for piece in pieces:
-                    sha256.update(piece)
-                    write_all(descriptor, piece)
-            finally:
-                os.close(descriptor)
-            if guarded:
-                self._sync(handle)
-            self._judge_target(handle, name, guarded=guarded)
-            os.rename(TEMPORARY_NAME, name, src_dir_fd=handle, dst_dir_fd=handle)
+            sha256 = self._write_temporary(handle, pieces)
+            self._rename_temporary(handle, name)
         except OSError as error:
             raise self._fault(error, (*folder, name)) from error
-        self._checksums.add("/".join((*folder, name)).encode("ascii"), sha256.hexdigest())
+        except UnsafePath as fault:
+            raise UnsafePath(fault.clause, fault.detail, None, self._shown((*folder, name))) from None
+        self._checksums.add("/".join((*folder, name)).encode("ascii"), sha256)
+
+    @staticmethod
+    def _write_temporary(handle: int, pieces: Iterable[bytes]) -> str:
+        """Write the temporary file of a folder and return the SHA-256 of what it holds."""
+        try:
+            descriptor = os.open(TEMPORARY_NAME, CREATE_FILE, FILE_MODE, dir_fd=handle)
+        except FileExistsError:
+            # [TREE-20] The name is ours; unlinking touches neither a link's target nor a FIFO's reader.
+            os.unlink(TEMPORARY_NAME, dir_fd=handle)
+            descriptor = os.open(TEMPORARY_NAME, CREATE_FILE, FILE_MODE, dir_fd=handle)
+        sha256 = hashlib.sha256()
+        try:
+            for piece in pieces:
+                sha256.update(piece)
+                write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+        return sha256.hexdigest()
+
+    @staticmethod
+    def _rename_temporary(handle: int, name: str) -> None:
+        # The rename itself never follows a link and never writes through one; this look is for the
+        # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
+        try:
+            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            judge_file(status, is_blob=name.endswith(BLOB_SUFFIX))
+        os.rename(TEMPORARY_NAME, name, src_dir_fd=handle, dst_dir_fd=handle)
+
+    # ---- sidecars ----
+
+    def _append(self, row: Row) -> None:
+        place = (row.folder, row.sidecar)
+        try:
+            sidecar = self._sidecars.get(place)
+            if sidecar is None:
+                handle = self._folder(row.folder)
+                sidecar = self._sidecars[place] = Sidecar(open_sidecar(handle, row.sidecar))
+            sidecar.append(row.line)
+        except OSError as error:
+            raise self._fault(error, (*row.folder, row.sidecar)) from error
+        except UnsafePath as fault:
+            raise UnsafePath(fault.clause, fault.detail, None, self._shown((*row.folder, row.sidecar))) from None
+
+    def _close_sidecars(self) -> list[Fault]:
+        """Flush and close every sidecar; return every fault, not only the first. [TREE-27]"""
+        faults: list[Fault] = []
+        for (folder, name), sidecar in self._sidecars.items():
+            try:
+                sidecar.file.close()
+            except OSError as error:
+                faults.append(self._fault(error, (*folder, name)))
+        return faults
+
+    # ---- the seal ----
+
+    def seal(self, manifest: bytes, *, sync: bool) -> None:
+        """Close what is open, then let MANIFEST.json and CHECKSUMS appear. [TREE-22]
+
+        `sync` says whether everything is flushed to disk first. [TREE-21]
+        """
+        faults = self._close_sidecars()
+        if faults:
+            faults[0].also = tuple(faults[1:])
+            raise faults[0]
+        self._judge_places()
+        for (folder, name), sidecar in self._sidecars.items():
+            self._checksums.add("/".join((*folder, name)).encode("ascii"), sidecar.sha256.hexdigest())
+        self._sidecars.clear()
+
+        self._sealing = True
+        self._publish((), MANIFEST_NAME, (manifest,))
+        out = self._folder(())
+        try:
+            self._write_temporary(out, self._checksums)
+            if sync:
+                sync_file_system(out)
+            self._rename_temporary(out, CHECKSUMS_NAME)
+        except OSError as error:
+            raise self._fault(error, (CHECKSUMS_NAME,)) from error
+        except UnsafePath as fault:
+            raise UnsafePath(fault.clause, fault.detail, None, self._shown((CHECKSUMS_NAME,))) from None
+        self._close_handles()
+
+    def _judge_places(self) -> None:
+        """Refuse if a folder or sidecar is no longer what its name leads to. [TREE-12]"""
+        for folder, handle in self._folders.items():
+            parent = self._folders[folder[:-1]] if folder else None
+            status = os.fstat(handle)
+            self._judge_place(folder, parent, folder[-1] if folder else self._out, (status.st_dev, status.st_ino))
+        for (folder, name), sidecar in self._sidecars.items():
+            self._judge_place((*folder, name), self._folders[folder], name, sidecar.identity)
+
+    def _judge_place(self, parts: Folder, parent: int | None, name: str, identity: tuple[int, int]) -> None:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except OSError as error:
+            raise self._fault(error, parts) from error
+        if (status.st_dev, status.st_ino) != identity:
+            detail = "something else lies here than what was written to"
+            raise UnsafePath("TREE-12", detail, None, self._shown(parts))
+
+    def abandon(self) -> list[Fault]:
+        """Give everything back after a fault, leaving no seal. [TREE-23] Returns what failed on the way. [TREE-27]"""
+        faults = self._close_sidecars()
+        self._sidecars.clear()
+        names = [(handle, TEMPORARY_NAME) for handle in self._folders.values()]
+        if self._sealing:
+            names += [(self._folders[()], MANIFEST_NAME), (self._folders[()], CHECKSUMS_NAME)]
+        for handle, name in names:
+            try:
+                os.unlink(name, dir_fd=handle)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                faults.append(self._fault(error, (name,)))
+        self._close_handles()
+        return faults
+
+    def _close_handles(self) -> None:
+        self._checksums.close()
+        for handle in self._folders.values():
+            os.close(handle)
+        self._folders.clear()
+
+    def _open_unnamed(self) -> BinaryIO:
+        """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
+        handle = self._folder(())
+        try:
+            descriptor = os.open(TEMPORARY_NAME, OPEN_UNNAMED, FILE_MODE, dir_fd=handle)
+            os.unlink(TEMPORARY_NAME, dir_fd=handle)
+        except OSError as error:
+            raise self._fault(error, (TEMPORARY_NAME,)) from error
+        return open(descriptor, "w+b")
+
+    # ---- faults ----
+
+    def _shown(self, parts: Folder) -> str:
+        return os.path.join(self._out, *parts)
+
+    def _fault(self, error: Exception, parts: Folder) -> Fault:
+        """Return the fault that an error of the file system stands for."""
+        path = self._shown(parts)
+        number = error.errno if isinstance(error, OSError) else None
+        words = os.strerror(number) if number else str(error)
+        if number in NO_SPACE:
+            return DiskFull("TREE-24", words, None, path)
+        if number in IN_THE_WAY:
+            clause = "TREE-13" if number == errno.ELOOP else "TREE-14" if number == errno.ENXIO else "TREE-16"
+            return UnsafePath(clause, words, None, path)
+        return IoError("TREE-25", words, None, path)
+
+
+def judge_file(status: os.stat_result, *, is_blob: bool) -> None:
+    """Refuse what may not lie at the path of a file. Raises `UnsafePath`."""
+    mode = status.st_mode
+    if stat.S_ISLNK(mode):
+        raise UnsafePath("TREE-13", "a symlink lies here")
+    if stat.S_ISDIR(mode):
+        raise UnsafePath("TREE-16", "a folder lies here")
+    if not stat.S_ISREG(mode):
+        raise UnsafePath("TREE-14", "a FIFO, socket or device lies here")
+    # [TREE-15] [TREE-17] A blob replaces the name and leaves the inode alone; a sidecar would write into it.
+    if not is_blob and status.st_nlink > 1:
+        raise UnsafePath("TREE-15", "a hard link lies here: the file has other names")
+
+
+def open_sidecar(handle: int, name: str) -> int:
+    """Open a sidecar for writing, new or emptied, relative to its folder. Raises `UnsafePath` or `OSError`."""
+    try:
+        return os.open(name, CREATE_FILE, FILE_MODE, dir_fd=handle)
+    except FileExistsError:
+        pass
+    # Opening a device can do something; this look spares it. The verdict is the handle's, below.
+    judge_file(os.stat(name, dir_fd=handle, follow_symlinks=False), is_blob=False)
+    descriptor = os.open(name, OPEN_FILE, dir_fd=handle)
+    try:
+        judge_file(os.fstat(descriptor), is_blob=False)
+        os.fchmod(descriptor, FILE_MODE)  # [TREE-5]
+        os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`. [TREE-26]"""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Flush the file system of an open folder to disk: once, for all files. [TREE-21]"""
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except AttributeError:
+        os.sync()  # a system without the call; it reports no errors
+        return
+    if syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -171,9 +171,7 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
     return "exists"
 
 
-def iter_records(
-    entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]
-) -> Iterator[Record]:
+def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
     The entries have been judged before: headers are whole and flags have meaning.
