@@ -6,6 +6,7 @@ where one is concerned. Whatever leaves this package as an exception and is not
 a `Fault` is a bug of the package.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -63,7 +64,7 @@ class Fault(Exception):
         if self.offset is not None:
             place += f" at offset {self.offset}"
         if self.path is not None:
-            place += f" at {printable(os_path_bytes(self.path))}"
+            place += f" at {printable_path(self.path)}"
         if self.key is not None:
             place += f", key {printable(self.key)}"
         return f"{self.name} [{self.clause}]{place}: {self.detail}"
@@ -337,6 +338,11 @@ class Outcome:
 def os_path_bytes(path: str) -> bytes:
     """Give the bytes of a path, also of one that is no UTF-8."""
     return path.encode("utf-8", "surrogateescape")
+
+
+def printable_path(path: str) -> str:
+    """Show a path so that it can be pasted into a shell."""
+    return shlex.quote(path) if path.isprintable() else printable(os_path_bytes(path))
 
 
 def printable(data: bytes, limit: int = 200) -> str:

@@ -20,6 +20,7 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
 
 from ekvdump.checksums import SortedPaths
@@ -38,15 +39,20 @@ BLOB_SUFFIX: Final = ".bin"
 
 NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 """Errors that mean a full disk. [TREE-24]"""
-IN_THE_WAY: Final = frozenset(
-    (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.ENOENT)
-)
-"""Errors that mean that something else lies at a place than may lie there. [TREE-13] [TREE-14] [TREE-16]"""
+IN_THE_WAY: Final = {
+    errno.ELOOP: "TREE-13",
+    errno.ENXIO: "TREE-14",
+    errno.EISDIR: "TREE-16",
+    errno.ENOTDIR: "TREE-16",
+    errno.ENOTEMPTY: "TREE-16",
+    errno.EEXIST: "TREE-12",
+    errno.ENOENT: "TREE-12",
+}
+"""Errors that mean that something else lies at a place than what may lie there, and the clause that says so."""
 
 OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-CREATE_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-OPEN_UNNAMED: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 SIDECAR_BUFFER_SIZE: Final = 64 * 1024
 
 Folder = tuple[str, ...]
@@ -75,11 +81,10 @@ def redis_folder(database: int) -> Folder:
 
 
 class Sidecar:
-    """An open sidecar: its rows, their hash, and the inode that its name must lead to."""
+    """An open sidecar: its file, the hash of its rows, and the inode that its name must lead to."""
 
     def __init__(self, descriptor: int) -> None:
-        status = os.fstat(descriptor)
-        self.identity = (status.st_dev, status.st_ino)
+        self.inode = inode_of(os.fstat(descriptor))
         self.sha256 = hashlib.sha256()
         self.file: BinaryIO = open(descriptor, "wb", buffering=SIDECAR_BUFFER_SIZE)
 
@@ -89,117 +94,110 @@ class Sidecar:
         self.file.write(line)
 
 
+class FaultsAt:
+    """A context in which an error of the file system becomes the fault that it stands for."""
+
+    def __init__(self, out: str, parts: Folder) -> None:
+        self._out = out
+        self._parts = parts
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, OSError):
+            raise fault_of(error, os.path.join(self._out, *self._parts)) from error
+
+
 class Tree:
     """The output folder of one run.
 
     Nothing is created before the first output. Every method raises `UnsafePath`,
-    `NotEmpty`, `DiskFull` or `IoError`, with the path.
+    `NotEmpty`, `DiskFull` or `IoError`, with the path; then `abandon` is to be called.
     """
 
     def __init__(self, out: str) -> None:
         # A slash at the end would make the system follow a link at the last name. [TREE-10]
         self._out = out.rstrip("/") or "/"
         self._folders: dict[Folder, int] = {}
-        self._sidecars: dict[tuple[Folder, str], Sidecar] = {}
+        """Folder = its handle; outer folders first."""
+        self._sidecars: dict[Folder, Sidecar] = {}
+        """Names from the output folder down to the sidecar's own = the open sidecar."""
         self._checksums = SortedPaths(self._open_unnamed)
         self._sealing = False
 
-    # ---- the output folder ----
+    # ---- folders ----
 
     def judge_out(self) -> None:
-        """Refuse what must not be written to, without creating anything. [OUTC-5]"""
-        try:
-            descriptor = os.open(self._out, OPEN_FOLDER)
-        except FileNotFoundError:
-            self._judge_parent()
-        except (OSError, ValueError) as error:
-            raise self._fault(error, ()) from error
-        else:
+        """Refuse an output folder that must not be written to, without creating anything. [OUTC-5]"""
+        with FaultsAt(self._out, ()):
             try:
-                self._require_empty(descriptor)
+                status = os.stat(self._out, follow_symlinks=False)
+            except FileNotFoundError:
+                # [TREE-8] The folder above is the caller's; links on the way to it are followed. [TREE-10]
+                parent = os.path.dirname(self._out) or "."
+                if not os.path.isdir(parent):
+                    detail = "the folder above the output folder is not there"
+                    raise IoError("TREE-8", detail, None, parent) from None
+                return
+            judge_folder(status, self._out)
+            handle = os.open(self._out, OPEN_FOLDER)
+            try:
+                self._require_empty(handle)
             finally:
-                os.close(descriptor)
+                os.close(handle)
 
-    def _judge_parent(self) -> None:
-        # [TREE-8] The folder above is the caller's; links on the way to it are followed. [TREE-10]
-        parent = os.path.dirname(self._out) or "."
-        if not os.path.isdir(parent):
-            raise IoError("TREE-8", "the folder above the output folder does not exist", None, parent)
-        if os.path.lexists(self._out):
-            raise UnsafePath("TREE-13", "a link that leads nowhere", None, self._out)
-
-    def _require_empty(self, descriptor: int) -> None:
+    def _require_empty(self, handle: int) -> None:
         # [TREE-7]
-        with os.scandir(descriptor) as found:
+        with os.scandir(handle) as found:
             if any(True for _ in found):
                 raise NotEmpty("TREE-7", "the output folder is not empty", None, self._out)
 
     def _folder(self, folder: Folder) -> int:
         """Return the handle of a folder, made and opened at its first use. [TREE-3] [TREE-12]"""
-        descriptor = self._folders.get(folder)
-        if descriptor is not None:
-            return descriptor
-        try:
-            if folder:
-                parent, name = self._folder(folder[:-1]), folder[-1]
-                descriptor = self._make_folder(name, parent)
-            else:
-                descriptor = self._make_folder(self._out, None)
-        except OSError as error:
-            raise self._fault(error, folder) from error
-        if not folder:
-            self._require_empty(descriptor)
-        self._folders[folder] = descriptor
-        return descriptor
+        handle = self._folders.get(folder)
+        if handle is None:
+            parent = self._folder(folder[:-1]) if folder else None
+            with FaultsAt(self._out, folder):
+                handle = self._open_folder(folder[-1] if folder else self._out, parent, self._shown(folder))
+            self._folders[folder] = handle
+            if not folder:
+                self._require_empty(handle)
+        return handle
 
     @staticmethod
-    def _make_folder(name: str, parent: int | None) -> int:
-        # [TREE-6] One that is there already is opened and judged like a new one. [TREE-11]
+    def _open_folder(name: str, parent: int | None, shown: str) -> int:
+        # [TREE-6] One that is there already is opened and judged like a new one.
         with suppress(FileExistsError):
             os.mkdir(name, FOLDER_MODE, dir_fd=parent)
+        # The look is for the verdict's words; the open judges for itself, in one step. [TREE-11]
+        judge_folder(os.stat(name, dir_fd=parent, follow_symlinks=False), shown)
         return os.open(name, OPEN_FOLDER, dir_fd=parent)
 
-    # ---- blobs ----
+    # ---- outputs ----
 
     def write(self, output: Blob | Row) -> None:
         """Write one output of the decoder."""
         if isinstance(output, Blob):
-            self._publish(output.folder, output.segment + BLOB_SUFFIX, (output.payload,))
-        else:
-            self._append(output)
+            self._publish((*output.folder, output.segment + BLOB_SUFFIX), (output.payload,))
+            return
+        place = (*output.folder, output.sidecar)
+        with FaultsAt(self._out, place):
+            if place not in self._sidecars:
+                handle = self._folder(output.folder)
+                self._sidecars[place] = Sidecar(open_sidecar(handle, output.sidecar, self._shown(place)))
+            self._sidecars[place].append(output.line)
 
-    def _publish(self, folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
+    def _publish(self, place: Folder, pieces: Iterable[bytes]) -> None:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
-        handle = self._folder(folder)
-        try:
-            sha256 = self._write_temporary(handle, pieces)
-            self._rename_temporary(handle, name)
-        except OSError as error:
-            raise self._fault(error, (*folder, name)) from error
-        except UnsafePath as fault:
-            raise UnsafePath(fault.clause, fault.detail, None, self._shown((*folder, name))) from None
-        self._checksums.add("/".join((*folder, name)).encode("ascii"), sha256)
+        handle = self._folder(place[:-1])
+        with FaultsAt(self._out, place):
+            sha256 = write_temporary(handle, pieces)
+            self._rename_temporary(handle, place)
+        self._checksums.add(path_of(place), sha256)
 
-    @staticmethod
-    def _write_temporary(handle: int, pieces: Iterable[bytes]) -> str:
-        """Write the temporary file of a folder and return the SHA-256 of what it holds."""
-        try:
-            descriptor = os.open(TEMPORARY_NAME, CREATE_FILE, FILE_MODE, dir_fd=handle)
-        except FileExistsError:
-            # [TREE-20] The name is ours; unlinking touches neither a link's target nor a FIFO's reader.
-            os.unlink(TEMPORARY_NAME, dir_fd=handle)
-            descriptor = os.open(TEMPORARY_NAME, CREATE_FILE, FILE_MODE, dir_fd=handle)
-        sha256 = hashlib.sha256()
-        try:
-            for piece in pieces:
-                sha256.update(piece)
-                write_all(descriptor, piece)
-        finally:
-            os.close(descriptor)
-        return sha256.hexdigest()
-
-    @staticmethod
-    def _rename_temporary(handle: int, name: str) -> None:
+    def _rename_temporary(self, handle: int, place: Folder) -> None:
+        name = place[-1]
         # The rename itself never follows a link and never writes through one; this look is for the
         # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
         try:
@@ -207,35 +205,10 @@ class Tree:
         except FileNotFoundError:
             pass
         else:
-            judge_file(status, is_blob=name.endswith(BLOB_SUFFIX))
+            judge_file(status, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
         os.rename(TEMPORARY_NAME, name, src_dir_fd=handle, dst_dir_fd=handle)
 
-    # ---- sidecars ----
-
-    def _append(self, row: Row) -> None:
-        place = (row.folder, row.sidecar)
-        try:
-            sidecar = self._sidecars.get(place)
-            if sidecar is None:
-                handle = self._folder(row.folder)
-                sidecar = self._sidecars[place] = Sidecar(open_sidecar(handle, row.sidecar))
-            sidecar.append(row.line)
-        except OSError as error:
-            raise self._fault(error, (*row.folder, row.sidecar)) from error
-        except UnsafePath as fault:
-            raise UnsafePath(fault.clause, fault.detail, None, self._shown((*row.folder, row.sidecar))) from None
-
-    def _close_sidecars(self) -> list[Fault]:
-        """Flush and close every sidecar; return every fault, not only the first. [TREE-27]"""
-        faults: list[Fault] = []
-        for (folder, name), sidecar in self._sidecars.items():
-            try:
-                sidecar.file.close()
-            except OSError as error:
-                faults.append(self._fault(error, (*folder, name)))
-        return faults
-
-    # ---- the seal ----
+    # ---- the end of a run ----
 
     def seal(self, manifest: bytes, *, sync: bool) -> None:
         """Close what is open, then let MANIFEST.json and CHECKSUMS appear. [TREE-22]
@@ -247,124 +220,166 @@ class Tree:
             faults[0].also = tuple(faults[1:])
             raise faults[0]
         self._judge_places()
-        for (folder, name), sidecar in self._sidecars.items():
-            self._checksums.add("/".join((*folder, name)).encode("ascii"), sidecar.sha256.hexdigest())
-        self._sidecars.clear()
+        for place, sidecar in self._sidecars.items():
+            self._checksums.add(path_of(place), sidecar.sha256.hexdigest())
 
         self._sealing = True
-        self._publish((), MANIFEST_NAME, (manifest,))
+        self._publish((MANIFEST_NAME,), (manifest,))
         out = self._folder(())
-        try:
-            self._write_temporary(out, self._checksums)
+        with FaultsAt(self._out, (CHECKSUMS_NAME,)):
+            write_temporary(out, self._checksums)
             if sync:
                 sync_file_system(out)
-            self._rename_temporary(out, CHECKSUMS_NAME)
-        except OSError as error:
-            raise self._fault(error, (CHECKSUMS_NAME,)) from error
-        except UnsafePath as fault:
-            raise UnsafePath(fault.clause, fault.detail, None, self._shown((CHECKSUMS_NAME,))) from None
+            self._rename_temporary(out, (CHECKSUMS_NAME,))
         self._close_handles()
+
+    def abandon(self) -> list[Fault]:
+        """Give everything back after a fault, and leave no seal. [TREE-23]
+
+        Returns what failed on the way. [TREE-27]
+        """
+        faults = self._close_sidecars()
+        places = [(*folder, TEMPORARY_NAME) for folder in self._folders]
+        if self._sealing:
+            places += [(MANIFEST_NAME,), (CHECKSUMS_NAME,)]
+        for place in places:
+            try:
+                with FaultsAt(self._out, place), suppress(FileNotFoundError):
+                    os.unlink(place[-1], dir_fd=self._folders[place[:-1]])
+            except Fault as fault:
+                faults.append(fault)
+        self._close_handles()
+        return faults
+
+    def _close_sidecars(self) -> list[Fault]:
+        """Flush and close every sidecar; return every fault, not only the first. [TREE-27]"""
+        faults: list[Fault] = []
+        for place, sidecar in self._sidecars.items():
+            try:
+                with FaultsAt(self._out, place):
+                    sidecar.file.close()
+            except Fault as fault:
+                faults.append(fault)
+        return faults
 
     def _judge_places(self) -> None:
         """Refuse if a folder or sidecar is no longer what its name leads to. [TREE-12]"""
         for folder, handle in self._folders.items():
-            parent = self._folders[folder[:-1]] if folder else None
-            status = os.fstat(handle)
-            self._judge_place(folder, parent, folder[-1] if folder else self._out, (status.st_dev, status.st_ino))
-        for (folder, name), sidecar in self._sidecars.items():
-            self._judge_place((*folder, name), self._folders[folder], name, sidecar.identity)
+            self._judge_place(folder, inode_of(os.fstat(handle)))
+        for place, sidecar in self._sidecars.items():
+            self._judge_place(place, sidecar.inode)
 
-    def _judge_place(self, parts: Folder, parent: int | None, name: str, identity: tuple[int, int]) -> None:
-        try:
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except OSError as error:
-            raise self._fault(error, parts) from error
-        if (status.st_dev, status.st_ino) != identity:
+    def _judge_place(self, place: Folder, inode: tuple[int, int]) -> None:
+        name, parent = (place[-1], self._folders[place[:-1]]) if place else (self._out, None)
+        with FaultsAt(self._out, place):
+            found = inode_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
+        if found != inode:
             detail = "something else lies here than what was written to"
-            raise UnsafePath("TREE-12", detail, None, self._shown(parts))
-
-    def abandon(self) -> list[Fault]:
-        """Give everything back after a fault, leaving no seal. [TREE-23] Returns what failed on the way. [TREE-27]"""
-        faults = self._close_sidecars()
-        self._sidecars.clear()
-        names = [(handle, TEMPORARY_NAME) for handle in self._folders.values()]
-        if self._sealing:
-            names += [(self._folders[()], MANIFEST_NAME), (self._folders[()], CHECKSUMS_NAME)]
-        for handle, name in names:
-            try:
-                os.unlink(name, dir_fd=handle)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                faults.append(self._fault(error, (name,)))
-        self._close_handles()
-        return faults
+            raise UnsafePath("TREE-12", detail, None, self._shown(place))
 
     def _close_handles(self) -> None:
         self._checksums.close()
         for handle in self._folders.values():
             os.close(handle)
         self._folders.clear()
+        self._sidecars.clear()
 
     def _open_unnamed(self) -> BinaryIO:
         """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
         handle = self._folder(())
-        try:
-            descriptor = os.open(TEMPORARY_NAME, OPEN_UNNAMED, FILE_MODE, dir_fd=handle)
+        with FaultsAt(self._out, (TEMPORARY_NAME,)):
+            descriptor = open_temporary(handle, os.O_RDWR)
             os.unlink(TEMPORARY_NAME, dir_fd=handle)
-        except OSError as error:
-            raise self._fault(error, (TEMPORARY_NAME,)) from error
         return open(descriptor, "w+b")
 
-    # ---- faults ----
-
-    def _shown(self, parts: Folder) -> str:
-        return os.path.join(self._out, *parts)
-
-    def _fault(self, error: Exception, parts: Folder) -> Fault:
-        """Return the fault that an error of the file system stands for."""
-        path = self._shown(parts)
-        number = error.errno if isinstance(error, OSError) else None
-        words = os.strerror(number) if number else str(error)
-        if number in NO_SPACE:
-            return DiskFull("TREE-24", words, None, path)
-        if number in IN_THE_WAY:
-            clause = "TREE-13" if number == errno.ELOOP else "TREE-14" if number == errno.ENXIO else "TREE-16"
-            return UnsafePath(clause, words, None, path)
-        return IoError("TREE-25", words, None, path)
+    def _shown(self, place: Folder) -> str:
+        return os.path.join(self._out, *place)
 
 
-def judge_file(status: os.stat_result, *, is_blob: bool) -> None:
+# ---- verdicts ----
+
+
+def fault_of(error: OSError, path: str) -> Fault:
+    """Return the fault that an error of the file system stands for."""
+    words = error.strerror or str(error)
+    if error.errno in NO_SPACE:
+        return DiskFull("TREE-24", words, None, path)
+    if error.errno in IN_THE_WAY:
+        return UnsafePath(IN_THE_WAY[error.errno], words, None, path)
+    return IoError("TREE-25", words, None, path)
+
+
+def judge_folder(status: os.stat_result, path: str) -> None:
+    """Refuse what may not lie at the path of a folder. Raises `UnsafePath`."""
+    mode = status.st_mode
+    if stat.S_ISLNK(mode):
+        raise UnsafePath("TREE-13", "a symlink lies where a folder belongs", None, path)
+    if stat.S_ISREG(mode):
+        raise UnsafePath("TREE-16", "a file lies where a folder belongs", None, path)
+    if not stat.S_ISDIR(mode):
+        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
+
+
+def judge_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
     """Refuse what may not lie at the path of a file. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise UnsafePath("TREE-13", "a symlink lies here")
+        raise UnsafePath("TREE-13", "a symlink lies where a file belongs", None, path)
     if stat.S_ISDIR(mode):
-        raise UnsafePath("TREE-16", "a folder lies here")
+        raise UnsafePath("TREE-16", "a folder lies where a file belongs", None, path)
     if not stat.S_ISREG(mode):
-        raise UnsafePath("TREE-14", "a FIFO, socket or device lies here")
+        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
     # [TREE-15] [TREE-17] A blob replaces the name and leaves the inode alone; a sidecar would write into it.
     if not is_blob and status.st_nlink > 1:
-        raise UnsafePath("TREE-15", "a hard link lies here: the file has other names")
+        raise UnsafePath("TREE-15", "a hard link lies here: the file has other names", None, path)
 
 
-def open_sidecar(handle: int, name: str) -> int:
-    """Open a sidecar for writing, new or emptied, relative to its folder. Raises `UnsafePath` or `OSError`."""
+# ---- single calls ----
+
+
+def open_sidecar(handle: int, name: str, shown: str) -> int:
+    """Open a sidecar for writing, new or emptied, relative to its folder.
+
+    Raises `UnsafePath` or `OSError`.
+    """
     try:
-        return os.open(name, CREATE_FILE, FILE_MODE, dir_fd=handle)
+        return os.open(name, CREATE_FILE | os.O_WRONLY, FILE_MODE, dir_fd=handle)
     except FileExistsError:
         pass
-    # Opening a device can do something; this look spares it. The verdict is the handle's, below.
-    judge_file(os.stat(name, dir_fd=handle, follow_symlinks=False), is_blob=False)
+    # Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
+    judge_file(os.stat(name, dir_fd=handle, follow_symlinks=False), shown, is_blob=False)
     descriptor = os.open(name, OPEN_FILE, dir_fd=handle)
     try:
-        judge_file(os.fstat(descriptor), is_blob=False)
+        judge_file(os.fstat(descriptor), shown, is_blob=False)
         os.fchmod(descriptor, FILE_MODE)  # [TREE-5]
         os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_temporary(handle: int, access: int) -> int:
+    """Create the temporary file of a folder and open it. [TREE-20]"""
+    try:
+        return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
+    except FileExistsError:
+        # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
+        os.unlink(TEMPORARY_NAME, dir_fd=handle)
+        return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
+
+
+def write_temporary(handle: int, pieces: Iterable[bytes]) -> str:
+    """Write the temporary file of a folder; return the SHA-256 of what it holds, in hex."""
+    descriptor = open_temporary(handle, os.O_WRONLY)
+    sha256 = hashlib.sha256()
+    try:
+        for piece in pieces:
+            sha256.update(piece)
+            write_all(descriptor, piece)
+    finally:
+        os.close(descriptor)
+    return sha256.hexdigest()
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -374,13 +389,21 @@ def write_all(descriptor: int, data: bytes) -> None:
         written += os.write(descriptor, memoryview(data)[written:])
 
 
-def sync_file_system(descriptor: int) -> None:
+def sync_file_system(handle: int) -> None:
     """Flush the file system of an open folder to disk: once, for all files. [TREE-21]"""
-    try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except AttributeError:
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
         os.sync()  # a system without the call; it reports no errors
-        return
-    if syncfs(descriptor) != 0:
+    elif syncfs(handle) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def inode_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells one file from every other: device and inode."""
+    return status.st_dev, status.st_ino
+
+
+def path_of(place: Folder) -> bytes:
+    """Return a path as CHECKSUMS writes it. Segments and our own names are ASCII. [SUMS-1]"""
+    return "/".join(place).encode("ascii")
