@@ -74,13 +74,13 @@ def decode_checksum_line(line: bytes, offset: int = 0, path: str = "CHECKSUMS") 
         if any(escape[0] not in UNESCAPES for escape in ESCAPE.finditer(named)):
             raise MalformedLine("SUMS-7", "an escape that is none of \\n, \\r, \\\\", offset, path)
         named = ESCAPE.sub(lambda escape: UNESCAPES[escape[0]], named)
-    # [SUMS-8]
+    # [SUMS-8] [SUMS-13] [SUMS-14]
     if not named:
         raise EmptyPath("SUMS-8", "a line without a path", offset, path)
     if named.startswith(b"/"):
-        raise AbsolutePath("SUMS-8", "a path from the root", offset, path)
+        raise AbsolutePath("SUMS-13", "a path from the root", offset, path)
     if b".." in named.split(b"/"):
-        raise ParentPath("SUMS-8", "a path that climbs", offset, path)
+        raise ParentPath("SUMS-14", "a path that climbs", offset, path)
     return ChecksumLine(digits.decode("ascii").lower(), named)
 
 

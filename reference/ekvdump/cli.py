@@ -1,12 +1,13 @@
 """The command `ekvdump`. Exit statuses are OUTC's."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ekvdump import __version__
-from ekvdump.outcomes import EXIT_INTERRUPTED, EXIT_USAGE, Fault, Outcome
+from ekvdump.outcomes import EXIT_INTERRUPTED, Fault, Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,9 @@ example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. [OUTC-6]"""
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show is shown escaped; it is no reason to fail.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as end:
@@ -117,7 +121,6 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _print_summary(outcome: Outcome, out: str, console: "Console") -> None:
     """Print what was shown, what was not and why."""
-    from rich.markup import escape
     from rich.table import Table
 
     counters = outcome.counters
@@ -134,9 +137,8 @@ def _print_summary(outcome: Outcome, out: str, console: "Console") -> None:
         if words:
             console.print(f"{title}: {words}", highlight=False)
     for warning in outcome.warnings:
-        console.print(f"warning: {warning.name}: {warning.count}: {escape(warning.detail)}", highlight=False)
+        about = "".join(f" {shlex.quote(each)}" for each in warning.about)
+        words = f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}"
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
     state = "complete" if outcome.complete else "partial: what the warnings name is not shown"
-    console.print(f"{escape(out)}: {state}", highlight=False)
-
-
-__all__ = ["EXIT_USAGE", "main"]
+    console.print(f"{out}: {state}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from ekvdump.redis_hlls import decode_hll_value
 from ekvdump.redis_strings import ENVELOPE_PREFIX as STRING_ENVELOPE
 from ekvdump.redis_strings import Value, decode_string_value
 from ekvdump.redis_ttls import MAX_ORPHAN_EXAMPLES, decode_ttl_value, render_expiry_row
-from ekvdump.segments import encode_segment, is_fallback
+from ekvdump.segments import encode_percent, encode_segment, is_fallback
 from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name
 from ekvdump.survey import Survey, iter_section, survey
 from ekvdump.tree import Blob, Folder, Row, Tree, redis_folder
@@ -50,9 +50,7 @@ class Options:
         return self.only is None or selectable in self.only
 
 
-def decode(
-    snapshot_path: str, out: str, options: Options = Options(), provenance: Provenance | None = None
-) -> Outcome:
+def decode(snapshot_path: str, out: str, options: Options = Options(), provenance: Provenance | None = None) -> Outcome:
     """Decode a snapshot file into the folder `out`, which is absent or empty.
 
     Raises a `Fault`: of the snapshot, the tree or the disk. After one there is no seal in
@@ -160,8 +158,9 @@ class Outputs:
             if strings.find(user_key) is not None:
                 counts["shadowed"] += 1
                 continue
+            value = Value(self._body(record), None)  # [RSTR-17]
             counts["written"] += 1
-            yield from self._shown_string(user_key, Value(self._body(record), None), hlls)
+            yield from self._shown_string(user_key, value, hlls)
 
     def _written_hlls(self) -> InStep | None:
         return self._in_step(keys.HLL) if self._options.wants(HLLS) else None
@@ -188,6 +187,7 @@ class Outputs:
     # ---- TTL rows ----
 
     def _ttl_rows(self) -> Iterator[Row]:
+        """Decide what each TTL row is. [RTTL-14]"""
         counts = self.counters.ttls
         strings, bares, hlls = map(self._in_step, (keys.STRING, keys.BARE, keys.HLL))
         without_owner = "unclaimed" if self._found.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
@@ -205,14 +205,14 @@ class Outputs:
                 selectable, sidecar = HLLS, HLL_TTL_NAME
                 redundant = self._has_prefix(hll, HLL_ENVELOPE)
             else:
-                # [RTTL-10] Counted; only a few are kept, and of these only the segments.
+                # [RTTL-9] [RTTL-10] Counted; only a few are kept, and of these only the segments.
                 counts[without_owner] += 1
                 if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
                     self.orphan_examples.append(encode_segment(user_key))
                 continue
 
             if not self._options.wants(selectable):
-                counts["excluded"] += 1  # [OUTC-15]
+                counts["excluded"] += 1  # [OUTC-17]
             elif redundant:
                 counts["redundant"] += 1  # [RTTL-4]
             else:
@@ -229,22 +229,25 @@ def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: O
 
     # [OUTC-11] In the order of the spec's table.
     if found.fsm_crc32c is None:
-        warnings.append(DumpWarning("no-footer", 1, "the file has no footer and cannot prove that it is whole"))
+        detail = "the file has no footer and cannot prove that it is whole"
+        warnings.append(DumpWarning("no-footer", 1, (), detail))
     if index is not None and found.applied_index is not None and index < found.applied_index:
         detail = f"the name says applied index {index}, the file {found.applied_index}"
-        warnings.append(DumpWarning("index-behind", 1, detail))
+        warnings.append(DumpWarning("index-behind", 1, (), detail))
     if count := entries["future"]:
-        warnings.append(DumpWarning("future-version", count, "versions above the last commit, not shown"))
+        warnings.append(DumpWarning("future-version", count, (), "versions above the last commit; not shown"))
     if options.only is None:  # [OUTC-13]
         if count := entries[keys.UNKNOWN]:
-            seen = " ".join(map(encode_segment, found.beginnings))
-            warnings.append(DumpWarning("unknown-prefix", count, f"keys that begin with: {seen}"))
+            about = tuple(map(encode_percent, found.beginnings))  # [KEYS-9]
+            detail = "records whose keys begin with none of the known prefixes; not shown"
+            warnings.append(DumpWarning("unknown-prefix", count, about, detail))
             reasons.append(PartialReason("unknown-prefix", keys.UNKNOWN, count))
         for type_ in keys.UNDECODED:
-            if count := counters.undecoded.get(type_, 0):
-                warnings.append(DumpWarning("undecoded-type", count, f"{type_}: this version cannot show them"))
+            if count := counters.undecoded[type_]:
+                detail = "records of a type that this version cannot show"  # [KEYS-10]
+                warnings.append(DumpWarning("undecoded-type", count, (type_,), detail))
                 reasons.append(PartialReason("undecoded-type", type_, count))
     if count := counters.ttls["orphan"]:
-        examples = " ".join(f'"{segment}"' for segment in outputs.orphan_examples)
-        warnings.append(DumpWarning("orphan-ttl", count, f"TTL rows of keys that do not exist, such as {examples}"))
+        about = tuple(outputs.orphan_examples)  # [RTTL-15]
+        warnings.append(DumpWarning("orphan-ttl", count, about, "TTL rows of keys that do not exist"))
     return Outcome(counters, tuple(warnings), tuple(reasons))

@@ -81,9 +81,9 @@ PREFIXES: Final = UNDECODED | {
 """Type = its prefixes. [KEYS-1]"""
 
 BEGINNING_LIMIT: Final = 64
-"""Bytes of an unknown key that a warning shows at most. [KEYS-3]"""
+"""Bytes of an unknown key that a warning shows at most. [KEYS-9]"""
 MAX_BEGINNINGS: Final = 16
-"""Distinct beginnings that a warning shows at most. [KEYS-3]"""
+"""Distinct beginnings that a warning shows at most. [KEYS-9]"""
 
 
 def _after(prefix: bytes) -> bytes:
@@ -110,6 +110,6 @@ def type_of(storage_key: bytes) -> str:
 
 
 def beginning_of(storage_key: bytes) -> bytes:
-    """Return what a warning shows of a key of the type unknown. [KEYS-3]"""
+    """Return what a warning shows of a key of the type unknown. [KEYS-9]"""
     parts = storage_key[:BEGINNING_LIMIT].split(b"|", 2)
     return b"|".join(parts[:2]) + b"|" if len(parts) > 2 else storage_key[:BEGINNING_LIMIT]

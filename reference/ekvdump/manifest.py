@@ -73,7 +73,7 @@ def is_rfc3339_time(text: str) -> bool:
 
 
 def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[int], *, only: bool) -> bytes:
-    """Render MANIFEST.json. [MANI-1]
+    """Render MANIFEST.json. [MANI-1] [MANI-19]
 
     `databases` are those that something was written for [MANI-8]; `only` says that the
     caller named the types wanted, and so excluded the other adapters.
@@ -82,16 +82,15 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
     if provenance.fsm_crc32c is not None:
         source["fsm_crc32c"] = f"{provenance.fsm_crc32c:08x}"
 
-    # [MANI-6] [MANI-7]
-    undecoded = outcome.counters.undecoded
     adapters: dict[str, Any] = {}
     for adapter in ADAPTERS:
-        if adapter == "redis":
-            found_only_undecoded = not databases and any(type_ in undecoded for type_ in keys.COLLECTIONS)
-            if not found_only_undecoded or only:
-                adapters[adapter] = {"databases": databases} if databases else {}
-        elif not only and adapter not in undecoded:
-            adapters[adapter] = {}
+        types = tuple(keys.COLLECTIONS) if adapter == "redis" else (adapter,)
+        if adapter == "redis" and databases:
+            adapters[adapter] = {"databases": databases}  # [MANI-6] [MANI-8]
+        elif only and adapter != "redis":
+            continue  # [MANI-20]
+        elif not any(outcome.counters.undecoded[type_] for type_ in types):
+            adapters[adapter] = {}  # [MANI-6]; otherwise [MANI-7]
 
     optional = {
         "elastickv_version": provenance.elastickv_version,
@@ -114,7 +113,7 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
 
 
 def render_outcome(outcome: Outcome) -> dict[str, Any]:
-    """Render how the run ended. [MANI-9]"""
+    """Render how the run ended. [MANI-9] [OUTC-11] [OUTC-16]"""
     return {
         "complete": outcome.complete,
         "partial_reasons": [asdict(reason) for reason in outcome.partial_reasons],
@@ -167,14 +166,14 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
         value = manifest.get(name)
         fits = is_number(value) and value > 0 if isinstance(ours, int) else isinstance(value, str) and value != ""
         require(fits, "MANI-17", f"{name} is missing, empty or of another kind")
-    # [MANI-18]
+    # [MANI-18] [MANI-21] [MANI-22]
     live = manifest.get("live")
     if phase == PHASE_SNAPSHOT:
         require(live is None, "MANI-18", "phase 0 has no `live`")
     else:
-        require(manifest.get("source") is None, "MANI-18", "phase 1 has no `source`")
+        require(manifest.get("source") is None, "MANI-21", "phase 1 has no `source`")
         read_ts = live.get("read_ts") if isinstance(live, dict) else None
-        require(is_number(read_ts) and read_ts != 0, "MANI-18", "phase 1 has `live` with a `read_ts` above 0")
+        require(is_number(read_ts) and read_ts != 0, "MANI-22", "phase 1 has `live` with a `read_ts` above 0")
     return manifest
 
 

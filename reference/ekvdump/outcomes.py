@@ -10,6 +10,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+from ekvdump.keys import UNDECODED
+
 EXIT_COMPLETE: Final = 0
 """A complete dump."""
 EXIT_FINDINGS: Final = 1
@@ -279,6 +281,8 @@ class DumpWarning:
 
     name: str
     count: int
+    about: tuple[str, ...]
+    """Segments, beginnings of keys, or the name of a type, as the warning's clause says."""
     detail: str
 
 
@@ -306,10 +310,10 @@ TTL_FATES: Final = ("applied", "redundant", "unclaimed", "orphan", "excluded")
 
 @dataclass(slots=True)
 class Counters:
-    """What became of every entry, and of every record that has a chapter."""
+    """What became of every entry, and of every record that has a chapter. [OUTC-16]"""
 
     entries: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENTRY_CLASSES, 0))
-    undecoded: dict[str, int] = field(default_factory=dict)
+    undecoded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNDECODED, 0))
     """By type, those of `entries["undecoded"]`. [KEYS-7]"""
     strings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STRING_FATES, 0))
     hlls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HLL_FATES, 0))

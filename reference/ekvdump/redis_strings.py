@@ -14,7 +14,8 @@ Envelope [RSTR-2]:
 
 Legacy [RSTR-11]: everything else. The whole value is the payload.
 
-A bare string has neither prefix nor layout: its body is the payload. [RSTR-12]
+A bare string has neither prefix nor layout: its key is the storage key
+[RSTR-12], its body the payload. [RSTR-17]
 """
 
 from typing import Final, NamedTuple

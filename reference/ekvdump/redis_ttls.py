@@ -13,7 +13,7 @@ from ekvdump.redis_strings import MAX_EXPIRY_MS
 TTL_VALUE_SIZE: Final = 8
 """u64_be. [RTTL-1]"""
 MAX_ORPHAN_EXAMPLES: Final = 8
-"""Segments of orphans that the warning shows. [RTTL-9]"""
+"""Segments of orphans that the warning shows. [RTTL-15]"""
 
 
 def decode_ttl_value(body: bytes, offset: int = 0, key: bytes = b"") -> int:

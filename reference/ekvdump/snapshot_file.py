@@ -128,18 +128,13 @@ class SnapshotFile:
             os.close(self._fd)
             raise IoError("FILE-22", "the snapshot is not a regular file", None, path)
         self.size = status.st_size
-        self._identity = self._identity_now()
+        self._identity = _identity(status)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-    def _identity_now(self) -> tuple[int, int, int]:
-        # By the path and not by the handle: a file put in the place of the open one is another file.
-        status = os.stat(self.path)
-        return status.st_size, status.st_ino, status.st_mtime_ns
 
     def read(self, offset: int, size: int) -> bytes:
         """Return the `size` bytes from `offset` on."""
@@ -158,11 +153,17 @@ class SnapshotFile:
     def check_unchanged(self) -> None:
         """Refuse if the file is not what it was at the start. [FILE-20]"""
         try:
-            unchanged = self._identity_now() == self._identity
+            # By the path and not by the handle: a file put in the place of the open one is another file.
+            unchanged = _identity(os.stat(self.path)) == self._identity
         except OSError:
             unchanged = False
         if not unchanged:
             raise Changed("FILE-20", "size, inode or modification time changed while it was read", None, self.path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what a file keeps as long as nobody touches it. [FILE-20]"""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Crc32cReader:
@@ -211,7 +212,7 @@ def decode_start(source: Source) -> Start:
         # [FILE-1] The ceiling of the clock at the time of writing; a dump has no use for it.
         cursor.take(HEADER_V1_FIELDS_SIZE, "ceiling_ms", "FILE-8")
     elif cursor.skip(HEADER_V2_MAGIC):
-        # [FILE-2] The size field covers the known fields and whatever a newer node adds.
+        # [FILE-2] [FILE-25] The size counts the known fields and whatever a newer node adds.
         size = cursor.u16_be("header size", "FILE-8")
         # [FILE-3]
         if not MIN_HEADER_V2_SIZE <= size <= MAX_HEADER_V2_SIZE:
@@ -234,7 +235,7 @@ def decode_start(source: Source) -> Start:
     # [FILE-5]
     if not cursor.skip(PAYLOAD_MAGIC):
         left = cursor.rest()
-        # [FILE-8] What is cut may still become a known magic; [FILE-7] anything else never will.
+        # [FILE-26] What is cut may still become a magic; [FILE-7] anything else never will.
         if any(len(left) < len(magic) and magic.startswith(left) for magic in known):
             raise Truncated("FILE-8", f"the magic is cut: {len(left)} of 8 bytes are there", magic_offset)
         raise BadMagic("FILE-7", f"neither a header nor a payload magic: {left[:8]!r}", magic_offset)

@@ -42,14 +42,14 @@ class Survey:
     """What the file's own row says. [VISI-9]"""
     counters: Counters = field(default_factory=Counters)
     beginnings: list[bytes] = field(default_factory=list)
-    """Of keys of the type unknown. [KEYS-3]"""
+    """Of keys of the type unknown. [KEYS-9]"""
     extents: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """By type, the stretches of the file (start and end offset) that hold all its entries."""
 
     @property
     def has_collections(self) -> bool:
         """Whether a TTL row may belong to a type without a chapter. [RTTL-8]"""
-        return any(type_ in self.counters.undecoded for type_ in keys.COLLECTIONS)
+        return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 
 def survey(source: Source) -> Survey:
@@ -102,7 +102,7 @@ def survey(source: Source) -> Survey:
                 counts[state] += 1
             elif type_ in keys.UNDECODED:
                 counts["undecoded"] += 1
-                undecoded[type_] = undecoded.get(type_, 0) + 1  # [KEYS-7]
+                undecoded[type_] += 1  # [KEYS-7]
             else:
                 counts[type_] += 1
                 if type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:

@@ -43,7 +43,7 @@ IN_THE_WAY: Final = {
     errno.ELOOP: "TREE-13",
     errno.ENXIO: "TREE-14",
     errno.EISDIR: "TREE-16",
-    errno.ENOTDIR: "TREE-16",
+    errno.ENOTDIR: "TREE-32",
     errno.ENOTEMPTY: "TREE-16",
     errno.EEXIST: "TREE-12",
     errno.ENOENT: "TREE-12",
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 def redis_folder(database: int) -> Folder:
-    """Return the folder of one database index. [TREE-1] [TREE-4]"""
+    """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
     return ("redis", f"db_{max(0, database)}")
 
 
@@ -95,7 +95,11 @@ class Sidecar:
 
 
 class FaultsAt:
-    """A context in which an error of the file system becomes the fault that it stands for."""
+    """A context in which an error of the file system becomes the fault that it stands for.
+
+    An error met while another was on its way, such as a close that fails after a write
+    that failed, carries that one along; all of them are reported. [TREE-27]
+    """
 
     def __init__(self, out: str, parts: Folder) -> None:
         self._out = out
@@ -105,8 +109,13 @@ class FaultsAt:
         pass
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if isinstance(error, OSError):
-            raise fault_of(error, os.path.join(self._out, *self._parts)) from error
+        faults: list[Fault] = []
+        cause = error
+        while isinstance(cause, OSError):
+            faults.insert(0, fault_of(cause, os.path.join(self._out, *self._parts)))
+            cause = cause.__context__
+        if faults:
+            raise first_of(faults) from error
 
 
 class Tree:
@@ -118,7 +127,7 @@ class Tree:
 
     def __init__(self, out: str) -> None:
         # A slash at the end would make the system follow a link at the last name. [TREE-10]
-        self._out = out.rstrip("/") or "/"
+        self._out = out.rstrip("/") or out[:1]
         self._folders: dict[Folder, int] = {}
         """Folder = its handle; outer folders first."""
         self._sidecars: dict[Folder, Sidecar] = {}
@@ -131,14 +140,13 @@ class Tree:
     def judge_out(self) -> None:
         """Refuse an output folder that must not be written to, without creating anything. [OUTC-5]"""
         with FaultsAt(self._out, ()):
+            # [TREE-29] The folder above is the caller's; links on the way to it are followed. [TREE-10]
+            parent = os.path.dirname(self._out) or "."
+            if not self._out or not os.path.isdir(parent):
+                raise IoError("TREE-29", "the folder above the output folder is not there", None, parent)
             try:
                 status = os.stat(self._out, follow_symlinks=False)
             except FileNotFoundError:
-                # [TREE-8] The folder above is the caller's; links on the way to it are followed. [TREE-10]
-                parent = os.path.dirname(self._out) or "."
-                if not os.path.isdir(parent):
-                    detail = "the folder above the output folder is not there"
-                    raise IoError("TREE-8", detail, None, parent) from None
                 return
             judge_folder(status, self._out)
             handle = os.open(self._out, OPEN_FOLDER)
@@ -217,8 +225,7 @@ class Tree:
         """
         faults = self._close_sidecars()
         if faults:
-            faults[0].also = tuple(faults[1:])
-            raise faults[0]
+            raise first_of(faults)
         self._judge_places()
         for place, sidecar in self._sidecars.items():
             self._checksums.add(path_of(place), sidecar.sha256.hexdigest())
@@ -309,13 +316,19 @@ def fault_of(error: OSError, path: str) -> Fault:
     return IoError("TREE-25", words, None, path)
 
 
+def first_of(faults: list[Fault]) -> Fault:
+    """Return the first of several faults, with the others behind it. [TREE-27]"""
+    faults[0].also += tuple(faults[1:])
+    return faults[0]
+
+
 def judge_folder(status: os.stat_result, path: str) -> None:
     """Refuse what may not lie at the path of a folder. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         raise UnsafePath("TREE-13", "a symlink lies where a folder belongs", None, path)
     if stat.S_ISREG(mode):
-        raise UnsafePath("TREE-16", "a file lies where a folder belongs", None, path)
+        raise UnsafePath("TREE-32", "a file lies where a folder belongs", None, path)
     if not stat.S_ISDIR(mode):
         raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
 
@@ -329,7 +342,7 @@ def judge_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
         raise UnsafePath("TREE-16", "a folder lies where a file belongs", None, path)
     if not stat.S_ISREG(mode):
         raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
-    # [TREE-15] [TREE-17] A blob replaces the name and leaves the inode alone; a sidecar would write into it.
+    # [TREE-15] [TREE-17] A sidecar would write into the inode; [TREE-31] a blob only takes its name.
     if not is_blob and status.st_nlink > 1:
         raise UnsafePath("TREE-15", "a hard link lies here: the file has other names", None, path)
 
@@ -342,11 +355,9 @@ def open_sidecar(handle: int, name: str, shown: str) -> int:
 
     Raises `UnsafePath` or `OSError`.
     """
-    try:
+    with suppress(FileExistsError):
         return os.open(name, CREATE_FILE | os.O_WRONLY, FILE_MODE, dir_fd=handle)
-    except FileExistsError:
-        pass
-    # Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
+    # [TREE-30] Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
     judge_file(os.stat(name, dir_fd=handle, follow_symlinks=False), shown, is_blob=False)
     descriptor = os.open(name, OPEN_FILE, dir_fd=handle)
     try:
@@ -361,12 +372,11 @@ def open_sidecar(handle: int, name: str, shown: str) -> int:
 
 def open_temporary(handle: int, access: int) -> int:
     """Create the temporary file of a folder and open it. [TREE-20]"""
-    try:
+    with suppress(FileExistsError):
         return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
-    except FileExistsError:
-        # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
-        os.unlink(TEMPORARY_NAME, dir_fd=handle)
-        return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
+    # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
+    os.unlink(TEMPORARY_NAME, dir_fd=handle)
+    return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
 
 
 def write_temporary(handle: int, pieces: Iterable[bytes]) -> str:

@@ -77,28 +77,31 @@ class OpenKeys:
     """The storage keys that can still get versions, each a prefix of the encoded key at hand."""
 
     def __init__(self) -> None:
-        self._at_hand = b""
+        self.at_hand = b""
+        """The encoded key that came last."""
         self._sizes: list[int] = []
         """Sizes of the open keys, ascending. As prefixes of one key, no two have the same."""
         self._held: list[Held | None] = []
 
-    def advance(self, encoded_key: bytes) -> list[tuple[bytes, Held | None]]:
-        """Make this the encoded key at hand; return the keys that it closes, the longest first."""
+    def advance(self, encoded_key: bytes) -> list[tuple[int, Held | None]]:
+        """Make this the encoded key at hand; return what that closes, the longest first.
+
+        A closed key is given as its size, in bytes of the key that was at hand before. [VISI-21]
+        """
         # [VISI-18] The whole encoded key is compared, its version suffix included.
         closed = []
-        at_hand, sizes = self._at_hand, self._sizes
+        at_hand, sizes = self.at_hand, self._sizes
         while sizes and encoded_key[: sizes[-1]] != at_hand[: sizes[-1]]:
-            # [VISI-20] The longest is on top.
-            closed.append((at_hand[: sizes.pop()], self._held.pop()))
-        self._at_hand = encoded_key
+            closed.append((sizes.pop(), self._held.pop()))  # [VISI-20] The longest is on top.
+        self.at_hand = encoded_key
         return closed
 
-    def close_all(self) -> list[tuple[bytes, Held | None]]:
-        """Return the keys that are still open behind the last entry, the longest first."""
-        closed = [(self._at_hand[:size], held) for size, held in zip(self._sizes, self._held, strict=True)]
+    def close_all(self) -> list[tuple[int, Held | None]]:
+        """Return what is still open behind the last entry, as `advance` does."""
+        closed = list(zip(reversed(self._sizes), reversed(self._held), strict=True))  # [VISI-20]
         self._sizes.clear()
         self._held.clear()
-        return closed[::-1]  # [VISI-20]
+        return closed
 
     def is_open(self, size: int) -> bool:
         """Say whether the first `size` bytes of the encoded key at hand are an open key."""
@@ -180,7 +183,8 @@ def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callabl
     for entry in entries:
         if is_operational(entry.key, entry.value_size):  # [VISI-9]
             continue
-        yield from _existing(open_keys.advance(entry.key))
+        previous = open_keys.at_hand
+        yield from _existing(previous, open_keys.advance(entry.key))
         storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
         if (
             belongs(storage_key)
@@ -191,13 +195,14 @@ def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callabl
             body_size = entry.value_size - VALUE_HEADER_SIZE
             exists = decode_state(entry.value_head, last_commit_ts) == "exists"
             open_keys.open(len(storage_key), Held(body_offset, body_size, exists))
-    yield from _existing(open_keys.close_all())
+    yield from _existing(open_keys.at_hand, open_keys.close_all())
 
 
-def _existing(closed: Iterable[tuple[bytes, Held | None]]) -> Iterator[Record]:
-    for storage_key, held in closed:
+def _existing(key: bytes, closed: list[tuple[int, Held | None]]) -> Iterator[Record]:
+    # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
+    for size, held in closed:
         if held is not None and held.exists:
-            yield Record(storage_key, held.body_offset, held.body_size)
+            yield Record(key[:size], held.body_offset, held.body_size)
 
 
 def precedes(key: bytes, other: bytes) -> bool:

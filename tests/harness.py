@@ -1,0 +1,98 @@
+"""How the tests run the decoder and look at what it left."""
+
+import contextlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ekvdump.decode import Options, Outputs, decode, judge_outcome
+from ekvdump.keymap import MAX_LINE_SIZE
+from ekvdump.manifest import Provenance
+from ekvdump.outcomes import Fault, Outcome
+from ekvdump.survey import survey
+from ekvdump.tree import Blob
+
+WALL_TIME = "2026-08-22T12:00:00Z"
+
+
+class MemorySource:
+    """A snapshot in memory, which fails where a file would give fewer bytes than asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.most_at_once = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        assert 0 <= offset <= offset + size <= self.size, "the decoder judged sizes wrongly [FILE-12]"
+        self.most_at_once = max(self.most_at_once, size)
+        return self.data[offset : offset + size]
+
+
+def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome, dict[str, bytes]]:
+    """Decode without a file system; the files are those that the outputs amount to."""
+    source = MemorySource(data)
+    outputs = Outputs(source, survey(source), options)
+    files: dict[str, bytes] = {}
+    for output in outputs:
+        if isinstance(output, Blob):
+            path = "/".join((*output.folder, f"{output.segment}.bin"))
+            assert path not in files, "a blob is written twice"
+            files[path] = output.payload
+        else:
+            path = "/".join((*output.folder, output.sidecar))
+            files[path] = files.get(path, b"") + output.line
+    return judge_outcome(outputs._found, outputs, None, options), files
+
+
+def decode_bytes(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Outcome:
+    """Decode into `folder/out`, from the file `folder/name`."""
+    snapshot = folder / name
+    snapshot.write_bytes(data)
+    return decode(str(snapshot), str(folder / "out"), options, Provenance(str(snapshot), wall_time=WALL_TIME))
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    """Every regular file below a folder; anything but files and folders fails the test."""
+    files = {}
+    for base, folders, names in os.walk(folder):
+        for name in folders:
+            assert stat.S_ISDIR(os.lstat(os.path.join(base, name)).st_mode)
+        for name in names:
+            path = os.path.join(base, name)
+            assert stat.S_ISREG(os.lstat(path).st_mode)
+            files[os.path.relpath(path, folder)] = Path(path).read_bytes()
+    return files
+
+
+def refusal(data: bytes, options: Options = Options()) -> tuple[str, str, int | None, bytes | None]:
+    """Decode what must be refused: fault, clause, offset, key."""
+    with pytest.raises(Fault) as caught:
+        decode_in_memory(data, options)
+    fault = caught.value
+    return fault.name, fault.clause, fault.offset, fault.key
+
+
+def fault_of(fault: Fault) -> tuple[str, str, int | None]:
+    return fault.name, fault.clause, fault.offset
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+class BoundedLines(io.BytesIO):
+    """A stream that fails if a reader asks for a line of any size."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 < size <= MAX_LINE_SIZE + 1, "a reader takes a line of any size into memory"
+        return super().readline(size)

@@ -1,0 +1,347 @@
+"""What a dump must hold, said the naive way, from the spec alone; imports nothing from `reference/`.
+
+All entries lie in tables, all keys are sorted with a written-out comparison, and
+nothing is clever: this is the oracle of the properties.
+"""
+
+import base64
+import hashlib
+import json
+import string
+import tomllib
+import urllib.parse
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SPEC = Path(__file__).resolve().parent.parent / "spec"
+TABLE = tomllib.loads((SPEC / "keys.toml").read_text())
+OUTCOMES = tomllib.loads((SPEC / "outcomes.toml").read_text())
+MOST_MS = 9_223_372_036_854_775_807
+META = {
+    b"_meta_last_commit_ts",
+    b"_meta_min_retained_ts",
+    b"_meta_pending_min_retained_ts",
+    b"_meta_applied_index",
+}
+
+
+@dataclass
+class Expected:
+    """What must come of a snapshot."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    """All but MANIFEST.json and CHECKSUMS."""
+    entries: Counter[str] = field(default_factory=Counter)
+    undecoded: Counter[str] = field(default_factory=Counter)
+    strings: Counter[str] = field(default_factory=Counter)
+    hlls: Counter[str] = field(default_factory=Counter)
+    ttls: Counter[str] = field(default_factory=Counter)
+    warnings: list[tuple[str, int, list[str]]] = field(default_factory=list)
+    """Name, count, what it is about."""
+    reasons: list[tuple[str, str, int]] = field(default_factory=list)
+    refusal: tuple[str, str, bytes] | None = None
+    """Fault, clause, storage key; then nothing else is said."""
+    about: dict[str, list[str]] = field(default_factory=dict)
+    """What the warnings of each name are about."""
+
+
+class UnreadableError(Exception):
+    """A value that refuses the snapshot: clause."""
+
+
+def canonical(key: bytes) -> tuple[int, ...]:
+    """A sort key: bytewise, with the end of a key above every byte. [VISI-17]"""
+    return (*key, 256)
+
+
+def is_operational(key: bytes, value: bytes) -> bool:
+    """[VISI-7] [VISI-8]"""
+    if key in META:
+        return len(value) == 8
+    return (
+        len(key) == 27 and key[:20] == b"!encryption|writers|" and key[24:25] == b"|" and len(value) == 12
+    )  # fmt: skip
+
+
+def type_of(storage_key: bytes) -> str:
+    """[KEYS-1] [KEYS-3] [KEYS-5]"""
+    best, size = ("unknown" if storage_key[:1] == b"!" else "bare"), 0
+    for group in TABLE.values():
+        for name, prefixes in group.items():
+            for prefix in prefixes:
+                if storage_key.startswith(prefix.encode()) and len(prefix) > size:
+                    best, size = name, len(prefix)
+    return best
+
+
+def percent(key: bytes) -> str:
+    """[SEGM-1]"""
+    return urllib.parse.quote(key, safe="").replace("~", "%7E")
+
+
+def segment_of(key: bytes) -> str:
+    """[SEGM-1] to [SEGM-7]"""
+    text = percent(key)
+    looks_fallback = len(text) >= 34 and set(text[:32]) <= set(string.hexdigits) and text[32:34] == "__"
+    if len(key) > 240 or len(text) > 240 or looks_fallback or text[:4] == "b64.":
+        return hashlib.sha256(key).hexdigest()[:32] + "__" + percent(key[:64])
+    return text
+
+
+def read_value(body: bytes, version: int, chapter: str) -> tuple[bytes, int | None, bool]:
+    """Payload, expiry, and whether it is an envelope. [RSTR-2] .. [RSTR-11] [RHLL-2] .. [RHLL-11]"""
+    if body[:2] != bytes([255, version]):
+        return body, None, False
+    if len(body) == 2:
+        raise UnreadableError(f"{chapter}-3")
+    if body[2] % 2 == 0:
+        return body[3:], None, True
+    if len(body) < 11:
+        raise UnreadableError(f"{chapter}-4")
+    return body[11:], min(MOST_MS, int.from_bytes(body[3:11], "big")), True
+
+
+def visible(
+    entries: Iterable[tuple[bytes, bytes]], last_commit: int, counts: Counter[str]
+) -> dict[str, dict[bytes, bytes]]:
+    """Type -> storage key -> body, of all that is visible; the classes of the others are counted. [OUTC-14]"""
+    versions: dict[bytes, list[tuple[int, bytes]]] = defaultdict(list)
+    for key, value in entries:
+        if is_operational(key, value):
+            counts["operational"] += 1
+            continue
+        commit_ts = 2**64 - 1 - int.from_bytes(key[-8:], "big")
+        if commit_ts > last_commit:
+            counts["future"] += 1
+        else:
+            versions[key[:-8]].append((commit_ts, value))
+    found: dict[str, dict[bytes, bytes]] = defaultdict(dict)
+    for storage_key, all_of_it in versions.items():
+        counts["history"] += len(all_of_it) - 1
+        newest = max(all_of_it)[1]
+        expire_at = int.from_bytes(newest[1:9], "little")
+        if newest[0] & 1:
+            counts["deleted"] += 1
+        elif expire_at and expire_at <= last_commit:
+            counts["expired"] += 1
+        else:
+            found[type_of(storage_key)][storage_key] = newest[9:]
+    return found
+
+
+def expected_dump(
+    entries: Iterable[tuple[bytes, bytes]], last_commit: int, *, database: int = 0, only: set[str] | None = None
+) -> Expected:
+    """Say what must come of a snapshot whose structure, footer and entry headers are sound."""
+    want = {"strings", "hll"} if only is None else only
+    result = Expected()
+    entries = sorted(entries)
+    found = visible(entries, last_commit, result.entries)
+    result.about["unknown-prefix"] = beginnings(entries, found["unknown"])
+    for type_ in ("internal", "unknown", "string", "bare", "hll", "ttl"):
+        result.entries[type_] += len(found[type_])
+    for type_ in TABLE["undecoded"]:
+        result.undecoded[type_] += len(found[type_])
+        result.entries["undecoded"] += len(found[type_])
+    try:
+        _show(found, want, f"redis/db_{database}", result)
+    except UnreadableError as unreadable:
+        clause, key = unreadable.args
+        return Expected(refusal=("invalid-value", clause, key))
+    result.warnings = _warnings(result, only is None)
+    return result
+
+
+def _show(found: dict[str, dict[bytes, bytes]], want: set[str], base: str, result: Expected) -> None:
+    """Fill files and counters. [OUTC-4]"""
+    by_user: dict[str, dict[bytes, bytes]] = {
+        "hll": {key[11:]: body for key, body in found["hll"].items()},
+        "string": {key[11:]: body for key, body in found["string"].items()},
+        "bare": found["bare"],
+        "ttl": {key[11:]: body for key, body in found["ttl"].items()},
+    }
+    rows: dict[str, list[tuple[str, int]]] = {"strings": [], "hll": []}
+    keymap: dict[str, bytes] = {}
+
+    def blob(kind: str, key: bytes, payload: bytes, expiry_ms: int | None) -> None:
+        segment = segment_of(key)
+        result.files[f"{base}/{kind}/{segment}.bin"] = payload
+        if segment[32:34] == "__" and segment[:32] == hashlib.sha256(key).hexdigest()[:32]:
+            keymap.setdefault(segment, key)
+        if expiry_ms is not None:
+            rows[kind].append((segment, expiry_ms))
+
+    for type_, kind, version, chapter in (("hll", "hll", 2, "RHLL"), ("string", "strings", 1, "RSTR")):
+        fates = result.hlls if type_ == "hll" else result.strings
+        for key in sorted(by_user[type_], key=canonical):
+            if kind not in want:
+                fates["excluded"] += 1
+                continue
+            payload, expiry_ms, _ = _value(by_user[type_][key], version, chapter, found, type_, key)
+            fates["written"] += 1
+            blob(kind, key, payload, expiry_ms)
+    for key in sorted(by_user["bare"], key=canonical):
+        fate = "excluded" if "strings" not in want else "shadowed" if key in by_user["string"] else "written"
+        result.strings[fate] += 1
+        if fate == "written":
+            blob("strings", key, by_user["bare"][key], None)
+
+    examples = result.about.setdefault("orphan-ttl", [])
+    collections = sum(result.undecoded[name] for name in ("hash", "list", "set", "zset", "stream"))
+    for key in sorted(by_user["ttl"], key=canonical):
+        body = by_user["ttl"][key]
+        if len(body) != 8:
+            raise UnreadableError("RTTL-1", b"!redis|ttl|" + key)
+        kind, is_envelope = "", False
+        if key in by_user["string"]:
+            kind, is_envelope = "strings", by_user["string"][key][:2] == b"\xff\x01"
+        elif key in by_user["bare"]:
+            kind = "strings"
+        elif key in by_user["hll"]:
+            kind, is_envelope = "hll", by_user["hll"][key][:2] == b"\xff\x02"
+        if not kind:
+            result.ttls["unclaimed" if collections else "orphan"] += 1
+            if not collections and len(examples) < 8:
+                examples.append(segment_of(key))
+        elif kind not in want:
+            result.ttls["excluded"] += 1
+        elif is_envelope:
+            result.ttls["redundant"] += 1
+        else:
+            result.ttls["applied"] += 1
+            rows[kind].append((segment_of(key), min(MOST_MS, int.from_bytes(body, "big"))))
+
+    for kind, name in (("strings", "strings_ttl.jsonl"), ("hll", "hll_ttl.jsonl")):
+        if rows[kind]:
+            lines = [{"key": segment, "expire_at_ms": expiry_ms} for segment, expiry_ms in rows[kind]]
+            result.files[f"{base}/{name}"] = json_lines(lines)
+    if keymap:
+        lines = [
+            {"encoded": segment, "original": base64url(key), "kind": "sha-fallback"} for segment, key in keymap.items()
+        ]
+        result.files[f"{base}/KEYMAP.jsonl"] = json_lines(lines)
+
+
+def _value(
+    body: bytes, version: int, chapter: str, found: dict[str, dict[bytes, bytes]], type_: str, key: bytes
+) -> tuple[bytes, int | None, bool]:
+    try:
+        return read_value(body, version, chapter)
+    except UnreadableError as unreadable:
+        (storage_key,) = [stored for stored in found[type_] if stored[11:] == key]
+        raise UnreadableError(unreadable.args[0], storage_key) from None
+
+
+def beginnings(entries: Iterable[tuple[bytes, bytes]], unknown: dict[bytes, bytes]) -> list[str]:
+    """What the warning shows of unknown keys, in the order of the file. [KEYS-9]"""
+    shown: list[str] = []
+    for key, _ in entries:
+        if key[:-8] in unknown:
+            start = key[:-8][:64]
+            bars = [place for place, byte in enumerate(start) if byte == ord("|")]
+            text = percent(start[: bars[1] + 1] if len(bars) > 1 else start)
+            if text not in shown:
+                shown.append(text)
+    return shown[:16]
+
+
+def _warnings(result: Expected, everything: bool) -> list[tuple[str, int, list[str]]]:
+    """All but those that the file itself gives. [OUTC-11]"""
+    warnings: list[tuple[str, int, list[str]]] = [("future-version", result.entries["future"], [])]
+    if everything:
+        warnings.append(("unknown-prefix", result.entries["unknown"], result.about["unknown-prefix"]))
+        warnings += [("undecoded-type", result.undecoded[name], [name]) for name in TABLE["undecoded"]]
+        if result.entries["unknown"]:
+            result.reasons.append(("unknown-prefix", "unknown", result.entries["unknown"]))
+        for name in TABLE["undecoded"]:
+            if result.undecoded[name]:
+                result.reasons.append(("undecoded-type", name, result.undecoded[name]))
+    warnings.append(("orphan-ttl", result.ttls["orphan"], result.about["orphan-ttl"]))
+    return [warning for warning in warnings if warning[1]]
+
+
+def expected_counters(result: Expected) -> dict[str, dict[str, int]]:
+    """[OUTC-16]"""
+    names = dict(OUTCOMES["counters"])
+    names["undecoded"] = list(TABLE["undecoded"])
+    return {
+        group: {name: getattr(result, group)[name] for name in names[group]}
+        for group in ("entries", "undecoded", "strings", "hlls", "ttls")
+    }
+
+
+def expected_manifest(
+    result: Expected,
+    *,
+    path: str,
+    crc32c: str | None,
+    last_commit: int,
+    wall_time: str,
+    database: int,
+    everything: bool,
+) -> dict[str, Any]:
+    """MANIFEST.json without the words of warnings, for a file whose name gives no index. [MANI-1]"""
+    warnings = [(name, count, about) for name, count, about in result.warnings]
+    if crc32c is None:
+        warnings.insert(0, ("no-footer", 1, []))
+    adapters: dict[str, Any] = {}
+    for adapter, types in (
+        ("dynamodb", ["dynamodb"]),
+        ("s3", ["s3"]),
+        ("redis", ["hash", "list", "set", "zset", "stream"]),
+        ("sqs", ["sqs"]),
+    ):
+        if adapter == "redis" and result.files:
+            adapters["redis"] = {"databases": [database]}
+        elif not any(result.undecoded[name] for name in types) and (everything or adapter == "redis"):
+            adapters[adapter] = {}
+    return {
+        "format_version": 1,
+        "phase": "phase0-snapshot-decode",
+        **({"last_commit_ts": last_commit} if last_commit else {}),
+        "wall_time_iso": wall_time,
+        "source": {"fsm_path": path, **({"fsm_crc32c": crc32c} if crc32c is not None else {})},
+        "adapters": adapters,
+        "exclusions": {
+            "include_incomplete_uploads": False,
+            "include_orphans": False,
+            "preserve_sqs_visibility": False,
+            "include_sqs_side_records": False,
+        },
+        "checksum_algorithm": "sha256",
+        "checksum_format": "sha256sum",
+        "encoded_filename_charset": "rfc3986-unreserved-plus-percent",
+        "key_segment_max_bytes": 240,
+        "s3_meta_suffix": ".elastickv-meta.json",
+        "s3_collision_strategy": "leaf-data-suffix",
+        "dynamodb_layout": "per-item",
+        "outcome": {
+            "complete": not result.reasons,
+            "partial_reasons": [
+                {"reason": reason, "type": name, "count": count} for reason, name, count in result.reasons
+            ],
+            "warnings": [{"name": name, "count": count, "about": about} for name, count, about in warnings],
+            "counters": expected_counters(result),
+        },
+    }
+
+
+def base64url(data: bytes) -> str:
+    """[KMAP-1]"""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def json_lines(objects: Iterable[dict[str, Any]]) -> bytes:
+    """[RTTL-12] [KMAP-1]"""
+    return b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in objects)
+
+
+def checksums(files: dict[str, bytes]) -> bytes:
+    """[SUMS-1] [SUMS-3]"""
+    return b"".join(
+        hashlib.sha256(files[path]).hexdigest().encode() + b"  " + path.encode() + b"\n"
+        for path in sorted(files, key=str.encode)
+    )

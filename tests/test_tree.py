@@ -1,0 +1,692 @@
+"""Chapter TREE: what is written, where, and what never is."""
+
+import ctypes
+import errno
+import hashlib
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ekvdump import tree
+from ekvdump.checksums import SortedPaths
+from ekvdump.decode import Options
+from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
+from ekvdump.tree import Blob, Row, Tree
+from harness import decode_bytes, read_tree, umask
+from writer import HLL, STR, envelope, put, snapshot
+
+LONG = b"b64." + b"x" * 200
+BASE = "redis/db_0"
+# Two blobs of each kind, both sidecars and a KEYMAP.
+FULL = snapshot(
+    [
+        put(HLL + b"h1", 1, envelope(2, b"hll one", 5)),
+        put(HLL + LONG, 1, envelope(2, b"hll two")),
+        put(STR + b"s1", 1, envelope(1, b"string one", 6)),
+        put(STR + b"s2", 1, envelope(1, b"string two")),
+    ]
+)
+BLOB, SIDECAR = f"{BASE}/strings/s1.bin", f"{BASE}/strings_ttl.jsonl"
+BLOBS = [f"{BASE}/hll/h1.bin", BLOB]
+SIDECARS = [SIDECAR, f"{BASE}/hll_ttl.jsonl", f"{BASE}/KEYMAP.jsonl", "MANIFEST.json", "CHECKSUMS"]
+FOLDERS = ["redis", BASE, f"{BASE}/strings", f"{BASE}/hll"]
+
+
+def decode_full(folder: Path, options: Options = Options()) -> Outcome:
+    return decode_bytes(FULL, folder, options)
+
+
+def refused(folder: Path, data: bytes = FULL) -> Fault:
+    with pytest.raises(Fault) as caught:
+        decode_bytes(data, folder)
+    return caught.value
+
+
+def place_of(fault: Fault, folder: Path) -> str:
+    """The path of a fault, relative to the output folder."""
+    assert fault.path is not None
+    return os.path.relpath(fault.path, folder / "out")
+
+
+def listing(folder: Path) -> set[str]:
+    return {
+        os.path.relpath(os.path.join(base, name), folder)
+        for base, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    }
+
+
+# ---- what is there ----
+
+
+def test_tree_2_the_whole_tree(tmp_path: Path) -> None:
+    decode_full(tmp_path)
+    assert set(read_tree(tmp_path / "out")) == {
+        "MANIFEST.json", "CHECKSUMS", *SIDECARS[:3], *BLOBS,
+        f"{BASE}/strings/s2.bin",
+        f"{BASE}/hll/{hashlib.sha256(LONG).hexdigest()[:32]}__{LONG[:64].decode()}.bin",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("database", "name"), [(0, "db_0"), (3, "db_3"), (10_000, "db_10000"), (-1, "db_0")])
+def test_tree_1_tree_28_the_database_index_names_the_folder(tmp_path: Path, database: int, name: str) -> None:
+    decode_full(tmp_path, Options(database))
+    assert os.listdir(tmp_path / "out" / "redis") == [name]
+
+
+def test_tree_3_a_folder_exists_only_if_something_is_in_it(tmp_path: Path) -> None:
+    decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
+    for base, folders, files in os.walk(tmp_path / "out"):
+        assert folders or files, f"{base} is empty"
+    assert not (tmp_path / "out" / BASE / "hll").exists()
+
+
+def test_tree_3_a_dump_of_nothing_is_a_folder_with_its_seal(tmp_path: Path) -> None:
+    decode_bytes(snapshot([]), tmp_path)
+    assert listing(tmp_path / "out") == {"MANIFEST.json", "CHECKSUMS"}
+
+
+def test_tree_4_only_the_folder_of_the_own_database_is_written(tmp_path: Path) -> None:
+    decode_full(tmp_path, Options(7))
+    assert {path for path in read_tree(tmp_path / "out") if not path.startswith("redis/db_7/")} == {
+        "MANIFEST.json", "CHECKSUMS",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("mask", "folder_mode"), [(0o022, 0o755), (0o077, 0o700), (0o000, 0o755)])
+def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, folder_mode: int) -> None:
+    with umask(mask):
+        decode_full(tmp_path)
+    for base, folders, files in os.walk(tmp_path / "out"):
+        for name in (*folders, "."):
+            assert stat.S_IMODE(os.stat(os.path.join(base, name)).st_mode) == folder_mode
+        for name in files:
+            assert stat.S_IMODE(os.stat(os.path.join(base, name)).st_mode) == 0o600
+
+
+# ---- the output folder ----
+
+
+def test_tree_7_a_folder_that_holds_anything_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    decode_full(tmp_path)
+    before = read_tree(tmp_path / "out")
+    fault = refused(tmp_path)
+    assert isinstance(fault, NotEmpty)
+    assert (fault.clause, fault.path) == ("TREE-7", str(tmp_path / "out"))
+    assert read_tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("spelling", ["out/", "./out//", "other/../out"])
+def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    target = Tree(spelling)
+    target.judge_out()
+    target.write(Blob(("strings",), "k", b"v"))
+    target.seal(b"{}\n", sync=False)
+    assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
+
+
+@pytest.mark.parametrize("out", ["", "missing/out", "file/out"])
+def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(IoError) as caught:
+        Tree(out).judge_out()
+    assert caught.value.clause == "TREE-29"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_tree_9_a_refusal_before_the_first_write_leaves_the_folder_as_it_was(tmp_path: Path, present: bool) -> None:
+    if present:
+        (tmp_path / "out").mkdir()
+    fault = refused(tmp_path, FULL[:-1])
+    assert fault.exit_status == 4
+    assert (tmp_path / "out").exists() == present
+    assert not present or os.listdir(tmp_path / "out") == []
+
+
+# ---- nothing outside ----
+
+
+class Canary:
+    """A folder outside of the tree; whatever happens, it stays as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "file").write_bytes(b"precious")
+        (folder / "file").chmod(0o644)
+        self.before = self.now()
+
+    def now(self) -> dict[str, tuple[int, ...]]:
+        return {
+            name: (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
+            for name in sorted(os.listdir(self.folder))
+            for status in [os.lstat(self.folder / name)]
+        }
+
+    def check(self) -> None:
+        assert self.now() == self.before
+        assert (self.folder / "file").read_bytes() == b"precious"
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Canary]:
+    guard = Canary(tmp_path / "canary")
+    yield guard
+    guard.check()
+
+
+def plant(path: Path, kind: str, canary: Canary) -> None:
+    """Put something where the decoder is going to write."""
+    if kind == "symlink to a file":
+        path.symlink_to(canary.folder / "file")
+    elif kind == "symlink to a folder":
+        path.symlink_to(canary.folder)
+    elif kind == "dangling symlink":
+        path.symlink_to(canary.folder / "missing")
+    elif kind == "looping symlink":
+        path.symlink_to(path.name)
+    elif kind == "hard link":
+        os.link(canary.folder / "file", path)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            here = os.getcwd()
+            os.chdir(path.parent)  # the name of a socket has at most 107 bytes
+            server.bind(path.name)
+            os.chdir(here)
+    elif kind == "device":
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    elif kind == "folder":
+        path.mkdir()
+        (path / "inside").touch()
+    elif kind == "file":
+        path.write_bytes(b"of somebody else, and longer than what will be here")
+        path.chmod(0o666)
+
+
+LINKS = {
+    "symlink to a file": "TREE-13",
+    "symlink to a folder": "TREE-13",
+    "dangling symlink": "TREE-13",
+    "looping symlink": "TREE-13",
+}
+SPECIAL = {"FIFO": "TREE-14", "socket": "TREE-14"}
+if os.geteuid() == 0:
+    SPECIAL["device"] = "TREE-14"
+
+
+class Planter:
+    """Plants something right before the first output goes to the tree. [TREE-7] lets nothing lie there earlier."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+        self.done = False
+        write = Tree.write
+
+        def planted(target: Tree, output: Blob | Row) -> None:
+            if not self.done:
+                self.done = True
+                target._folder(())
+                act()
+            write(target, output)
+
+        monkeypatch.setattr(Tree, "write", planted)
+
+
+def plant_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str
+) -> Callable[[], Path]:
+    path = tmp_path / "out" / place
+
+    def act() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plant(path, kind, canary)
+
+    planter = Planter(monkeypatch, act)
+
+    def planted() -> Path:
+        assert planter.done, "nothing was planted, so nothing was proved"
+        return path
+
+    return planted
+
+
+def check_no_seal(tmp_path: Path, place: str) -> None:
+    for name in ("MANIFEST.json", "CHECKSUMS"):
+        if name != place:
+            assert not os.path.lexists(tmp_path / "out" / name)
+
+
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("folder", "TREE-16")])
+@pytest.mark.parametrize("place", BLOBS)
+def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
+) -> None:
+    plant_at(tmp_path, monkeypatch, canary, place, kind)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
+    check_no_seal(tmp_path, place)
+
+
+@pytest.mark.parametrize(
+    ("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("folder", "TREE-16"), ("hard link", "TREE-15")]
+)
+@pytest.mark.parametrize("place", SIDECARS)
+def test_tree_13_tree_14_tree_15_tree_16_tree_17_what_may_not_lie_at_a_sidecars_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
+) -> None:
+    plant_at(tmp_path, monkeypatch, canary, place, kind)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
+    check_no_seal(tmp_path, place)
+
+
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
+@pytest.mark.parametrize("place", FOLDERS)
+def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_folders_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
+) -> None:
+    plant_at(tmp_path, monkeypatch, canary, place, kind)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
+    check_no_seal(tmp_path, place)
+
+
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_tree_10_the_output_folder_itself_is_no_link(
+    tmp_path: Path, canary: Canary, kind: str, clause: str, slash: str
+) -> None:
+    plant(tmp_path / "out", kind, canary)
+    with pytest.raises(UnsafePath) as caught:
+        Tree(str(tmp_path / "out") + slash).judge_out()
+    assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / "out"))
+
+
+def test_tree_10_links_on_the_way_to_it_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    decode_full(tmp_path / "link")
+    assert (tmp_path / "real" / "out" / "CHECKSUMS").exists()
+
+
+@pytest.mark.parametrize("place", [*BLOBS, *SIDECARS[:3]])
+def test_tree_5_tree_31_a_regular_file_or_a_blobs_hard_link_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
+) -> None:
+    planted = plant_at(tmp_path, monkeypatch, canary, place, "hard link" if place in BLOBS else "file")
+    decode_full(tmp_path)
+    path = planted()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    monkeypatch.undo()
+    os.mkdir(tmp_path / "clean")
+    decode_full(tmp_path / "clean")
+    assert path.read_bytes() == (tmp_path / "clean" / "out" / place).read_bytes()
+
+
+def test_tree_30_a_fifo_with_a_reader_is_given_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
+) -> None:
+    received: list[bytes] = []
+
+    def act() -> None:
+        fifo = tmp_path / "out" / SIDECAR
+        fifo.parent.mkdir(parents=True)
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+        def read() -> None:
+            received.append(os.read(reader, 100))
+            os.close(reader)
+
+        readers.append(threading.Thread(target=read))
+
+    readers: list[threading.Thread] = []
+    Planter(monkeypatch, act)
+    fault = refused(tmp_path)
+    assert fault.clause == "TREE-14"
+    readers[0].start()
+    readers[0].join()
+    assert received == [b""]
+
+
+# ---- races ----
+
+
+class Between:
+    """Does something right before the n-th call of an `os` function whose first argument ends in `name`."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, function: str, name: str, nth: int, act: Callable[[], None]
+    ) -> None:
+        self.calls = 0
+        real = getattr(os, function)
+
+        def held(path: Any, *arguments: Any, **keywords: Any) -> Any:
+            if isinstance(path, str) and os.path.basename(path) == name:
+                self.calls += 1
+                if self.calls == nth:
+                    act()
+            return real(path, *arguments, **keywords)
+
+        monkeypatch.setattr(os, function, held)
+
+
+@pytest.mark.parametrize("place", FOLDERS)
+def test_tree_11_a_link_that_appears_between_look_and_open_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
+) -> None:
+    path = tmp_path / "out" / place
+
+    def swap() -> None:
+        path.rename(tmp_path / "aside")
+        path.symlink_to(canary.folder)
+
+    between = Between(monkeypatch, "open", path.name, 1, swap)
+    fault = refused(tmp_path)
+    assert between.calls == 1
+    assert fault.name == "unsafe-path"
+    # The open itself says no: a link is no folder.
+    assert (fault.clause, place_of(fault, tmp_path)) in (("TREE-13", place), ("TREE-32", place))
+
+
+@pytest.mark.parametrize("kind", [*LINKS, "FIFO", "hard link"])
+def test_tree_11_a_thing_that_appears_between_look_and_open_of_a_sidecar_is_judged_by_the_handle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
+) -> None:
+    path = tmp_path / "out" / SIDECAR
+
+    def swap() -> None:
+        path.unlink()
+        plant(path, kind, canary)
+
+    plant_at(tmp_path, monkeypatch, canary, SIDECAR, "file")
+    between = Between(monkeypatch, "open", path.name, 2, swap)
+    fault = refused(tmp_path)
+    assert between.calls == 2
+    assert (fault.name, place_of(fault, tmp_path)) == ("unsafe-path", SIDECAR)
+
+
+@pytest.mark.parametrize("place", [*FOLDERS, ".", *SIDECARS[:3]])
+def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
+) -> None:
+    path = tmp_path / "out" if place == "." else tmp_path / "out" / place
+
+    def swap() -> None:
+        path.rename(tmp_path / "aside")
+        if place in SIDECARS:
+            path.write_bytes(b"of somebody else")
+        else:
+            path.symlink_to(canary.folder)
+
+    judge_places = Tree._judge_places
+
+    def swapped(target: Tree) -> None:
+        swap()
+        judge_places(target)
+
+    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause) == ("unsafe-path", "TREE-12")
+    assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
+
+
+def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seal = Tree.seal
+
+    def vanished(target: Tree, manifest: bytes, *, sync: bool) -> None:
+        (tmp_path / "out" / BASE / "strings").rename(tmp_path / "aside")
+        seal(target, manifest, sync=sync)
+
+    monkeypatch.setattr(Tree, "seal", vanished)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", f"{BASE}/strings")
+
+
+# ---- how files appear ----
+
+
+def test_tree_18_tree_19_a_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before every rename nothing lies under the final name, and the temporary file is whole."""
+    rename, seen = os.rename, {}
+
+    def looked(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        assert source == ".ekvdump.tmp"
+        assert src_dir_fd == dst_dir_fd
+        with pytest.raises(FileNotFoundError):
+            os.stat(target, dir_fd=dst_dir_fd, follow_symlinks=False)
+        with open(os.open(source, os.O_RDONLY, dir_fd=src_dir_fd), "rb") as file:
+            seen[target] = file.read()
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", looked)
+    decode_full(tmp_path)
+    files = {os.path.basename(path): data for path, data in read_tree(tmp_path / "out").items()}
+    for name in ("h1.bin", "s1.bin", "s2.bin", "MANIFEST.json", "CHECKSUMS"):
+        assert seen[name] == files[name]
+
+
+@pytest.mark.parametrize("kind", [*LINKS, "FIFO", "hard link", "file"])
+def test_tree_20_whatever_lies_at_the_temporary_name_is_unlinked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
+) -> None:
+    planted = plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", kind)
+    decode_full(tmp_path)
+    assert not os.path.lexists(planted())
+    assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
+
+
+def test_tree_20_a_folder_at_the_temporary_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
+) -> None:
+    plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", "folder")
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause) == ("unsafe-path", "TREE-16")
+
+
+class Recorder:
+    """Records the order of what is renamed and synced."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        rename, sync = os.rename, tree.sync_file_system
+
+        def renamed(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+            self.calls.append(target)
+            rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+        def synced(handle: int) -> None:
+            self.calls.append("sync")
+            sync(handle)
+
+        monkeypatch.setattr(os, "rename", renamed)
+        monkeypatch.setattr(tree, "sync_file_system", synced)
+
+
+def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    decode_full(tmp_path)
+    assert recorder.calls[-3:] == ["MANIFEST.json", "sync", "CHECKSUMS"]
+    assert recorder.calls.count("sync") == 1
+    monkeypatch.undo()
+
+    os.mkdir(tmp_path / "other")
+    recorder = Recorder(monkeypatch)
+    decode_full(tmp_path / "other", Options(sync=False))
+    assert "sync" not in recorder.calls
+
+
+def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def looked(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if target == "MANIFEST.json":
+            assert (tmp_path / "out" / SIDECAR).read_bytes() == b'{"key":"s1","expire_at_ms":6}\n'
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", looked)
+    decode_full(tmp_path)
+
+
+def test_tree_21_the_sync_reports_its_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        tree.sync_file_system(-1)
+
+
+def test_tree_21_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
+    tree.sync_file_system(0)
+    assert calls == ["sync"]
+
+
+# ---- when writing fails ----
+
+
+class Failing:
+    """Lets the n-th call of an `os` function fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, function: str, nth: int, number: int) -> None:
+        self.calls = 0
+        real = getattr(os, function)
+
+        def failing(*arguments: Any, **keywords: Any) -> Any:
+            self.calls += 1
+            if self.calls == nth:
+                raise OSError(number, os.strerror(number))
+            return real(*arguments, **keywords)
+
+        monkeypatch.setattr(os, function, failing)
+
+
+FAULTS = {
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
+    errno.EIO: IoError,
+    errno.EACCES: IoError,
+    errno.EROFS: IoError,
+}
+
+
+@pytest.mark.parametrize("function", ["mkdir", "write", "rename", "open"])
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    nth = 0
+    while True:
+        nth += 1
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            failing = Failing(patch, function, nth, number)
+            try:
+                decode_full(folder)
+            except Fault as fault:
+                if fault.clause != "FILE-22":
+                    assert type(fault) is FAULTS[number]
+                    assert fault.clause == ("TREE-24" if type(fault) is DiskFull else "TREE-25")
+                    assert fault.path
+                    assert fault.path.startswith(str(folder / "out"))
+            else:
+                break
+        assert failing.calls >= nth
+        check_no_seal(folder, "")
+        assert not [path for path in listing(folder) if path.endswith(".tmp")]
+    assert nth > 4
+
+
+def test_tree_26_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
+    decode_full(tmp_path)
+    assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
+
+
+def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_sidecars = Tree._close_sidecars
+
+    def broken(target: Tree) -> list[Fault]:
+        for sidecar in target._sidecars.values():
+            if not sidecar.file.closed:
+                os.dup2(full, sidecar.file.fileno())
+        return close_sidecars(target)
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(Tree, "_close_sidecars", broken)
+    try:
+        fault = refused(tmp_path)
+    finally:
+        os.close(full)
+    found = [(each.name, place_of(each, tmp_path)) for each in (fault, *fault.also)]
+    assert sorted(found) == sorted(("disk-full", place) for place in SIDECARS[:3])
+    check_no_seal(tmp_path, "")
+
+
+def test_tree_27_a_close_that_fails_after_a_write_that_failed_is_reported_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def failing(descriptor: int) -> None:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        close(descriptor)
+        if regular and writes.calls == 1:
+            writes.calls = 2
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    writes = Failing(monkeypatch, "write", 1, errno.ENOSPC)
+    monkeypatch.setattr(os, "close", failing)
+    fault = refused(tmp_path)
+    assert [type(each) for each in (fault, *fault.also)] == [DiskFull, IoError]
+    assert fault.exit_status == 6
+
+
+def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Failing(monkeypatch, "rename", 3, errno.EIO)
+    Failing(monkeypatch, "unlink", 1, errno.EACCES)
+    fault = refused(tmp_path)
+    assert [each.name for each in (fault, *fault.also)] == ["io-error", "io-error"]
+    assert place_of(fault.also[0], tmp_path) == ".ekvdump.tmp"
+
+
+def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int, data: bytes) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decode_full(tmp_path)
+    assert not [path for path in read_tree(tmp_path / "out") if path.endswith((".tmp", ".json", "CHECKSUMS"))]
+
+
+def test_sums_6_the_runs_lie_in_files_without_a_name(tmp_path: Path) -> None:
+    target = Tree(str(tmp_path / "out"))
+    run = target._open_unnamed()
+    run.write(b"line\n")
+    run.seek(0)
+    assert run.read() == b"line\n"
+    assert os.listdir(tmp_path / "out") == []
+    run.close()
+    assert isinstance(target._checksums, SortedPaths)
+    target.abandon()
