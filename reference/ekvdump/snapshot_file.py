@@ -122,7 +122,8 @@ class SnapshotFile:
             # [FILE-22] A FIFO without a writer would block a plain open.
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
-            raise IoError("FILE-22", f"cannot open the snapshot: {error}", None, path) from error
+            words = getattr(error, "strerror", None) or str(error)
+            raise IoError("FILE-22", f"cannot open the snapshot: {words}", None, path) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
@@ -147,7 +148,7 @@ class SnapshotFile:
                     raise Changed("FILE-20", "the snapshot became shorter while it was read", offset, self.path)
                 data += more
         except OSError as error:
-            raise IoError("FILE-22", f"cannot read the snapshot: {error}", offset, self.path) from error
+            raise IoError("FILE-22", f"cannot read the snapshot: {error.strerror}", offset, self.path) from error
         return data
 
     def check_unchanged(self) -> None:
