@@ -53,6 +53,12 @@ def test_sums_2_sha256sum_writes_and_reads_the_same_lines(tmp_path: Path, name: 
     assert decode_checksum_line(told).path == name
 
 
+def test_sums_1_sums_2_the_specs_example() -> None:
+    spec = (Path(__file__).resolve().parent.parent / "spec" / "12-checksums.md").read_bytes()
+    for path, data in ((b"redis/db_0/strings/a.bin", b"hi"), (b"redis/db_0/strings/a\nb", b"")):
+        assert b"\n" + render_checksum_line(path, hashlib.sha256(data).hexdigest()) in spec
+
+
 def test_sums_3_lines_stand_in_bytewise_order_of_the_paths(tmp_path: Path) -> None:
     # A blob's `.bin` stands between a key and its extensions: `a.bin` is before `aa.bin`, `a-.bin` before both.
     names = ["a", "aa", "a-", "a%2F", "B", "_", ""]

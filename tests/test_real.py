@@ -49,6 +49,23 @@ def read_dump(out: Path) -> dict[str, dict[bytes, tuple[bytes, int | None]]]:
     return found
 
 
+def count_members(sketch: bytes) -> int:
+    """Count what a live server put into an HLL: four bytes, then `0A`, size and member, one after the other.
+
+    The spec takes a sketch for opaque; to the servers that wrote these files it is the set of its members.
+    """
+    assert sketch[:4] == b"\0RS\1"
+    members, place = set(), 4
+    while place < len(sketch):
+        assert sketch[place] == 0x0A
+        size = sketch[place + 1]
+        assert size < 0x80
+        place += 2 + size
+        members.add(sketch[place - size : place])
+    assert place == len(sketch)
+    return len(members)
+
+
 def judge(seen: dict[str, Any], shown: tuple[bytes, int | None] | None) -> str:
     """Say what is wrong with what the dump shows of a key, or nothing."""
     if shown is None:
@@ -59,6 +76,8 @@ def judge(seen: dict[str, Any], shown: tuple[bytes, int | None] | None) -> str:
             return "wrong value"
     elif "sha256" in seen and (len(payload) != seen["size"] or hashlib.sha256(payload).hexdigest() != seen["sha256"]):
         return "wrong hash"
+    if seen["type"] == "hll" and count_members(payload) != seen["pfcount"]:
+        return "another HLL"
     bounds = seen.get("expire_at_ms_between")
     if bounds is None:
         return "" if expiry_ms is None else "an expiry nobody saw"

@@ -15,8 +15,9 @@ from ekvdump.outcomes import Fault, InvalidValue, Truncated
 from ekvdump.redis_hlls import decode_hll_value
 from ekvdump.redis_strings import decode_string_value
 from ekvdump.redis_ttls import decode_ttl_value
+from ekvdump.survey import survey
 from ekvdump.visibility import decode_commit_ts
-from harness import decode_in_memory
+from harness import MemorySource, decode_in_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "spec").glob("[0-9][0-9]-*.md"))
@@ -197,6 +198,11 @@ def decode_text(data: bytes) -> tuple[bytes, int]:
     return cursor.take(2, "text", "CONV-5"), int.from_bytes(cursor.take(4, "number", "CONV-5"), "big")
 
 
+def operational_rows(data: bytes) -> tuple[int, int | None]:
+    found = survey(MemorySource(data))
+    return found.counters.entries["operational"], found.applied_index
+
+
 def unreadable_clause(data: bytes) -> str:
     with pytest.raises(InvalidValue) as refusal:
         decode_string_value(data)
@@ -206,7 +212,9 @@ def unreadable_clause(data: bytes) -> str:
 EXAMPLES: dict[str, tuple[Callable[[bytes], Any], Any]] = {
     "conv-example": (decode_text, (b"!r", 42)),
     "file-empty": (lambda data: decode_in_memory(data)[1], {}),
+    "file-header-v2": (lambda data: (len(data), decode_in_memory(data)[1]), (48, {})),
     "file-one-entry": (lambda data: decode_in_memory(data)[1], {"redis/db_0/strings/a.bin": b"hi"}),
+    "visi-operational": (operational_rows, (2, 10_000)),
     "visi-entry": (lambda data: (data[:1], decode_commit_ts(data[:9]), data[18:]), (b"a", 30, b"new")),
     "keys-lookalike": (lambda data: (data.startswith(b"!redis|str|"), keys.type_of(data[:-8])), (True, keys.UNKNOWN)),
     "rstr-envelope-with-expiry": (decode_string_value, (b"hi", 1_700_000_000_000)),
