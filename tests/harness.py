@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ekvdump.decode import Options, Outputs, decode, judge_outcome
+from ekvdump.decode import decode, judge_outcome
 from ekvdump.keymap import MAX_LINE_SIZE
 from ekvdump.manifest import Provenance
 from ekvdump.outcomes import Fault, Outcome
+from ekvdump.outputs import Options, Outputs
 from ekvdump.survey import survey
-from ekvdump.tree import Blob
+from ekvdump.tree import Blob, Stock
 
 WALL_TIME = "2026-08-22T12:00:00Z"
 
@@ -45,7 +46,7 @@ def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome
         else:
             path = "/".join((*output.folder, output.sidecar))
             files[path] = files.get(path, b"") + output.line
-    return judge_outcome(outputs._found, outputs, None, options), files
+    return judge_outcome(outputs._found, outputs, None, options, Stock((), 0, ())), files
 
 
 def decode_bytes(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Outcome:
@@ -66,6 +67,15 @@ def read_tree(folder: Path) -> dict[str, bytes]:
             assert stat.S_ISREG(os.lstat(path).st_mode)
             files[os.path.relpath(path, folder)] = Path(path).read_bytes()
     return files
+
+
+def stat_of_tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+    return {
+        os.path.join(base, name): (status.st_ino, status.st_mtime_ns, status.st_size)
+        for base, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+        for status in [os.lstat(os.path.join(base, name))]
+    }
 
 
 def refusal(data: bytes, options: Options = Options()) -> tuple[str, str, int | None, bytes | None]:

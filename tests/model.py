@@ -42,14 +42,15 @@ class Expected:
     warnings: list[tuple[str, int, list[str]]] = field(default_factory=list)
     """Name, count, what it is about."""
     reasons: list[tuple[str, str, int]] = field(default_factory=list)
-    refusal: tuple[str, str, bytes] | None = None
-    """Fault, clause, storage key; then nothing else is said."""
+    unreadable: int = 0
+    refusal: tuple[str, str, bytes, int] | None = None
+    """Fault, clause, storage key, offset; then nothing else is said."""
     about: dict[str, list[str]] = field(default_factory=dict)
     """What the warnings of each name are about."""
 
 
 class UnreadableError(Exception):
-    """A value that refuses the snapshot: clause."""
+    """A value that refuses the snapshot: clause, and how far into the body."""
 
 
 def canonical(key: bytes) -> tuple[int, ...]:
@@ -96,20 +97,24 @@ def read_value(body: bytes, version: int, chapter: str) -> tuple[bytes, int | No
     if body[:2] != bytes([255, version]):
         return body, None, False
     if len(body) == 2:
-        raise UnreadableError(f"{chapter}-3")
+        raise UnreadableError(f"{chapter}-3", 2)
     if body[2] % 2 == 0:
         return body[3:], None, True
     if len(body) < 11:
-        raise UnreadableError(f"{chapter}-4")
+        raise UnreadableError(f"{chapter}-4", 3)
     return body[11:], min(MOST_MS, int.from_bytes(body[3:11], "big")), True
 
 
-def visible(
-    entries: Iterable[tuple[bytes, bytes]], last_commit: int, counts: Counter[str]
-) -> dict[str, dict[bytes, bytes]]:
-    """Type -> storage key -> body, of all that is visible; the classes of the others are counted. [OUTC-14]"""
-    versions: dict[bytes, list[tuple[int, bytes]]] = defaultdict(list)
+Found = dict[str, dict[bytes, tuple[bytes, int]]]
+"""Type -> storage key -> body and its offset, of all that is visible."""
+
+
+def visible(entries: Iterable[tuple[bytes, bytes]], last_commit: int, place: int, counts: Counter[str]) -> Found:
+    """What is visible; the classes of the others are counted. The first entry stands at `place`. [OUTC-14]"""
+    versions: dict[bytes, list[tuple[int, bytes, int]]] = defaultdict(list)
     for key, value in entries:
+        body_offset = place + 8 + len(key) + 8 + 9
+        place += 8 + len(key) + 8 + len(value)
         if is_operational(key, value):
             counts["operational"] += 1
             continue
@@ -117,56 +122,76 @@ def visible(
         if commit_ts > last_commit:
             counts["future"] += 1
         else:
-            versions[key[:-8]].append((commit_ts, value))
-    found: dict[str, dict[bytes, bytes]] = defaultdict(dict)
+            versions[key[:-8]].append((commit_ts, value, body_offset))
+    found: Found = defaultdict(dict)
     for storage_key, all_of_it in versions.items():
         counts["history"] += len(all_of_it) - 1
-        newest = max(all_of_it)[1]
+        _, newest, body_offset = max(all_of_it)
         expire_at = int.from_bytes(newest[1:9], "little")
         if newest[0] & 1:
             counts["deleted"] += 1
         elif expire_at and expire_at <= last_commit:
             counts["expired"] += 1
         else:
-            found[type_of(storage_key)][storage_key] = newest[9:]
+            found[type_of(storage_key)][storage_key] = newest[9:], body_offset
     return found
 
 
 def expected_dump(
-    entries: Iterable[tuple[bytes, bytes]], last_commit: int, *, database: int = 0, only: set[str] | None = None
+    entries: Iterable[tuple[bytes, bytes]],
+    last_commit: int,
+    *,
+    place: int = 32,
+    database: int = 0,
+    only: set[str] | None = None,
+    salvage: bool = False,
 ) -> Expected:
-    """Say what must come of a snapshot whose structure, footer and entry headers are sound."""
+    """Say what must come of a snapshot whose structure, footer and entry headers are sound.
+
+    Its first entry stands at offset `place`.
+    """
     want = {"strings", "hll"} if only is None else only
     result = Expected()
     entries = sorted(entries)
-    found = visible(entries, last_commit, result.entries)
-    result.about["unknown-prefix"] = beginnings(entries, found["unknown"])
+    found = visible(entries, last_commit, place, result.entries)
+    result.about["unknown-prefix"] = beginnings(entries, set(found["unknown"]))
     for type_ in ("internal", "unknown", "string", "bare", "hll", "ttl"):
         result.entries[type_] += len(found[type_])
     for type_ in TABLE["undecoded"]:
         result.undecoded[type_] += len(found[type_])
         result.entries["undecoded"] += len(found[type_])
-    try:
-        _show(found, want, f"redis/db_{database}", result)
-    except UnreadableError as unreadable:
-        clause, key = unreadable.args
-        return Expected(refusal=("invalid-value", clause, key))
-    result.warnings = _warnings(result, only is None)
+    broken = _show(found, want, f"redis/db_{database}", result)
+    if broken and not salvage:
+        # The first in output order that is broken by itself; a row that breaks another comes last. [OUTC-4]
+        first = next(each for each in broken if each["kind"] == "ttl" or each["clause"] != "RTTL-1")
+        return Expected(refusal=("invalid-value", first["clause"], first["key"], first["offset"]))
+    _list_unreadable(broken, f"redis/db_{database}", result)
+    result.warnings = _warnings(result, only is None, f"redis/db_{database}")
     return result
 
 
-def _show(found: dict[str, dict[bytes, bytes]], want: set[str], base: str, result: Expected) -> None:
-    """Fill files and counters. [OUTC-4]"""
-    by_user: dict[str, dict[bytes, bytes]] = {
-        "hll": {key[11:]: body for key, body in found["hll"].items()},
-        "string": {key[11:]: body for key, body in found["string"].items()},
-        "bare": found["bare"],
-        "ttl": {key[11:]: body for key, body in found["ttl"].items()},
-    }
+def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dict[str, Any]]:
+    """Fill files and counters; return what is unreadable, in output order. [OUTC-4] [SALV-2]"""
+    string, bare, hll, ttl = (
+        {key[len(prefix) :]: value for key, value in found[type_].items()}
+        for type_, prefix in (
+            ("string", b"!redis|str|"),
+            ("bare", b""),
+            ("hll", b"!redis|hll|"),
+            ("ttl", b"!redis|ttl|"),
+        )
+    )
     rows: dict[str, list[tuple[str, int]]] = {"strings": [], "hll": []}
     keymap: dict[str, bytes] = {}
+    broken: list[dict[str, Any]] = []
+    bad_rows = {key for key, (body, _) in ttl.items() if len(body) != 8}
 
-    def blob(kind: str, key: bytes, payload: bytes, expiry_ms: int | None) -> None:
+    def break_record(kind: str, prefix: bytes, key: bytes, clause: str, offset: int, body: bytes) -> None:
+        broken.append(
+            {"kind": kind, "key": prefix + key, "user_key": key, "clause": clause, "offset": offset, "body": body}
+        )
+
+    def show(kind: str, key: bytes, payload: bytes, expiry_ms: int | None) -> None:
         segment = segment_of(key)
         result.files[f"{base}/{kind}/{segment}.bin"] = payload
         if segment[32:34] == "__" and segment[:32] == hashlib.sha256(key).hexdigest()[:32]:
@@ -174,41 +199,56 @@ def _show(found: dict[str, dict[bytes, bytes]], want: set[str], base: str, resul
         if expiry_ms is not None:
             rows[kind].append((segment, expiry_ms))
 
-    for type_, kind, version, chapter in (("hll", "hll", 2, "RHLL"), ("string", "strings", 1, "RSTR")):
-        fates = result.hlls if type_ == "hll" else result.strings
-        for key in sorted(by_user[type_], key=canonical):
+    def take(records: dict[bytes, tuple[bytes, int]], kind: str, prefix: bytes, version: int, chapter: str) -> None:
+        fates = result.hlls if kind == "hll" else result.strings
+        for key in sorted(records, key=canonical):
+            body, offset = records[key]
             if kind not in want:
                 fates["excluded"] += 1
                 continue
-            payload, expiry_ms, _ = _value(by_user[type_][key], version, chapter, found, type_, key)
+            if records is bare and key in string:
+                fates["shadowed"] += 1
+                continue
+            try:
+                payload, expiry_ms, enveloped = (
+                    (body, None, False) if records is bare else read_value(body, version, chapter)
+                )
+                if key in bad_rows and not enveloped and (kind == "strings" or not (key in string or key in bare)):
+                    raise UnreadableError("RTTL-1", 0)
+            except UnreadableError as unreadable:
+                clause, place = unreadable.args
+                fates["unreadable"] += 1
+                break_record("hll" if kind == "hll" else "string", prefix, key, clause, offset + place, body)
+                continue
             fates["written"] += 1
-            blob(kind, key, payload, expiry_ms)
-    for key in sorted(by_user["bare"], key=canonical):
-        fate = "excluded" if "strings" not in want else "shadowed" if key in by_user["string"] else "written"
-        result.strings[fate] += 1
-        if fate == "written":
-            blob("strings", key, by_user["bare"][key], None)
+            show(kind, key, payload, expiry_ms)
 
-    examples = result.about.setdefault("orphan-ttl", [])
+    take(hll, "hll", b"!redis|hll|", 2, "RHLL")
+    take(string, "strings", b"!redis|str|", 1, "RSTR")
+    take(bare, "strings", b"", 0, "")
+
     collections = sum(result.undecoded[name] for name in ("hash", "list", "set", "zset", "stream"))
-    for key in sorted(by_user["ttl"], key=canonical):
-        body = by_user["ttl"][key]
-        if len(body) != 8:
-            raise UnreadableError("RTTL-1", b"!redis|ttl|" + key)
-        kind, is_envelope = "", False
-        if key in by_user["string"]:
-            kind, is_envelope = "strings", by_user["string"][key][:2] == b"\xff\x01"
-        elif key in by_user["bare"]:
+    examples = result.about.setdefault("orphan-ttl", [])
+    for key in sorted(ttl, key=canonical):
+        body, offset = ttl[key]
+        if key in bad_rows:
+            result.ttls["unreadable"] += 1
+            break_record("ttl", b"!redis|ttl|", key, "RTTL-1", offset, body)
+            continue
+        kind, enveloped = "", False
+        if key in string:
+            kind, enveloped = "strings", string[key][0][:2] == b"\xff\x01"
+        elif key in bare:
             kind = "strings"
-        elif key in by_user["hll"]:
-            kind, is_envelope = "hll", by_user["hll"][key][:2] == b"\xff\x02"
+        elif key in hll:
+            kind, enveloped = "hll", hll[key][0][:2] == b"\xff\x02"
         if not kind:
             result.ttls["unclaimed" if collections else "orphan"] += 1
             if not collections and len(examples) < 8:
                 examples.append(segment_of(key))
         elif kind not in want:
             result.ttls["excluded"] += 1
-        elif is_envelope:
+        elif enveloped:
             result.ttls["redundant"] += 1
         else:
             result.ttls["applied"] += 1
@@ -223,19 +263,31 @@ def _show(found: dict[str, dict[bytes, bytes]], want: set[str], base: str, resul
             {"encoded": segment, "original": base64url(key), "kind": "sha-fallback"} for segment, key in keymap.items()
         ]
         result.files[f"{base}/KEYMAP.jsonl"] = json_lines(lines)
+    return broken
 
 
-def _value(
-    body: bytes, version: int, chapter: str, found: dict[str, dict[bytes, bytes]], type_: str, key: bytes
-) -> tuple[bytes, int | None, bool]:
-    try:
-        return read_value(body, version, chapter)
-    except UnreadableError as unreadable:
-        (storage_key,) = [stored for stored in found[type_] if stored[11:] == key]
-        raise UnreadableError(unreadable.args[0], storage_key) from None
+def _list_unreadable(broken: list[dict[str, Any]], base: str, result: Expected) -> None:
+    """[SALV-3] [SALV-4] [SALV-5]"""
+    lines = []
+    for each in broken:
+        segment = segment_of(each["user_key"])
+        result.files[f"{base}/unreadable/{segment}.{each['kind']}.bin"] = each["body"]
+        lines.append(
+            {
+                "segment": segment,
+                "storage_key": base64url(each["key"]),
+                "offset": each["offset"],
+                "clause": each["clause"],
+                "kind": each["kind"],
+            }
+        )
+    if lines:
+        result.files[f"{base}/unreadable.jsonl"] = json_lines(lines)
+    result.about["unreadable-value"] = [line["segment"] for line in lines[:16]]
+    result.unreadable = len(lines)
 
 
-def beginnings(entries: Iterable[tuple[bytes, bytes]], unknown: dict[bytes, bytes]) -> list[str]:
+def beginnings(entries: Iterable[tuple[bytes, bytes]], unknown: set[bytes]) -> list[str]:
     """What the warning shows of unknown keys, in the order of the file. [KEYS-9]"""
     shown: list[str] = []
     for key, _ in entries:
@@ -248,7 +300,7 @@ def beginnings(entries: Iterable[tuple[bytes, bytes]], unknown: dict[bytes, byte
     return shown[:16]
 
 
-def _warnings(result: Expected, everything: bool) -> list[tuple[str, int, list[str]]]:
+def _warnings(result: Expected, everything: bool, own: str) -> list[tuple[str, int, list[str]]]:
     """All but those that the file itself gives. [OUTC-11]"""
     warnings: list[tuple[str, int, list[str]]] = [("future-version", result.entries["future"], [])]
     if everything:
@@ -260,6 +312,9 @@ def _warnings(result: Expected, everything: bool) -> list[tuple[str, int, list[s
             if result.undecoded[name]:
                 result.reasons.append(("undecoded-type", name, result.undecoded[name]))
     warnings.append(("orphan-ttl", result.ttls["orphan"], result.about["orphan-ttl"]))
+    warnings.append(("unreadable-value", result.unreadable, result.about["unreadable-value"]))
+    if result.unreadable:
+        result.reasons.append(("unreadable-value", own, result.unreadable))
     return [warning for warning in warnings if warning[1]]
 
 
@@ -321,7 +376,7 @@ def expected_manifest(
         "outcome": {
             "complete": not result.reasons,
             "partial_reasons": [
-                {"reason": reason, "type": name, "count": count} for reason, name, count in result.reasons
+                {"reason": reason, "about": name, "count": count} for reason, name, count in result.reasons
             ],
             "warnings": [{"name": name, "count": count, "about": about} for name, count, about in warnings],
             "counters": expected_counters(result),

@@ -3,24 +3,19 @@
 import hashlib
 import io
 import os
-import random
 import subprocess
-import tempfile
-import tracemalloc
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
-from ekvdump import checksums
-from ekvdump.checksums import ChecksumLine, SortedPaths, decode_checksum_line, iter_checksums, render_checksum_line
-from ekvdump.outcomes import Fault, Finding, Mismatch, Symlink
+from ekvdump.checksums import ChecksumLine, decode_checksum_line, iter_checksums, render_checksum_line
+from ekvdump.outcomes import Fault, Finding
 from harness import BoundedLines, decode_bytes, fault_of, read_tree
 from hypothesis import given
 from hypothesis import strategies as st
 from test_conventions import REAL_SHAPED
 from writer import STR, put, snapshot
 
-SHA = "0123456789abcdef" * 4
+SHA = b"0123456789abcdef" * 4
 PATHS = st.binary(min_size=1, max_size=20).filter(lambda path: b"\0" not in path)
 ODD_PATHS = PATHS | st.lists(st.sampled_from([b"\\", b"\n", b"\r", b"n", b"a"]), min_size=1, max_size=6).map(b"".join)
 
@@ -49,14 +44,14 @@ def test_sums_2_lf_cr_and_backslash_are_escaped_and_come_back(path: bytes) -> No
 def test_sums_2_sha256sum_writes_and_reads_the_same_lines(tmp_path: Path, name: bytes) -> None:
     Path(os.path.join(os.fsencode(tmp_path), name).decode("utf-8", "surrogateescape")).write_bytes(b"data")
     told = subprocess.run(["sha256sum", name], cwd=tmp_path, check=True, capture_output=True).stdout
-    assert told == render_checksum_line(name, hashlib.sha256(b"data").hexdigest())
+    assert told == render_checksum_line(name, hashlib.sha256(b"data").hexdigest().encode())
     assert decode_checksum_line(told).path == name
 
 
 def test_sums_1_sums_2_the_specs_example() -> None:
     spec = (Path(__file__).resolve().parent.parent / "spec" / "12-checksums.md").read_bytes()
     for path, data in ((b"redis/db_0/strings/a.bin", b"hi"), (b"redis/db_0/strings/a\nb", b"")):
-        assert b"\n" + render_checksum_line(path, hashlib.sha256(data).hexdigest()) in spec
+        assert b"\n" + render_checksum_line(path, hashlib.sha256(data).hexdigest().encode()) in spec
 
 
 def test_sums_3_lines_stand_in_bytewise_order_of_the_paths(tmp_path: Path) -> None:
@@ -84,41 +79,6 @@ def test_sums_5_a_partial_dump_is_sealed_too(tmp_path: Path) -> None:
     assert set(read_tree(tmp_path / "out")) == {"MANIFEST.json", "CHECKSUMS"}
 
 
-def unnamed() -> BinaryIO:
-    return tempfile.TemporaryFile()
-
-
-@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 100, 1000])
-def test_sums_6_sorting_by_runs_gives_the_order_of_sorting_at_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "RUN_LINES", 10)
-    monkeypatch.setattr(checksums, "MAX_RUNS", 3)
-    dice = random.Random(count)
-    paths = {b"/".join(b"%c" % dice.choice(b"\x01\x02ab~.-") for _ in range(dice.randint(1, 9))) for _ in range(count)}
-    collected = SortedPaths(unnamed)
-    for path in paths:
-        collected.add(path, hashlib.sha256(path).hexdigest())
-    lines = list(collected)
-    assert lines == [render_checksum_line(path, hashlib.sha256(path).hexdigest()) for path in sorted(paths)]
-    assert len(collected._runs) <= 4
-    collected.close()
-    assert collected._runs == []
-
-
-def test_sums_6_memory_does_not_grow_with_the_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "RUN_LINES", 256)
-    peaks = []
-    for count in (2_000, 20_000):
-        tracemalloc.start()
-        collected = SortedPaths(unnamed)
-        for number in range(count):
-            collected.add(b"%032d" % (number * 7919 % count), SHA)
-        assert sum(1 for _ in collected) == count
-        collected.close()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0] + 500_000
-
-
 # ---- reading ----
 
 
@@ -131,17 +91,17 @@ def refused(line: bytes) -> tuple[str, str, int | None]:
 
 @pytest.mark.parametrize("separator", [b"  ", b" *"])
 def test_sums_7_a_line_is_a_hash_a_separator_and_a_path(separator: bytes) -> None:
-    assert decode_checksum_line(SHA.upper().encode() + separator + b"a/b\n") == ChecksumLine(SHA, b"a/b")
-    assert decode_checksum_line(SHA.encode() + separator + b" *a") == ChecksumLine(SHA, b" *a")
+    assert decode_checksum_line(SHA.upper() + separator + b"a/b\n") == ChecksumLine(SHA, b"a/b")
+    assert decode_checksum_line(SHA + separator + b" *a") == ChecksumLine(SHA, b" *a")
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"\n", b"x", SHA.encode(), SHA.encode() + b" ", SHA.encode() + b"\t a", SHA.encode() + b" a",
-        SHA[1:].encode() + b"  a", b"g" + SHA[1:].encode() + b"  a", b"0" + SHA.encode() + b"  a",
-        b"\\" + SHA.encode() + b"  a\\x", b"\\" + SHA.encode() + b"  a\\",
-        SHA.encode() + b"  " + b"a" * (8192 - 66 + 1),
+        b"", b"\n", b"x", SHA, SHA + b" ", SHA + b"\t a", SHA + b" a",
+        SHA[1:] + b"  a", b"g" + SHA[1:] + b"  a", b"0" + SHA + b"  a",
+        b"\\" + SHA + b"  a\\x", b"\\" + SHA + b"  a\\",
+        SHA + b"  " + b"a" * (8192 - 66 + 1),
     ],
     ids=range(13),
 )  # fmt: skip
@@ -150,7 +110,7 @@ def test_sums_7_any_other_line_is_malformed(line: bytes) -> None:
 
 
 def test_sums_7_a_line_may_have_8_kib() -> None:
-    line = SHA.encode() + b"  " + b"a" * (8192 - 66)
+    line = SHA + b"  " + b"a" * (8192 - 66)
     assert list(iter_checksums(BoundedLines(line + b"\n"))) == [ChecksumLine(SHA, b"a" * (8192 - 66))]
     with pytest.raises(Fault) as caught:
         list(iter_checksums(BoundedLines(line + b"\n" + line + b"a\n")))
@@ -169,21 +129,15 @@ def test_sums_7_a_line_may_have_8_kib() -> None:
     ],
 )
 def test_sums_8_sums_13_sums_14_a_path_that_leads_elsewhere(path: bytes, fault: tuple[str, str]) -> None:
-    assert refused(SHA.encode() + b"  " + path) == (*fault, 100)
+    assert refused(SHA + b"  " + path) == (*fault, 100)
 
 
 @pytest.mark.parametrize("path", [b"...", b"a/..b", b"..a", b".", b"a..b/c"])
 def test_sums_14_dots_alone_do_not_climb(path: bytes) -> None:
-    assert decode_checksum_line(SHA.encode() + b"  " + path).path == path
+    assert decode_checksum_line(SHA + b"  " + path).path == path
 
 
 def test_sums_10_no_line_is_a_fault() -> None:
     with pytest.raises(Finding) as caught:
         list(iter_checksums(io.BytesIO()))
     assert (caught.value.name, caught.value.clause) == ("no-line", "SUMS-10")
-
-
-def test_sums_9_sums_11_the_verifiers_findings_have_their_names() -> None:
-    # The command that looks at the files comes with a later version; its faults are named already.
-    assert (Symlink.name, Mismatch.name) == ("symlink", "mismatch")
-    assert Symlink.exit_status == Mismatch.exit_status == 1

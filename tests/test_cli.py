@@ -1,15 +1,24 @@
 """The command `ekvdump`, run as a program."""
 
+import contextlib
+import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ekvdump import __version__, cli
 from harness import read_tree
+from hypothesis import given
+from hypothesis import strategies as st
+from model import OUTCOMES
+from test_properties import stores
 from test_real import unpack
 from test_tree import FULL
 from writer import HEADER_V1, STR, put, snapshot
@@ -87,9 +96,11 @@ def test_outc_6_a_refused_snapshot_is_4_and_says_what_where_and_what_to_do(tmp_p
     assert result.returncode == status
     assert words in result.stderr
     assert result.stdout == ""
-    first, advice = result.stderr.splitlines()
-    assert first.startswith("ekvdump: ")
-    assert advice.startswith("ekvdump: ")
+    first, advice, state = result.stderr.splitlines()
+    assert all(line.startswith("ekvdump: ") for line in (first, advice, state))
+    untouched = not (tmp_path / "out").exists()
+    assert ("is as it was" in state) == untouched
+    assert ("unfinished dump without a seal" in state) == (not untouched)
 
 
 def test_outc_6_a_refused_tree_is_5(tmp_path: Path, snapshot_path: Path) -> None:
@@ -115,17 +126,6 @@ def test_outc_6_other_io_is_7(tmp_path: Path) -> None:
     result = run("decode", tmp_path / "missing", tmp_path / "out")
     assert result.returncode == 7
     assert "io-error [FILE-22]" in result.stderr
-
-
-def test_outc_6_interrupted_is_130(
-    tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(descriptor: int, data: bytes) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "write", interrupted)
-    assert cli.main(["decode", str(snapshot_path), str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err == "ekvdump: interrupted\n"
 
 
 def test_tree_27_every_fault_is_printed(
@@ -174,11 +174,35 @@ def test_the_version_is_printed() -> None:
     assert run("--version").stdout == f"ekvdump {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["decode", "--help"]], ids=" ".join)
-def test_help_has_the_exit_statuses(arguments: list[str]) -> None:
-    result = run(*arguments)
+@pytest.mark.parametrize("command", [[], ["decode"], ["inspect"], ["verify"]], ids=" ".join)
+def test_help_has_an_example_and_the_exit_statuses(command: list[str]) -> None:
+    result = run(*command, "--help")
     assert result.returncode == 0
-    assert "exit status:" in result.stdout
+    table = OUTCOMES["exit"]
+    told = result.stdout.split("exit status:")[1]
+    assert [int(line.split()[0]) for line in told.splitlines() if line.strip()] == sorted(table.values())
+    assert re.search(r"^examples?:\n  (ekvdump|\()", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_is_printed_for_a_shell(shell: str) -> None:
+    result = run("--print-completion", shell)
+    assert result.returncode == 0
+    assert "ekvdump" in result.stdout
+    assert "into-existing" in result.stdout
+
+
+def test_completion_of_bash_completes(tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(run("--print-completion", "bash").stdout)
+    program = "source completion; COMP_WORDS=(ekvdump decode --in); COMP_CWORD=2; _shtab_ekvdump; echo ${COMPREPLY[@]}"
+    told = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert told.stdout == "--into-existing\n"
+
+
+def test_completion_for_another_shell_is_usage() -> None:
+    result = run("--print-completion", "cmd")
+    assert result.returncode == 2
+    assert "bash" in result.stderr
 
 
 def test_an_output_folder_that_is_no_text_is_shown_escaped(tmp_path: Path, snapshot_path: Path) -> None:
@@ -195,3 +219,208 @@ def test_the_module_is_the_command(tmp_path: Path, snapshot_path: Path) -> None:
     before = read_tree(tmp_path / "out")
     assert run("decode", snapshot_path, tmp_path / "out").returncode == 5
     assert read_tree(tmp_path / "out") == before
+
+
+# ---- inspect and verify ----
+
+
+def test_inspect_says_what_is_in_a_snapshot(tmp_path: Path) -> None:
+    result = run("inspect", unpack("grown", tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    for words in (
+        "version 1", "sound, CRC-32C 62963293", "may run some seconds ahead of the wall clock", "!redis|txn-wide-hash|",
+        "2491 in the file, 2512 in its name", "2,659 are tombstones", "10 values that no client could read", "(bare)",
+    ):  # fmt: skip
+        assert words in result.stdout
+
+
+def test_inspect_quiet_gives_only_the_exit_status(tmp_path: Path, snapshot_path: Path) -> None:
+    result = run("inspect", "--quiet", snapshot_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_inspect_marks_the_place_of_a_refusal(tmp_path: Path) -> None:
+    result = run("inspect", unpack("encrypted", tmp_path))
+    assert result.returncode == 4
+    assert "refused at offset 905" in result.stdout
+    assert "239 entries whose headers are not sound" in result.stdout
+    assert "encrypted [VISI-5] at offset 905" in result.stderr
+    (tmp_path / "short").write_bytes(FULL[:20])
+    result = run("inspect", tmp_path / "short")
+    assert result.returncode == 4
+    assert "truncated [FILE-8]" in result.stderr
+
+
+def test_verify_prints_every_finding_and_how_many_there_are(tmp_path: Path, snapshot_path: Path) -> None:
+    assert run("decode", snapshot_path, tmp_path / "out").returncode == 0
+    result = run("verify", tmp_path / "out")
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path}/out: 9 files, whole, and complete\n")
+    (tmp_path / "out/redis/db_0/strings/s1.bin").write_bytes(b"")
+    (tmp_path / "out/a b").write_bytes(b"")
+    result = run("verify", tmp_path / "out")
+    assert result.returncode == 1
+    first, second, *counts = result.stdout.splitlines()
+    assert first.startswith("foreign-file [VERI-3] at 'a b': ")
+    assert second.startswith("mismatch [SUMS-11] at redis/db_0/strings/s1.bin: ")
+    assert counts == ["1 foreign-file", "1 mismatch", f"{tmp_path}/out: 2 findings in 10 files"]
+    assert run("verify", "--quiet", tmp_path / "out").stdout == ""
+    (tmp_path / "out/MANIFEST.json").write_text("{}")
+    assert "MANI-10" in run("verify", tmp_path / "out").stdout
+
+
+def test_verify_of_a_partial_dump_says_so(tmp_path: Path) -> None:
+    assert run("decode", unpack("grown-clean", tmp_path), tmp_path / "out").returncode == 3
+    assert "whole, and partial" in run("verify", tmp_path / "out").stdout
+
+
+def test_verify_of_what_is_not_there_is_7(tmp_path: Path) -> None:
+    result = run("verify", tmp_path / "missing")
+    assert result.returncode == 7
+    assert "TREE-3" in result.stderr
+
+
+# ---- streams ----
+
+
+@pytest.mark.parametrize("command", [["--help"], ["inspect", "SNAPSHOT"], ["decode", "SNAPSHOT", "OUT"]], ids=" ".join)
+def test_a_closed_pipe_is_quiet(tmp_path: Path, snapshot_path: Path, command: list[str]) -> None:
+    words = [{"SNAPSHOT": str(snapshot_path), "OUT": str(tmp_path / "out")}.get(word, word) for word in command]
+    reader, writer = os.pipe()
+    os.close(reader)
+    running = subprocess.run(
+        [sys.executable, "-m", "ekvdump", *words], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(writer)
+    assert (running.returncode, running.stderr) == (0, b"")
+    if command[0] == "decode":
+        assert (tmp_path / "out" / "CHECKSUMS").exists()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_no_harm(tmp_path: Path, snapshot_path: Path, closed: str) -> None:
+    command = f"{sys.executable} -m ekvdump decode {snapshot_path} {tmp_path}/out {closed}"
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60)
+    assert result.returncode == 0
+    assert b"Traceback" not in result.stderr
+    assert run("verify", tmp_path / "out").returncode == 0
+
+
+def test_tree_38_by_path_gives_the_same_dump_with_a_warning(tmp_path: Path, snapshot_path: Path) -> None:
+    result = run("decode", "--by-path", snapshot_path, tmp_path / "out")
+    assert result.returncode == 0
+    assert "warning: unguarded-writes: 1: " in result.stdout
+    assert run("verify", "--by-path", tmp_path / "out").returncode == 0
+    told = json.loads(run("decode", "--json", "--by-path", snapshot_path, tmp_path / "two").stdout)
+    assert [warning["name"] for warning in told["warnings"]] == ["unguarded-writes"]
+
+
+# ---- one object for machines ----
+
+SCHEMA = json.loads((Path(__file__).resolve().parent.parent / "spec" / "output.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def run_json(*arguments: str | Path) -> dict[str, Any]:
+    """Run in process; the object on stdout is valid and says the exit status."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        status = cli.main([*map(str, arguments), "--json"])
+    rendered: dict[str, Any] = json.loads(stdout.getvalue())
+    VALIDATOR.validate(rendered)
+    assert rendered["exit_status"] == status
+    assert stdout.getvalue().count("\n") == 1
+    assert (stderr.getvalue() == "") == (status in (0, 1, 3))
+    return rendered
+
+
+def test_the_schema_is_a_schema_and_refuses_what_is_not_said() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate({})
+
+
+def test_outc_14_the_schema_has_the_names_of_the_companions() -> None:
+    definitions = SCHEMA["$defs"]
+    assert definitions["fault"]["properties"]["fault"]["enum"] == list(OUTCOMES["faults"])
+    assert definitions["warning"]["properties"]["name"]["enum"] == list(OUTCOMES["warnings"])
+    assert definitions["entries"]["required"] == OUTCOMES["counters"]["entries"]
+    for group in ("strings", "hlls", "ttls"):
+        assert definitions["counters"]["properties"][group]["required"] == OUTCOMES["counters"][group]
+
+
+def test_an_object_for_every_end_of_decode(tmp_path: Path, snapshot_path: Path) -> None:
+    told = run_json("decode", snapshot_path, tmp_path / "out")
+    assert (told["exit_status"], told["complete"], told["out_state"]) == (0, True, "sealed")
+    assert told["counters"]["strings"]["written"] == 2
+    told = run_json("decode", snapshot_path, tmp_path / "out")
+    assert (told["exit_status"], told["complete"], told["out_state"]) == (5, None, "untouched")
+    (fault,) = told["faults"]
+    assert (fault["fault"], fault["clause"], fault["path"]) == ("not-empty", "TREE-7", str(tmp_path / "out"))
+    told = run_json("decode", unpack("grown", tmp_path), tmp_path / "two")
+    assert (told["exit_status"], told["out_state"]) == (4, "unfinished")
+    assert told["faults"][0]["key"] == "IXJlZGlzfHN0cnxnMTolNDE"
+    told = run_json("decode", "--salvage", unpack("grown", tmp_path), tmp_path / "three")
+    assert (told["exit_status"], told["complete"]) == (3, False)
+    assert told["partial_reasons"][-1] == {"reason": "unreadable-value", "about": "redis/db_0", "count": 10}
+
+
+def test_an_object_for_every_end_of_inspect_and_verify(tmp_path: Path, snapshot_path: Path) -> None:
+    assert run_json("inspect", snapshot_path)["entries"]["string"] == 2
+    assert run_json("inspect", unpack("encrypted", tmp_path))["faulty_entries"] == 239
+    assert run_json("inspect", tmp_path / "missing")["faults"][0]["clause"] == "FILE-22"
+    run_json("decode", snapshot_path, tmp_path / "out")
+    assert run_json("verify", tmp_path / "out")["counts"] == {}
+    (tmp_path / "out" / "a\\b\udcff").touch()
+    told = run_json("verify", tmp_path / "out")
+    assert told["counts"] == {"foreign-file": 1}
+    assert told["findings"][0]["path"] == "a\\\\b\\xff"
+    assert run_json("verify", tmp_path / "missing")["exit_status"] == 7
+
+
+def test_an_object_for_a_command_line_that_makes_no_sense() -> None:
+    assert "required" in run_json("decode")["usage"]
+    assert run_json("nope")["exit_status"] == 2
+
+
+def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "pread", interrupted)
+    assert run_json("decode", snapshot_path, tmp_path / "out")["exit_status"] == 130
+    assert run_json("inspect", snapshot_path)["exit_status"] == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "CHECKSUMS").write_bytes(b"".join(b"%064d  %04d\n" % (n, n) for n in range(1234)))
+    told = run_json("verify", tmp_path / "out")
+    assert told["counts"] == {"missing-file": 1234, "no-manifest": 1}
+    assert len(told["findings"]) == 1000
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        stores().map(snapshot),
+        st.builds(lambda entries, cut: snapshot(entries)[: -cut or None], stores(), st.integers(0, 60)),
+    ),
+    st.lists(
+        st.sampled_from(["--salvage", "--only=hll", "--into-existing", "--db=2", "--by-path", "--quiet"]), unique=True
+    ),
+)
+def test_conv_8_any_input_gives_an_object_that_the_schema_describes(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, options: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("json")
+    (folder / "snapshot").write_bytes(data)
+    inspected = run_json("inspect", folder / "snapshot")
+    decoded = run_json("decode", "--no-sync", *options, folder / "snapshot", folder / "out")
+    if inspected["faults"]:
+        assert decoded["faults"] == inspected["faults"]
+        assert decoded["out_state"] == "untouched"
+    if decoded["out_state"] == "sealed":
+        assert run_json("verify", folder / "out")["counts"] == {}
+        assert decoded["counters"]["entries"] == inspected["entries"]

@@ -2,8 +2,8 @@
 
 import pytest
 from ekvdump import keys
-from ekvdump.decode import Options
 from ekvdump.keys import type_of
+from ekvdump.outputs import Options
 from harness import decode_in_memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +53,7 @@ def test_keys_4_unknown_records_make_the_dump_partial() -> None:
     data = snapshot([put(b"!new|thing|x", 1, b"v")])
     outcome, _ = decode_in_memory(data)
     assert outcome.exit_status == 3
-    assert [(reason.reason, reason.type, reason.count) for reason in outcome.partial_reasons] == [
+    assert [(reason.reason, reason.about, reason.count) for reason in outcome.partial_reasons] == [
         ("unknown-prefix", "unknown", 1)
     ]
     outcome, _ = decode_in_memory(data, Options(only=frozenset({"strings"})))
@@ -115,7 +115,7 @@ def test_keys_7_keys_8_keys_10_types_without_a_chapter_are_counted_by_name() -> 
     assert [(warning.name, warning.count, warning.about) for warning in outcome.warnings] == [
         ("undecoded-type", count, (name,)) for name, count in counts.items()
     ]
-    assert [(reason.reason, reason.type, reason.count) for reason in outcome.partial_reasons] == [
+    assert [(reason.reason, reason.about, reason.count) for reason in outcome.partial_reasons] == [
         ("undecoded-type", name, count) for name, count in counts.items()
     ]
     assert outcome.exit_status == 3

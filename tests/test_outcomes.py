@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ekvdump import outcomes
 from ekvdump.conventions import Source
-from ekvdump.decode import Options
 from ekvdump.outcomes import Fault, NotEmpty, Truncated, printable, printable_path
+from ekvdump.outputs import Options
 from ekvdump.survey import Survey, survey
 from harness import decode_bytes, decode_in_memory, refusal
 from hypothesis import given
@@ -153,7 +153,7 @@ def test_outc_9_outc_10_outc_11_each_warning_once_in_the_order_of_the_table(tmp_
 
 def test_outc_12_reasons_name_what_is_not_shown() -> None:
     outcome, _ = decode_in_memory(snapshot([put(b"!hs|fld|x", 1, b""), put(b"!nobody|", 1, b"")]))
-    assert [(each.reason, each.type, each.count) for each in outcome.partial_reasons] == [
+    assert [(each.reason, each.about, each.count) for each in outcome.partial_reasons] == [
         ("unknown-prefix", "unknown", 1),
         ("undecoded-type", "hash", 1),
     ]
@@ -183,8 +183,15 @@ def test_outc_17_excluded_records_are_not_judged_and_have_no_row() -> None:
     ]  # fmt: skip
     outcome, files = decode_in_memory(snapshot(entries), Options(only=frozenset({"hll"})))
     assert {path.split("/")[-1] for path in files if path.endswith("l")} == {"KEYMAP.jsonl", "hll_ttl.jsonl"}
-    assert outcome.counters.strings == {"written": 0, "shadowed": 0, "excluded": 3}
-    assert outcome.counters.ttls == {"applied": 1, "redundant": 0, "unclaimed": 0, "orphan": 1, "excluded": 2}
+    assert outcome.counters.strings == {"written": 0, "shadowed": 0, "excluded": 3, "unreadable": 0}
+    assert outcome.counters.ttls == {
+        "applied": 1,
+        "redundant": 0,
+        "unclaimed": 0,
+        "orphan": 1,
+        "excluded": 2,
+        "unreadable": 0,
+    }
     assert [warning.name for warning in outcome.warnings] == ["orphan-ttl"]
 
 
@@ -196,9 +203,9 @@ def test_outc_14_outc_15_every_entry_is_exactly_one_thing_and_the_groups_add_up(
         "undecoded": 0, "string": 1, "bare": 2, "hll": 1, "ttl": 4,
     }  # fmt: skip
     assert sum(counters.entries.values()) == len(ALL_KINDS)
-    assert counters.strings == {"written": 2, "shadowed": 1, "excluded": 0}
-    assert counters.hlls == {"written": 1, "excluded": 0}
-    assert counters.ttls == {"applied": 2, "redundant": 1, "unclaimed": 0, "orphan": 1, "excluded": 0}
+    assert counters.strings == {"written": 2, "shadowed": 1, "excluded": 0, "unreadable": 0}
+    assert counters.hlls == {"written": 1, "excluded": 0, "unreadable": 0}
+    assert counters.ttls == {"applied": 2, "redundant": 1, "unclaimed": 0, "orphan": 1, "excluded": 0, "unreadable": 0}
 
 
 def test_outc_16_every_name_is_there_and_in_order() -> None:
@@ -224,5 +231,5 @@ def test_paths_are_shown_so_that_they_can_be_pasted_back() -> None:
 
 def test_every_fault_has_a_name_an_exit_status_and_advice() -> None:
     kinds = [kind for kind in vars(outcomes).values() if isinstance(kind, type) and issubclass(kind, Fault)]
-    assert len([kind for kind in kinds if hasattr(kind, "name")]) == 28
+    assert len([kind for kind in kinds if hasattr(kind, "name")]) == 44
     assert all(kind.advice for kind in kinds if hasattr(kind, "name"))

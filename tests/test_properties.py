@@ -6,9 +6,10 @@ import random
 import model
 import pytest
 from ekvdump import survey, visibility
-from ekvdump.decode import Options, decode
+from ekvdump.decode import decode
 from ekvdump.manifest import Provenance
 from ekvdump.outcomes import Counters, Fault
+from ekvdump.outputs import Options
 from ekvdump.visibility import Held, OpenKeys
 from harness import WALL_TIME, decode_bytes, decode_in_memory, read_tree
 from hypothesis import event, given
@@ -95,26 +96,38 @@ def stores(draw: st.DrawFn) -> list[Entry]:
 FRAMES = st.sampled_from([(HEADER_V1, True), (header_v2(), True), (header_v2(b"new"), True), (b"", True), (b"", False)])
 
 
-@given(stores(), TIMES, FRAMES, st.integers(-1, 3), st.sampled_from([None, {"strings"}, {"hll"}, {"strings", "hll"}]))
-def test_conv_1_a_dump_is_what_the_model_says(
+@given(
+    stores(),
+    TIMES,
+    FRAMES,
+    st.integers(-1, 3),
+    st.sampled_from([None, {"strings"}, {"hll"}, {"strings", "hll"}]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_conv_1_salv_1_a_dump_is_what_the_model_says(
     tmp_path_factory: pytest.TempPathFactory,
     entries: list[Entry],
     last_commit: int,
     frame: tuple[bytes, bool],
     database: int,
     only: set[str] | None,
+    salvage: bool,
+    handles: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("dump")
     header, with_footer = frame
     data = snapshot(entries, last_commit=last_commit, header=header, with_footer=with_footer)
-    expected = model.expected_dump(entries, last_commit, database=max(0, database), only=only)
-    options = Options(database, None if only is None else frozenset(only), sync=False)
+    expected = model.expected_dump(
+        entries, last_commit, place=len(header) + 16, database=max(0, database), only=only, salvage=salvage
+    )
+    types = None if only is None else frozenset(only)
+    options = Options(database, types, salvage, sync=False, handles=handles)
     try:
         outcome = decode_bytes(data, folder, options)
     except Fault as fault:
         event("refused")
-        assert (fault.name, fault.clause, fault.key) == expected.refusal
-        assert fault.offset is not None
+        assert (fault.name, fault.clause, fault.key, fault.offset) == expected.refusal
         left = read_tree(folder / "out") if (folder / "out").exists() else {}
         assert not {"MANIFEST.json", "CHECKSUMS"} & set(left)
         return
@@ -124,8 +137,11 @@ def test_conv_1_a_dump_is_what_the_model_says(
 
     files = read_tree(folder / "out")
     manifest = json.loads(files.pop("MANIFEST.json"))
-    for warning in manifest["outcome"]["warnings"]:
+    warnings = manifest["outcome"]["warnings"]
+    for warning in warnings:
         assert warning.pop("detail")
+    if not handles:
+        assert warnings.pop() == {"name": "unguarded-writes", "count": 1, "about": []}  # [TREE-38]
     assert manifest == model.expected_manifest(
         expected,
         path=str(folder / "snapshot"),

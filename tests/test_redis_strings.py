@@ -113,7 +113,7 @@ def test_rstr_13_a_prefixed_string_shadows_a_bare_one() -> None:
     data = snapshot([put(STR + b"k", 1, b"prefixed"), put(b"k", 2, b"bare"), put(b"other", 1, b"bare")])
     outcome, files = decode_in_memory(data)
     assert files == {"redis/db_0/strings/k.bin": b"prefixed", "redis/db_0/strings/other.bin": b"bare"}
-    assert outcome.counters.strings == {"written": 2, "shadowed": 1, "excluded": 0}
+    assert outcome.counters.strings == {"written": 2, "shadowed": 1, "excluded": 0, "unreadable": 0}
 
 
 def test_rstr_13_a_deleted_prefixed_string_shadows_nothing() -> None:

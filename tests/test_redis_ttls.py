@@ -3,8 +3,8 @@
 import tracemalloc
 
 import pytest
-from ekvdump.decode import Options
 from ekvdump.outcomes import InvalidValue
+from ekvdump.outputs import Options
 from ekvdump.redis_ttls import decode_ttl_value, render_expiry_row
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given

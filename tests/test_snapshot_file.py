@@ -68,7 +68,7 @@ def test_file_4_a_header_of_another_version_is_unsupported(version: bytes) -> No
 
 def test_file_5_the_payload_part_gives_the_last_commit() -> None:
     start = decode_start(MemorySource(payload_start(0x0102030405060708)))
-    assert start == (False, 0x0102030405060708, 16)
+    assert start == (None, 0x0102030405060708, 16)
 
 
 @pytest.mark.parametrize("header", [b"", HEADER_V1, header_v2(b"more")])

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 from ekvdump import tree
-from ekvdump.checksums import SortedPaths
-from ekvdump.decode import Options
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
-from ekvdump.tree import Blob, Row, Tree
+from ekvdump.outputs import Options
+from ekvdump.tree import Blob, Row, Stock, Tree
 from harness import decode_bytes, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
 
@@ -128,10 +127,11 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    target = Tree(spelling)
+    target = Tree(spelling, sync=False)
     target.judge_out()
     target.write(Blob(("strings",), "k", b"v"))
-    target.seal(b"{}\n", sync=False)
+    target.take_stock()
+    target.seal(b"{}\n")
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
 
 
@@ -445,13 +445,13 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
 
 
 def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seal = Tree.seal
+    take_stock = Tree.take_stock
 
-    def vanished(target: Tree, manifest: bytes, *, sync: bool) -> None:
+    def vanished(target: Tree) -> Stock:
         (tmp_path / "out" / BASE / "strings").rename(tmp_path / "aside")
-        seal(target, manifest, sync=sync)
+        return take_stock(target)
 
-    monkeypatch.setattr(Tree, "seal", vanished)
+    monkeypatch.setattr(Tree, "take_stock", vanished)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", f"{BASE}/strings")
 
@@ -502,7 +502,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
-        rename, sync = os.rename, tree.sync_file_system
+        rename, sync = os.rename, tree.flush_file_system
 
         def renamed(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
             self.calls.append(target)
@@ -513,7 +513,7 @@ class Recorder:
             sync(handle)
 
         monkeypatch.setattr(os, "rename", renamed)
-        monkeypatch.setattr(tree, "sync_file_system", synced)
+        monkeypatch.setattr(tree, "flush_file_system", synced)
 
 
 def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
@@ -547,14 +547,14 @@ def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
 
 def test_tree_21_the_sync_reports_its_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        tree.sync_file_system(-1)
+        tree.flush_file_system(-1)
 
 
 def test_tree_21_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
-    tree.sync_file_system(0)
+    tree.flush_file_system(0)
     assert calls == ["sync"]
 
 
@@ -688,5 +688,4 @@ def test_sums_6_the_runs_lie_in_files_without_a_name(tmp_path: Path) -> None:
     assert run.read() == b"line\n"
     assert os.listdir(tmp_path / "out") == []
     run.close()
-    assert isinstance(target._checksums, SortedPaths)
     target.abandon()

@@ -1,16 +1,17 @@
 r"""CHECKSUMS: the seal of a dump. Implements spec chapter SUMS.
 
-<64 hex digits of SHA-256>  <path> LF
+    <64 hex digits of SHA-256>  <path> LF
 
 a path with LF, CR or backslash:
-\<64 hex digits of SHA-256>  <path with \n, \r, \\> LF
+
+    \<64 hex digits of SHA-256>  <path with \n, \r, \\> LF
 """
 
-import heapq
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
+from ekvdump.conventions import iter_bounded_lines
 from ekvdump.outcomes import AbsolutePath, EmptyPath, MalformedLine, NoLine, ParentPath
 
 MAX_LINE_SIZE: Final = 8 * 1024
@@ -23,27 +24,22 @@ ESCAPED: Final = re.compile(rb"[\\\n\r]")
 UNESCAPES: Final = {written: byte for byte, written in ESCAPES.items()}
 ESCAPE: Final = re.compile(rb"\\(.?)", re.DOTALL)
 
-RUN_LINES: Final = 32_768
-"""Lines that are sorted in memory. [SUMS-6]"""
-MAX_RUNS: Final = 32
-"""Sorted runs that may lie in temporary files before they are merged into one. [SUMS-6]"""
-
 
 class ChecksumLine(NamedTuple):
     """What one line says."""
 
-    sha256: str
+    sha256: bytes
     """Lower-case hex."""
     path: bytes
     """Relative to the output folder."""
 
 
-def render_checksum_line(path: bytes, sha256: str) -> bytes:
-    """Render one line. [SUMS-1]"""
+def render_checksum_line(path: bytes, sha256: bytes) -> bytes:
+    """Render one line; the hash is in hex. [SUMS-1]"""
     # [SUMS-2]
     written = ESCAPED.sub(lambda match: ESCAPES[match[0]], path)
     mark = b"\\" if written != path else b""
-    return mark + sha256.encode("ascii") + b"  " + written + b"\n"
+    return mark + sha256 + b"  " + written + b"\n"
 
 
 def iter_checksums(lines: BinaryIO, path: str = "CHECKSUMS") -> Iterator[ChecksumLine]:
@@ -51,12 +47,11 @@ def iter_checksums(lines: BinaryIO, path: str = "CHECKSUMS") -> Iterator[Checksu
 
     Raises `MalformedLine`, `EmptyPath`, `AbsolutePath`, `ParentPath` or `NoLine`.
     """
-    offset = 0
-    while line := lines.readline(MAX_LINE_SIZE + 2):
+    offset = -1
+    for offset, line in iter_bounded_lines(lines, MAX_LINE_SIZE + 1):
         yield decode_checksum_line(line, offset, path)
-        offset += len(line)
     # [SUMS-10]
-    if offset == 0:
+    if offset < 0:
         raise NoLine("SUMS-10", "there is no line", None, path)
 
 
@@ -81,52 +76,4 @@ def decode_checksum_line(line: bytes, offset: int = 0, path: str = "CHECKSUMS") 
         raise AbsolutePath("SUMS-13", "a path from the root", offset, path)
     if b".." in named.split(b"/"):
         raise ParentPath("SUMS-14", "a path that climbs", offset, path)
-    return ChecksumLine(digits.decode("ascii").lower(), named)
-
-
-class SortedPaths:
-    """Collects files and their hashes in any order and gives the lines in order of the paths. [SUMS-3]
-
-    Keeps a bounded number of lines in memory; the rest lies sorted in temporary
-    files that `open_unnamed` makes. [SUMS-6] Between path and hash in them stands a
-    NUL, which no path holds and which sorts below every byte that one does.
-    """
-
-    def __init__(self, open_unnamed: Callable[[], BinaryIO]) -> None:
-        self._open_unnamed = open_unnamed
-        self._fresh: list[bytes] = []
-        self._runs: list[BinaryIO] = []
-
-    def add(self, path: bytes, sha256: str) -> None:
-        """Add one file."""
-        self._fresh.append(b"%b\0%b\n" % (path, sha256.encode("ascii")))
-        if len(self._fresh) == RUN_LINES:
-            self._spill(sorted(self._fresh))
-            self._fresh.clear()
-
-    def __iter__(self) -> Iterator[bytes]:
-        for line in self._merged():
-            path, sha256 = line.rsplit(b"\0", 1)
-            yield render_checksum_line(path, sha256[:-1].decode("ascii"))
-
-    def close(self) -> None:
-        """Give the temporary files back."""
-        for run in self._runs:
-            run.close()
-        self._runs.clear()
-
-    def _merged(self) -> Iterator[bytes]:
-        for run in self._runs:
-            run.seek(0)
-        return heapq.merge(*self._runs, sorted(self._fresh))
-
-    def _spill(self, lines: list[bytes]) -> None:
-        if len(self._runs) == MAX_RUNS:
-            self._fresh.clear()
-            merged = self._open_unnamed()
-            merged.writelines(self._merged())
-            self.close()
-            self._runs = [merged]
-        run = self._open_unnamed()
-        run.writelines(lines)
-        self._runs.append(run)
+    return ChecksumLine(digits.lower(), named)

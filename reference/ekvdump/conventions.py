@@ -12,9 +12,13 @@ than a typed fault can escape from one.
     u64_le      8  unsigned, little-endian
 """
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Protocol
 
 from ekvdump.outcomes import SnapshotFault
+
+Progress = Callable[[str, int, int], None]
+"""Hears how far a run has come: the stage, how much of it is done, and how much there is."""
 
 
 class Source(Protocol):
@@ -83,3 +87,18 @@ class Cursor:
         taken = self._data[self._position :]
         self._position = len(self._data)
         return taken
+
+
+def iter_bounded_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of each line, LF included.
+
+    Of a line of more than `limit` bytes only the first `limit` + 1 are given, so that
+    whoever reads it finds it too long; the rest is passed over.
+    """
+    offset = 0
+    while line := file.readline(limit + 1):
+        yield offset, line
+        offset += len(line)
+        while len(line) > limit and not line.endswith(b"\n"):
+            line = file.readline(limit + 1)
+            offset += len(line)

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
+from ekvdump.conventions import iter_bounded_lines
 from ekvdump.outcomes import InvalidKeymap
 from ekvdump.segments import decode_base64url, encode_base64url
 
+KEYMAP_NAME: Final = "KEYMAP.jsonl"
 SHA_FALLBACK: Final = "sha-fallback"
 """The kind of a fallback segment. [KMAP-11]"""
 MAX_LINE_SIZE: Final = 4 * 1024 * 1024
@@ -35,13 +37,11 @@ def render_keymap_line(segment: str, key: bytes) -> bytes:
 
 def iter_keymap(lines: BinaryIO, path: str = "KEYMAP.jsonl") -> Iterator[KeymapLine]:
     """Yield the lines of a KEYMAP. Raises `InvalidKeymap` at the first bad line, for good. [KMAP-9]"""
-    offset = 0
-    while line := lines.readline(MAX_LINE_SIZE + 1):
+    for offset, line in iter_bounded_lines(lines, MAX_LINE_SIZE):
         # [KMAP-5]
         if len(line) > MAX_LINE_SIZE:
             raise InvalidKeymap("KMAP-5", f"a line of more than {MAX_LINE_SIZE} bytes", offset, path)
         yield decode_keymap_line(line, offset, path)
-        offset += len(line)
 
 
 def decode_keymap_line(line: bytes, offset: int = 0, path: str = "KEYMAP.jsonl") -> KeymapLine:

@@ -91,22 +91,26 @@ def _after(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-def _longest_prefix_type(key: bytes) -> str:
-    # [KEYS-1] [KEYS-5]
-    fitting = [(len(prefix), type_) for type_, all_ in PREFIXES.items() for prefix in all_ if key.startswith(prefix)]
-    return max(fitting)[1] if fitting else BARE
-
-
-_ALL_PREFIXES: Final = [prefix for prefixes in PREFIXES.values() for prefix in prefixes]
-BOUNDS: Final = sorted({b"", *_ALL_PREFIXES, *map(_after, _ALL_PREFIXES)})
-"""Where, in the order of keys, another type can begin."""
-BOUND_TYPES: Final = [_longest_prefix_type(bound) for bound in BOUNDS]
-"""The type of all keys from each bound to the next."""
+TYPE_OF_PREFIX: Final = {prefix: type_ for type_, prefixes in PREFIXES.items() for prefix in prefixes} | {b"": BARE}
+"""Prefix = its type; what begins with none of the others begins with the empty one. [KEYS-5]"""
+BOUNDS: Final = sorted({*TYPE_OF_PREFIX, *map(_after, filter(None, TYPE_OF_PREFIX))})
+"""Where, in the order of keys, another prefix can begin or end."""
+BOUND_PREFIXES: Final = [
+    max((prefix for prefix in TYPE_OF_PREFIX if bound.startswith(prefix)), key=len) for bound in BOUNDS
+]
+"""The longest prefix of all keys from each bound to the next. [KEYS-1]"""
+BOUND_TYPES: Final = [TYPE_OF_PREFIX[prefix] for prefix in BOUND_PREFIXES]
+"""The type of these keys."""
 
 
 def type_of(storage_key: bytes) -> str:
     """Return the type of a storage key. [KEYS-1] [KEYS-2]"""
     return BOUND_TYPES[bisect_right(BOUNDS, storage_key) - 1]
+
+
+def prefix_of(storage_key: bytes) -> bytes:
+    """Return the longest prefix of the table that a storage key begins with; `!` or nothing if it has none."""
+    return BOUND_PREFIXES[bisect_right(BOUNDS, storage_key) - 1]
 
 
 def beginning_of(storage_key: bytes) -> bytes:

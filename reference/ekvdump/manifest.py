@@ -12,6 +12,8 @@ from ekvdump.segments import MAX_SEGMENT_SIZE
 
 FORMAT_VERSION: Final = 1
 """The version that this module writes, and the newest it reads. [MANI-10]"""
+MAX_MANIFEST_SIZE: Final = 16 * 1024 * 1024
+"""Bytes. [MANI-23]"""
 PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
 """From a snapshot file. [MANI-2]"""
 PHASE_LIVE: Final = "phase1-live-pinned"
@@ -132,6 +134,8 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
         if not holds:
             raise InvalidManifest(clause, detail, None, path)
 
+    # [MANI-23]
+    require(len(text) <= MAX_MANIFEST_SIZE, "MANI-23", f"more than {MAX_MANIFEST_SIZE} bytes")
     # [MANI-11]
     try:
         manifest = json.loads(text.decode("utf-8"))

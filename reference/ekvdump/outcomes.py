@@ -60,6 +60,8 @@ class Fault(Exception):
         self.path = path
         self.key = key
         self.also: tuple[Fault, ...] = ()
+        self.is_out_touched = False
+        """Whether the run had created or changed anything in the output folder."""
 
     def __str__(self) -> str:
         place = ""
@@ -70,6 +72,16 @@ class Fault(Exception):
         if self.key is not None:
             place += f", key {printable(self.key)}"
         return f"{self.name} [{self.clause}]{place}: {self.detail}"
+
+
+class Interrupted(BaseException):
+    """The user or the system wants the run to end. [TREE-39]
+
+    Like every exception that is no `Exception` it passes through what deals with faults.
+    """
+
+    is_out_touched = False
+    """As of `Fault`."""
 
 
 class SnapshotFault(Fault):
@@ -148,7 +160,7 @@ class InvalidValue(SnapshotFault):
     """A value that no client could read."""
 
     name = "invalid-value"
-    advice = "No client could read this key. OUT holds an unfinished dump without a seal: remove it."
+    advice = "No client could read this key. With --salvage all others are shown, and those that cannot be are listed."
 
 
 class Changed(SnapshotFault):
@@ -175,7 +187,7 @@ class UnsafePath(TreeFault):
     """Something in the tree that must not be there."""
 
     name = "unsafe-path"
-    advice = "Find out who put it there. Then remove the output folder and decode again."
+    advice = "Find out who put it there, then remove it."
 
 
 class DiskFull(Fault):
@@ -258,9 +270,106 @@ class ParentPath(Finding):
 
 
 class Symlink(Finding):
-    """A symlink on the path of a CHECKSUMS line."""
+    """A symlink in the tree."""
 
     name = "symlink"
+
+
+class MissingFile(Finding):
+    """A file that a CHECKSUMS line names and that is not there."""
+
+    name = "missing-file"
+
+
+class NotRegular(Finding):
+    """Something that is neither file, folder nor symlink."""
+
+    name = "not-regular"
+
+
+class NoSeal(Finding):
+    """A dump without CHECKSUMS."""
+
+    name = "no-seal"
+    advice = "The dump is not whole: the run that wrote it failed or is not done. Decode the snapshot again."
+
+
+class NoManifest(Finding):
+    """A dump without MANIFEST.json."""
+
+    name = "no-manifest"
+
+
+class ForeignFile(Finding):
+    """A file that no CHECKSUMS line names."""
+
+    name = "foreign-file"
+
+
+class UnusualLine(Finding):
+    """A CHECKSUMS line that can be read, but would have been written otherwise."""
+
+    name = "unusual-line"
+
+
+class UnsortedLine(Finding):
+    """A CHECKSUMS line that is not in its place."""
+
+    name = "unsorted-line"
+
+
+class RepeatedPath(Finding):
+    """A path that has two CHECKSUMS lines."""
+
+    name = "repeated-path"
+
+
+class UnusualSegment(Finding):
+    """A file name that its key would not have been given."""
+
+    name = "unusual-segment"
+
+
+class KeymapMismatch(Finding):
+    """A KEYMAP line whose key has another segment."""
+
+    name = "keymap-mismatch"
+
+
+class LineWithoutBlob(Finding):
+    """A KEYMAP line whose segment no blob has."""
+
+    name = "line-without-blob"
+
+
+class InvalidRow(Finding):
+    """A sidecar row that cannot be read."""
+
+    name = "invalid-row"
+
+
+class RowWithoutBlob(Finding):
+    """A sidecar row whose key has no blob."""
+
+    name = "row-without-blob"
+
+
+class RepeatedRow(Finding):
+    """A key that has two rows in one sidecar."""
+
+    name = "repeated-row"
+
+
+class BlobWithoutRow(Finding):
+    """An unreadable value that is not listed."""
+
+    name = "blob-without-row"
+
+
+class WrongDatabases(Finding):
+    """A MANIFEST.json that names other databases than are there."""
+
+    name = "wrong-databases"
 
 
 class NoLine(Finding):
@@ -270,7 +379,7 @@ class NoLine(Finding):
 
 
 class Mismatch(Finding):
-    """A file that is missing or has another hash."""
+    """A file that has another hash than its CHECKSUMS line."""
 
     name = "mismatch"
 
@@ -288,10 +397,11 @@ class DumpWarning:
 
 @dataclass(frozen=True, slots=True)
 class PartialReason:
-    """Why a dump is partial: records of a type that were visible and are not shown. [OUTC-12]"""
+    """Why a dump is partial. [OUTC-12]"""
 
     reason: str
-    type: str
+    """The name of the warning."""
+    about: str
     count: int
 
 
@@ -300,11 +410,11 @@ ENTRY_CLASSES: Final = (
     "string", "bare", "hll", "ttl",
 )  # fmt: skip
 """What an entry can be, the first that fits. [OUTC-14]"""
-STRING_FATES: Final = ("written", "shadowed", "excluded")
+STRING_FATES: Final = ("written", "shadowed", "excluded", "unreadable")
 """What becomes of a string record, prefixed or bare. [OUTC-15]"""
-HLL_FATES: Final = ("written", "excluded")
+HLL_FATES: Final = ("written", "excluded", "unreadable")
 """What becomes of an HLL record. [OUTC-15]"""
-TTL_FATES: Final = ("applied", "redundant", "unclaimed", "orphan", "excluded")
+TTL_FATES: Final = ("applied", "redundant", "unclaimed", "orphan", "excluded", "unreadable")
 """What becomes of a TTL row. [OUTC-15]"""
 
 
@@ -318,6 +428,21 @@ class Counters:
     strings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STRING_FATES, 0))
     hlls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HLL_FATES, 0))
     ttls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TTL_FATES, 0))
+
+    @property
+    def shown_count(self) -> int:
+        """How many keys have been written as a string or an HLL."""
+        return self.strings["written"] + self.hlls["written"]
+
+    @property
+    def showable_count(self) -> int:
+        """How many keys could be: some of them may be shadowed, excluded or unreadable."""
+        return self.entries["string"] + self.entries["bare"] + self.entries["hll"]
+
+    @property
+    def unreadable_count(self) -> int:
+        """How many records were unreadable. [SALV-6]"""
+        return self.strings["unreadable"] + self.hlls["unreadable"] + self.ttls["unreadable"]
 
 
 @dataclass(frozen=True, slots=True)

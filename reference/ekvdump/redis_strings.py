@@ -56,6 +56,11 @@ def decode_string_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value
     return take_envelope(cursor, "RSTR-3", "RSTR-4")
 
 
+def decode_bare_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value:
+    """Decode the body of a bare record: it is the payload as it stands. [RSTR-17]"""
+    return Value(body, None)
+
+
 def take_envelope(cursor: Cursor, flags_clause: str, expiry_clause: str) -> Value:
     """Take what follows the prefix of an envelope; strings and HLLs share it. [RSTR-3] [RHLL-3]"""
     # The flags byte is not optional, even for an empty payload.

@@ -2,7 +2,7 @@
 
 offset  size  field   value
 ------  ----  ------  ------------------
-0     8  expiry  u64_be, Unix ms
+     0     8  expiry  u64_be, Unix ms
 """
 
 from typing import Final
@@ -10,6 +10,10 @@ from typing import Final
 from ekvdump.outcomes import InvalidValue
 from ekvdump.redis_strings import MAX_EXPIRY_MS
 
+STRINGS_TTL_NAME: Final = "strings_ttl.jsonl"
+"""The sidecar of strings. [RTTL-11]"""
+HLL_TTL_NAME: Final = "hll_ttl.jsonl"
+"""The sidecar of HLLs. [RTTL-11]"""
 TTL_VALUE_SIZE: Final = 8
 """u64_be. [RTTL-1]"""
 MAX_ORPHAN_EXAMPLES: Final = 8

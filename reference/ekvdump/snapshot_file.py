@@ -77,8 +77,8 @@ SIZE_FIELD_SIZE: Final = 8
 """Bytes of a size field."""
 FOOTER_SIZE: Final = 4
 """u32_be. [FILE-15]"""
-VALUE_HEAD_SIZE: Final = 9
-"""Bytes of a value that an entry carries along: the value header of VISI-2."""
+VALUE_HEAD_SIZE: Final = 9 + 11
+"""Bytes of a value that an entry carries along: the header of VISI-2, and what stands before a payload. [RSTR-4]"""
 
 WINDOW_SIZE = 256 * 1024
 """Bytes that are read at once. [FILE-21]"""
@@ -90,10 +90,16 @@ SNAPSHOT_NAME: Final = re.compile(r"([0-9a-f]{16})\.fsm")
 class Start(NamedTuple):
     """What stands before the first entry."""
 
-    has_header: bool
+    header_version: int | None
+    """1, 2, or None without a header."""
     last_commit_ts: int
     entries_offset: int
     """Bytes from the start of the snapshot to the first entry."""
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the snapshot comes from a node's own folder. [FILE-17]"""
+        return self.header_version is not None
 
 
 class Entry(NamedTuple):
@@ -106,7 +112,7 @@ class Entry(NamedTuple):
     value_offset: int
     value_size: int
     value_head: bytes
-    """The first nine bytes of the encoded value, or all of it if it is shorter."""
+    """The first `VALUE_HEAD_SIZE` bytes of the encoded value, or all of it if it is shorter."""
 
 
 class SnapshotFile:
@@ -208,11 +214,13 @@ def decode_start(source: Source) -> Start:
     """
     cursor = Cursor(source.read(0, min(source.size, LONGEST_START)), Truncated)
 
-    has_header = True
+    header_version: int | None = None
     if cursor.skip(HEADER_V1_MAGIC):
+        header_version = 1
         # [FILE-1] The ceiling of the clock at the time of writing; a dump has no use for it.
         cursor.take(HEADER_V1_FIELDS_SIZE, "ceiling_ms", "FILE-8")
     elif cursor.skip(HEADER_V2_MAGIC):
+        header_version = 2
         # [FILE-2] [FILE-25] The size counts the known fields and whatever a newer node adds.
         size = cursor.u16_be("header size", "FILE-8")
         # [FILE-3]
@@ -220,13 +228,12 @@ def decode_start(source: Source) -> Start:
             raise BadHeader("FILE-3", f"header size {size} is not within 16 to 1024", HEADER_V2_SIZE_OFFSET)
         cursor.take(size, "header fields", "FILE-8")
     else:
-        has_header = False
         # [FILE-4]
         start = source.read(0, min(source.size, len(HEADER_V1_MAGIC)))
         if start.startswith(HEADER_FAMILY) and len(start) == len(HEADER_V1_MAGIC):
             raise Unsupported("FILE-4", f"header version {start[-1:]!r} is not known", len(HEADER_FAMILY))
 
-    known = (PAYLOAD_MAGIC, INGEST_MAGIC) if has_header else (
+    known = (PAYLOAD_MAGIC, INGEST_MAGIC) if header_version else (
         PAYLOAD_MAGIC, INGEST_MAGIC, HEADER_V1_MAGIC, HEADER_V2_MAGIC
     )  # fmt: skip
     magic_offset = cursor.offset
@@ -241,7 +248,7 @@ def decode_start(source: Source) -> Start:
             raise Truncated("FILE-8", f"the magic is cut: {len(left)} of 8 bytes are there", magic_offset)
         raise BadMagic("FILE-7", f"neither a header nor a payload magic: {left[:8]!r}", magic_offset)
     last_commit_ts = cursor.u64_le("last commit", "FILE-8")
-    return Start(has_header, last_commit_ts, cursor.offset)
+    return Start(header_version, last_commit_ts, cursor.offset)
 
 
 def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:

@@ -4,14 +4,14 @@ No chapter of its own: this is where FILE, VISI and KEYS meet. Nothing is
 written before this pass has come to its end. [FILE-19]
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from ekvdump import keys
-from ekvdump.conventions import Source
+from ekvdump.conventions import Progress, Source
 from ekvdump.outcomes import Counters, Fault
-from ekvdump.snapshot_file import Crc32cReader, Start, decode_footer, decode_start, iter_entries
+from ekvdump.snapshot_file import Crc32cReader, Entry, Start, decode_footer, decode_start, iter_entries
 from ekvdump.visibility import (
     APPLIED_INDEX_KEY,
     META_VALUE_SIZE,
@@ -31,6 +31,24 @@ MAX_EXTENTS: Final = 8
 """How many separate stretches of the file a section may have before the last one swallows what lies between."""
 
 
+READING: Final = "bytes"
+"""The stage of a run that judges the snapshot."""
+
+
+class WatchedSource:
+    """A snapshot that tells how far it has been read."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self.size = source.size
+        self._source = source
+        self._progress = progress
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the `size` bytes from `offset` on."""
+        self._progress(READING, offset + size, self.size)
+        return self._source.read(offset, size)
+
+
 @dataclass(slots=True)
 class Survey:
     """What the first pass found."""
@@ -41,6 +59,8 @@ class Survey:
     applied_index: int | None = None
     """What the file's own row says. [VISI-9]"""
     counters: Counters = field(default_factory=Counters)
+    faulty_count: int = 0
+    """Entries whose headers are not sound. [VISI-6]"""
     beginnings: list[bytes] = field(default_factory=list)
     """Of keys of the type unknown. [KEYS-9]"""
     extents: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -52,13 +72,26 @@ class Survey:
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 
+Watch = Callable[[Entry, str], None]
+"""Sees each entry with sound headers, and what it is. [OUTC-14]"""
+
+
 def survey(source: Source) -> Survey:
     """Judge a snapshot as a whole and count its entries.
 
     Raises the fault that OUTC-2 and OUTC-3 name.
     """
-    reader = Crc32cReader(source)
     found = Survey(decode_start(source))
+    survey_entries(source, found)
+    return found
+
+
+def survey_entries(source: Source, found: Survey, watch: Watch | None = None) -> None:
+    """Judge and count what stands behind the start; `found` is filled as far as this comes.
+
+    Raises the fault that OUTC-2 and OUTC-3 name.
+    """
+    reader = Crc32cReader(source)
     counts, undecoded = found.counters.entries, found.counters.undecoded
     last_commit_ts = found.start.last_commit_ts
     open_keys = OpenKeys()
@@ -77,10 +110,11 @@ def survey(source: Source) -> Survey:
             continue
 
         # [VISI-6] All header faults lie behind these three looks. [OUTC-2] [OUTC-3] The first one waits
-        # until structure and footer have been judged; after it there is nothing left to count.
+        # until structure and footer have been judged.
         if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
-            header_fault = header_fault or find_header_fault(entry)
-        if header_fault is not None:
+            fault = find_header_fault(entry)
+            found.faulty_count += 1
+            header_fault = header_fault or fault
             continue
 
         storage_key = key[:-VERSION_SUFFIX_SIZE]
@@ -92,28 +126,28 @@ def survey(source: Source) -> Survey:
         # [OUTC-14] The first that fits.
         open_keys.advance(key)
         if decode_commit_ts(key) > last_commit_ts:
-            counts["future"] += 1  # [VISI-14]
+            what = "future"  # [VISI-14]
         elif open_keys.is_open(len(storage_key)):
-            counts["history"] += 1  # [VISI-11]
+            what = "history"  # [VISI-11]
         else:
             open_keys.open(len(storage_key), None)
-            state = decode_state(value_head, last_commit_ts)
-            if state != "exists":
-                counts[state] += 1
-            elif type_ in keys.UNDECODED:
-                counts["undecoded"] += 1
-                undecoded[type_] += 1  # [KEYS-7]
-            else:
-                counts[type_] += 1
-                if type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
+            what = decode_state(value_head, last_commit_ts)
+            if what == "exists":
+                what = type_
+                if type_ in keys.UNDECODED:
+                    undecoded[type_] += 1  # [KEYS-7]
+                    what = "undecoded"
+                elif type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
                     beginning = keys.beginning_of(storage_key)
                     if beginning not in found.beginnings:
                         found.beginnings.append(beginning)
+        counts[what] += 1
+        if watch is not None:
+            watch(entry, what)
 
     found.fsm_crc32c = decode_footer(source, reader, end, has_header=found.start.has_header)
     if header_fault is not None:
         raise header_fault
-    return found
 
 
 def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:

@@ -7,38 +7,64 @@
     <out>/redis/db_<n>/hll/<segment>.bin
     <out>/redis/db_<n>/hll_ttl.jsonl
     <out>/redis/db_<n>/KEYMAP.jsonl
+    <out>/redis/db_<n>/unreadable.jsonl
+    <out>/redis/db_<n>/unreadable/<segment>.<kind>.bin
 
-The rules this module lives by: every name is used relative to the handle of a
-folder that was itself opened without following a link [TREE-11]; what was opened
-is judged by its handle; and what could not be judged so is not touched.
+The rules this module lives by: every name is used relative to an open folder
+that was itself opened without following a link [TREE-11]; what was opened is
+judged by its handle; and what could not be judged so is not touched.
 """
 
 import ctypes
 import errno
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import groupby
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
 
-from ekvdump.checksums import SortedPaths
+from ekvdump.checksums import render_checksum_line
+from ekvdump.folders import (
+    FILE,
+    FILE_MODE,
+    FOLDER_MODE,
+    HAS_HANDLES,
+    READ_FILE,
+    SPECIAL,
+    SYMLINK,
+    WRITE_FILE,
+    Folder,
+    Inode,
+    Parts,
+    entered,
+    inode_of,
+    iter_tree,
+    look_if_there,
+    open_top,
+    write_all,
+)
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, UnsafePath
+from ekvdump.sorting import Sorter
 
-FILE_MODE: Final = 0o600
-"""Of every file. [TREE-5]"""
-FOLDER_MODE: Final = 0o755
-"""Of every folder, less the umask. [TREE-6]"""
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """What a file is called before it is whole. [TREE-20]"""
 MANIFEST_NAME: Final = "MANIFEST.json"
 CHECKSUMS_NAME: Final = "CHECKSUMS"
 BLOB_SUFFIX: Final = ".bin"
 """Behind the segment. [TREE-2]"""
+MAX_STALE_EXAMPLES: Final = 16
+"""Paths that the warning shows. [TREE-36]"""
+DATABASE_PATH: Final = re.compile(rb"redis/db_(0|[1-9][0-9]{0,18})/")
+"""Begins the path of a file of a database. [TREE-1]"""
 
-NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 """Errors that mean a full disk. [TREE-24]"""
+NO_SPACE_ON_WINDOWS: Final = frozenset((39, 112))
+"""ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL. [TREE-24]"""
 IN_THE_WAY: Final = {
     errno.ELOOP: "TREE-13",
     errno.ENXIO: "TREE-14",
@@ -50,19 +76,20 @@ IN_THE_WAY: Final = {
 }
 """Errors that mean that something else lies at a place than what may lie there, and the clause that says so."""
 
-OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-CREATE_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-OPEN_FILE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FLUSHES_EACH_FILE: Final = not hasattr(os, "sync")
+"""Whether the platform has no call that flushes everything at once. [TREE-21]"""
 SIDECAR_BUFFER_SIZE: Final = 64 * 1024
+PIECE_SIZE: Final = 1024 * 1024
+"""Bytes that are hashed at once, so that a signal is answered soon."""
 
-Folder = tuple[str, ...]
-"""Names of the folders from the output folder down; () is the output folder."""
+THERE: Final = b""
+"""The note of a path that lies in the output folder; the note of one that was written is its hash."""
 
 
 class Blob(NamedTuple):
     """One payload, for a file of its own. An output of the decoder."""
 
-    folder: Folder
+    folder: Parts
     segment: str
     payload: bytes
 
@@ -70,12 +97,22 @@ class Blob(NamedTuple):
 class Row(NamedTuple):
     """One line of a sidecar. An output of the decoder."""
 
-    folder: Folder
+    folder: Parts
     sidecar: str
     line: bytes
 
 
-def redis_folder(database: int) -> Folder:
+class Stock(NamedTuple):
+    """What lies in the output folder besides what this run wrote."""
+
+    databases: tuple[int, ...]
+    """Indexes of the databases that hold a file, ascending. [MANI-8]"""
+    stale_count: int
+    stale_examples: tuple[bytes, ...]
+    """Paths of stale files. [TREE-36]"""
+
+
+def redis_folder(database: int) -> Parts:
     """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
     return ("redis", f"db_{max(0, database)}")
 
@@ -101,7 +138,7 @@ class FaultsAt:
     that failed, carries that one along; all of them are reported. [TREE-27]
     """
 
-    def __init__(self, out: str, parts: Folder) -> None:
+    def __init__(self, out: str, parts: Parts) -> None:
         self._out = out
         self._parts = parts
 
@@ -119,68 +156,111 @@ class FaultsAt:
 
 
 class Tree:
-    """The output folder of one run.
+    """The output folder of one run, whose outputs go below `own`.
 
-    Nothing is created before the first output. Every method raises `UnsafePath`,
-    `NotEmpty`, `DiskFull` or `IoError`, with the path; then `abandon` is to be called.
+    Nothing is created or changed before the first output. Every method raises
+    `UnsafePath`, `NotEmpty`, `DiskFull` or `IoError`, with the path; then `abandon` is
+    to be called. `handles` says whether the platform's safe calls are used. [TREE-38]
     """
 
-    def __init__(self, out: str) -> None:
+    def __init__(
+        self, out: str, own: Parts = (), *, into_existing: bool = False, sync: bool = True, handles: bool = HAS_HANDLES
+    ) -> None:
         # A slash at the end would make the system follow a link at the last name. [TREE-10]
         self._out = out.rstrip("/") or out[:1]
-        self._folders: dict[Folder, int] = {}
-        """Folder = its handle; outer folders first."""
-        self._sidecars: dict[Folder, Sidecar] = {}
+        self._own = "/".join((*own, "")).encode("ascii")
+        self._into_existing = into_existing
+        self._handles = handles
+        # [TREE-21] One call flushes everything, just before CHECKSUMS appears, or else each file is flushed.
+        self._flush_each = os.fsync if sync and FLUSHES_EACH_FILE else None
+        self._flush_last = (self._flush_each or flush_file_system) if sync else None
+        self._folders: dict[Parts, Folder] = {}
+        """The folders that this run has opened, outer ones first."""
+        self._sidecars: dict[Parts, Sidecar] = {}
         """Names from the output folder down to the sidecar's own = the open sidecar."""
-        self._checksums = SortedPaths(self._open_unnamed)
+        self._files = Sorter(self._open_unnamed)
+        """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
         self._sealing = False
+        self.is_touched = False
+        """Whether anything in the output folder was created or changed."""
 
-    # ---- folders ----
+    # ---- the output folder ----
 
     def judge_out(self) -> None:
-        """Refuse an output folder that must not be written to, without creating anything. [OUTC-5]"""
+        """Refuse an output folder that must not be written to, without changing anything. [OUTC-5]"""
         with FaultsAt(self._out, ()):
             # [TREE-29] The folder above is the caller's; links on the way to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
             if not self._out or not os.path.isdir(parent):
                 raise IoError("TREE-29", "the folder above the output folder is not there", None, parent)
-            try:
-                status = os.stat(self._out, follow_symlinks=False)
-            except FileNotFoundError:
+            if not os.path.lexists(self._out):
                 return
-            judge_folder(status, self._out)
-            handle = os.open(self._out, OPEN_FOLDER)
+            top = self._open_top()
             try:
-                self._require_empty(handle)
+                self._judge_contents(top)
             finally:
-                os.close(handle)
+                top.close()
 
-    def _require_empty(self, handle: int) -> None:
-        # [TREE-7]
-        with os.scandir(handle) as found:
-            if any(True for _ in found):
-                raise NotEmpty("TREE-7", "the output folder is not empty", None, self._out)
-
-    def _folder(self, folder: Folder) -> int:
-        """Return the handle of a folder, made and opened at its first use. [TREE-3] [TREE-12]"""
-        handle = self._folders.get(folder)
-        if handle is None:
-            parent = self._folder(folder[:-1]) if folder else None
-            with FaultsAt(self._out, folder):
-                handle = self._open_folder(folder[-1] if folder else self._out, parent, self._shown(folder))
-            self._folders[folder] = handle
-            if not folder:
-                self._require_empty(handle)
-        return handle
-
-    @staticmethod
-    def _open_folder(name: str, parent: int | None, shown: str) -> int:
-        # [TREE-6] One that is there already is opened and judged like a new one.
-        with suppress(FileExistsError):
-            os.mkdir(name, FOLDER_MODE, dir_fd=parent)
+    def _open_top(self) -> Folder:
         # The look is for the verdict's words; the open judges for itself, in one step. [TREE-11]
-        judge_folder(os.stat(name, dir_fd=parent, follow_symlinks=False), shown)
-        return os.open(name, OPEN_FOLDER, dir_fd=parent)
+        judge_folder(os.lstat(self._out), self._out)
+        return open_top(self._out, handles=self._handles)
+
+    def _judge_contents(self, top: Folder) -> list[Parts]:
+        """Refuse what may not lie in the output folder; return where leftovers of killed runs lie."""
+        if not self._into_existing:
+            # [TREE-7]
+            if next(top.iter_names(), None) is not None:
+                raise NotEmpty("TREE-7", "the output folder is not empty", None, self._out)
+            return []
+        # [TREE-33]
+        leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
+        for name in (CHECKSUMS_NAME, MANIFEST_NAME):
+            if status := look_if_there(top, name):
+                judge_file(status, self._shown((name,)), is_blob=False)
+        return leftovers
+
+    def _iter_files(self, top: Folder) -> Iterator[Parts]:
+        """Yield every regular file; raise `UnsafePath` for what is neither file nor folder. [TREE-33]"""
+        for parts, kind in iter_tree(top):
+            if kind == FILE:
+                yield parts
+            elif kind == SYMLINK:
+                raise UnsafePath("TREE-13", "a symlink lies in the output folder", None, self._shown(parts))
+            elif kind == SPECIAL:
+                detail = "a FIFO, socket or device lies in the output folder"
+                raise UnsafePath("TREE-14", detail, None, self._shown(parts))
+
+    def _begin(self) -> Folder:
+        """Open the output folder for writing; from here on it has no seal. [TREE-8]"""
+        with FaultsAt(self._out, ()):
+            with suppress(FileExistsError):
+                os.mkdir(self._out, FOLDER_MODE)
+                self.is_touched = True
+            top = self._folders[()] = self._open_top()
+            leftovers = self._judge_contents(top)
+            self.is_touched = True
+            # [TREE-34] The seal first; then the leftovers. [TREE-37]
+            seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
+            for parts in (*seals, *leftovers):
+                with entered(top, parts[:-1]) as folder, suppress(FileNotFoundError):
+                    folder.unlink(parts[-1])
+        return top
+
+    def _folder(self, parts: Parts) -> Folder:
+        """Return an open folder, made and opened at its first use. [TREE-3] [TREE-12]"""
+        folder = self._folders.get(parts)
+        if folder is None:
+            if not parts:
+                return self._begin()
+            above, name = self._folder(parts[:-1]), parts[-1]
+            with FaultsAt(self._out, parts):
+                # [TREE-6] One that is there already is opened and judged like a new one.
+                with suppress(FileExistsError):
+                    above.make(name)
+                judge_folder(above.look(name), self._shown(parts))
+                folder = self._folders[parts] = above.enter(name)
+        return folder
 
     # ---- outputs ----
 
@@ -192,67 +272,100 @@ class Tree:
         place = (*output.folder, output.sidecar)
         with FaultsAt(self._out, place):
             if place not in self._sidecars:
-                handle = self._folder(output.folder)
-                self._sidecars[place] = Sidecar(open_sidecar(handle, output.sidecar, self._shown(place)))
+                descriptor = open_sidecar(self._folder(output.folder), output.sidecar, self._shown(place))
+                self._sidecars[place] = Sidecar(descriptor)
             self._sidecars[place].append(output.line)
 
-    def _publish(self, place: Folder, pieces: Iterable[bytes]) -> None:
+    def _publish(self, place: Parts, pieces: Iterable[bytes]) -> None:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
-        handle = self._folder(place[:-1])
+        folder = self._folder(place[:-1])
         with FaultsAt(self._out, place):
-            sha256 = write_temporary(handle, pieces)
-            self._rename_temporary(handle, place)
-        self._checksums.add(path_of(place), sha256)
+            sha256 = write_temporary(folder, pieces, self._flush_each)
+            self._rename_temporary(folder, place)
+        self._files.add(path_of(place), sha256)
 
-    def _rename_temporary(self, handle: int, place: Folder) -> None:
+    def _rename_temporary(self, folder: Folder, place: Parts) -> None:
         name = place[-1]
         # The rename itself never follows a link and never writes through one; this look is for the
         # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
-        try:
-            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-        except FileNotFoundError:
-            pass
-        else:
+        if status := look_if_there(folder, name):
             judge_file(status, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
-        os.rename(TEMPORARY_NAME, name, src_dir_fd=handle, dst_dir_fd=handle)
+        folder.rename(TEMPORARY_NAME, name)
 
     # ---- the end of a run ----
 
-    def seal(self, manifest: bytes, *, sync: bool) -> None:
-        """Close what is open, then let MANIFEST.json and CHECKSUMS appear. [TREE-22]
-
-        `sync` says whether everything is flushed to disk first. [TREE-21]
-        """
+    def take_stock(self) -> Stock:
+        """Close what is open, when the last output has been written, and say what lies in the output folder."""
+        top = self._folder(())
         faults = self._close_sidecars()
         if faults:
             raise first_of(faults)
-        self._judge_places()
         for place, sidecar in self._sidecars.items():
-            self._checksums.add(path_of(place), sidecar.sha256.hexdigest())
+            self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
+        self._judge_places()
+        if self._into_existing:
+            with FaultsAt(self._out, ()):
+                for parts in self._iter_files(top):
+                    self._files.add(path_of(parts), THERE)
 
+        databases: set[int] = set()
+        stale_count = 0
+        stale_examples: list[bytes] = []
+        for path, notes in self._iter_files_and_notes():
+            if match := DATABASE_PATH.match(path):
+                databases.add(int(match[1]))
+            if notes == [THERE] and path.startswith(self._own):
+                stale_count += 1  # [TREE-36]
+                if len(stale_examples) < MAX_STALE_EXAMPLES:
+                    stale_examples.append(path)
+            elif self._into_existing and notes[0] != THERE:
+                detail = "a file that was written is not there any more"
+                raise UnsafePath("TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
+        return Stock(tuple(sorted(databases)), stale_count, tuple(stale_examples))
+
+    def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        for path, records in groupby(self._files, key=lambda record: record[0]):
+            yield path, [note for _, note in records]
+
+    def seal(self, manifest: bytes) -> None:
+        """Let MANIFEST.json and CHECKSUMS appear, after `take_stock`. [TREE-22]"""
         self._sealing = True
         self._publish((MANIFEST_NAME,), (manifest,))
-        out = self._folder(())
+        top = self._folder(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
-            write_temporary(out, self._checksums)
-            if sync:
-                sync_file_system(out)
-            self._rename_temporary(out, (CHECKSUMS_NAME,))
+            write_temporary(top, self._iter_checksum_lines(top), self._flush_last)
+            self._rename_temporary(top, (CHECKSUMS_NAME,))
         self._close_handles()
 
+    def _iter_checksum_lines(self, top: Folder) -> Iterator[bytes]:
+        for path, notes in self._iter_files_and_notes():
+            yield render_checksum_line(path, notes[-1] or self._hash_other(top, path))
+
+    def _hash_other(self, top: Folder, path: bytes) -> bytes:
+        """Return the SHA-256 of a file that this run did not write, in hex. [TREE-35]"""
+        parts = tuple(os.fsdecode(path).split("/"))
+        with FaultsAt(self._out, parts), entered(top, parts[:-1]) as folder:
+            descriptor = folder.open(parts[-1], READ_FILE)
+            with open(descriptor, "rb", buffering=0) as file:
+                judge_file(os.fstat(descriptor), self._shown(parts), is_blob=True)
+                sha256 = hashlib.sha256()
+                while piece := file.read(PIECE_SIZE):
+                    sha256.update(piece)
+        return sha256.hexdigest().encode("ascii")
+
     def abandon(self) -> list[Fault]:
-        """Give everything back after a fault, and leave no seal. [TREE-23]
+        """Give everything back after a fault, and leave no seal. [TREE-23] [TREE-39]
 
         Returns what failed on the way. [TREE-27]
         """
         faults = self._close_sidecars()
-        places = [(*folder, TEMPORARY_NAME) for folder in self._folders]
+        places = [(*parts, TEMPORARY_NAME) for parts in self._folders]
         if self._sealing:
-            places += [(MANIFEST_NAME,), (CHECKSUMS_NAME,)]
+            places += [(CHECKSUMS_NAME,), (MANIFEST_NAME,)]
         for place in places:
             try:
                 with FaultsAt(self._out, place), suppress(FileNotFoundError):
-                    os.unlink(place[-1], dir_fd=self._folders[place[:-1]])
+                    self._folders[place[:-1]].unlink(place[-1])
             except Fault as fault:
                 faults.append(fault)
         self._close_handles()
@@ -264,6 +377,9 @@ class Tree:
         for place, sidecar in self._sidecars.items():
             try:
                 with FaultsAt(self._out, place):
+                    if self._flush_each and not sidecar.file.closed:
+                        sidecar.file.flush()
+                        self._flush_each(sidecar.file.fileno())
                     sidecar.file.close()
             except Fault as fault:
                 faults.append(fault)
@@ -271,35 +387,34 @@ class Tree:
 
     def _judge_places(self) -> None:
         """Refuse if a folder or sidecar is no longer what its name leads to. [TREE-12]"""
-        for folder, handle in self._folders.items():
-            self._judge_place(folder, inode_of(os.fstat(handle)))
+        for parts, folder in self._folders.items():
+            self._judge_place(parts, folder.inode)
         for place, sidecar in self._sidecars.items():
             self._judge_place(place, sidecar.inode)
 
-    def _judge_place(self, place: Folder, inode: tuple[int, int]) -> None:
-        name, parent = (place[-1], self._folders[place[:-1]]) if place else (self._out, None)
+    def _judge_place(self, place: Parts, inode: Inode) -> None:
         with FaultsAt(self._out, place):
-            found = inode_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
-        if found != inode:
+            status = self._folders[place[:-1]].look(place[-1]) if place else os.lstat(self._out)
+        if inode_of(status) != inode:
             detail = "something else lies here than what was written to"
             raise UnsafePath("TREE-12", detail, None, self._shown(place))
 
     def _close_handles(self) -> None:
-        self._checksums.close()
-        for handle in self._folders.values():
-            os.close(handle)
+        self._files.close()
+        for folder in self._folders.values():
+            folder.close()
         self._folders.clear()
         self._sidecars.clear()
 
     def _open_unnamed(self) -> BinaryIO:
         """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
-        handle = self._folder(())
+        top = self._folder(())
         with FaultsAt(self._out, (TEMPORARY_NAME,)):
-            descriptor = open_temporary(handle, os.O_RDWR)
-            os.unlink(TEMPORARY_NAME, dir_fd=handle)
+            descriptor = create_temporary(top)
+            top.unlink(TEMPORARY_NAME)
         return open(descriptor, "w+b")
 
-    def _shown(self, place: Folder) -> str:
+    def _shown(self, place: Parts) -> str:
         return os.path.join(self._out, *place)
 
 
@@ -309,7 +424,7 @@ class Tree:
 def fault_of(error: OSError, path: str) -> Fault:
     """Return the fault that an error of the file system stands for."""
     words = error.strerror or str(error)
-    if error.errno in NO_SPACE:
+    if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
         return DiskFull("TREE-24", words, None, path)
     if error.errno in IN_THE_WAY:
         return UnsafePath(IN_THE_WAY[error.errno], words, None, path)
@@ -350,19 +465,20 @@ def judge_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
 # ---- single calls ----
 
 
-def open_sidecar(handle: int, name: str, shown: str) -> int:
-    """Open a sidecar for writing, new or emptied, relative to its folder.
+def open_sidecar(folder: Folder, name: str, shown: str) -> int:
+    """Open a sidecar for writing, new or emptied, and return its descriptor.
 
     Raises `UnsafePath` or `OSError`.
     """
     with suppress(FileExistsError):
-        return os.open(name, CREATE_FILE | os.O_WRONLY, FILE_MODE, dir_fd=handle)
+        return folder.create(name)
     # [TREE-30] Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
-    judge_file(os.stat(name, dir_fd=handle, follow_symlinks=False), shown, is_blob=False)
-    descriptor = os.open(name, OPEN_FILE, dir_fd=handle)
+    judge_file(folder.look(name), shown, is_blob=False)
+    descriptor = folder.open(name, WRITE_FILE)
     try:
         judge_file(os.fstat(descriptor), shown, is_blob=False)
-        os.fchmod(descriptor, FILE_MODE)  # [TREE-5]
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, FILE_MODE)  # [TREE-5]
         os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)
@@ -370,50 +486,40 @@ def open_sidecar(handle: int, name: str, shown: str) -> int:
     return descriptor
 
 
-def open_temporary(handle: int, access: int) -> int:
-    """Create the temporary file of a folder and open it. [TREE-20]"""
+def create_temporary(folder: Folder) -> int:
+    """Create the temporary file of a folder and return its descriptor. [TREE-20]"""
     with suppress(FileExistsError):
-        return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
+        return folder.create(TEMPORARY_NAME)
     # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
-    os.unlink(TEMPORARY_NAME, dir_fd=handle)
-    return os.open(TEMPORARY_NAME, CREATE_FILE | access, FILE_MODE, dir_fd=handle)
+    folder.unlink(TEMPORARY_NAME)
+    return folder.create(TEMPORARY_NAME)
 
 
-def write_temporary(handle: int, pieces: Iterable[bytes]) -> str:
-    """Write the temporary file of a folder; return the SHA-256 of what it holds, in hex."""
-    descriptor = open_temporary(handle, os.O_WRONLY)
+def write_temporary(folder: Folder, pieces: Iterable[bytes], flush: Callable[[int], None] | None) -> bytes:
+    """Write the temporary file of a folder and `flush` it; return the SHA-256 of what it holds, in hex."""
+    descriptor = create_temporary(folder)
     sha256 = hashlib.sha256()
     try:
         for piece in pieces:
             sha256.update(piece)
             write_all(descriptor, piece)
+        if flush:
+            flush(descriptor)
     finally:
         os.close(descriptor)
-    return sha256.hexdigest()
+    return sha256.hexdigest().encode("ascii")
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`. [TREE-26]"""
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, memoryview(data)[written:])
-
-
-def sync_file_system(handle: int) -> None:
-    """Flush the file system of an open folder to disk: once, for all files. [TREE-21]"""
+def flush_file_system(descriptor: int) -> None:
+    """Flush the whole file system of an open file to disk. [TREE-21]"""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()  # a system without the call; it reports no errors
-    elif syncfs(handle) != 0:
+    elif syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def inode_of(status: os.stat_result) -> tuple[int, int]:
-    """Return what tells one file from every other: device and inode."""
-    return status.st_dev, status.st_ino
-
-
-def path_of(place: Folder) -> bytes:
-    """Return a path as CHECKSUMS writes it. Segments and our own names are ASCII. [SUMS-1]"""
-    return "/".join(place).encode("ascii")
+def path_of(place: Parts) -> bytes:
+    """Return a path as CHECKSUMS writes it. [SUMS-1]"""
+    return "/".join(place).encode("utf-8", "surrogateescape")

@@ -1,0 +1,262 @@
+"""Open folders, and what can be done in them without following a link.
+
+No chapter of its own: this is what TREE-11 and TREE-38 ask of a platform. Two
+classes do the same things, each with the safest calls that the platform has:
+
+`HandleFolder`  every name is used relative to the handle of an open folder, and
+                no call follows a link. Look and act are one step. [TREE-11]
+`PathFolder`    for platforms without these calls: every name is used by its
+                path, after all folders down to it have been looked at again.
+                Another process can come in between. [TREE-38]
+
+Every method raises `OSError`, or `UnsafePath` where something else lies at a
+folder's place than what was opened.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, Protocol
+
+from ekvdump.outcomes import UnsafePath
+
+FILE_MODE: Final = 0o600
+"""Of every file. [TREE-5]"""
+FOLDER_MODE: Final = 0o755
+"""Of every folder, less the umask. [TREE-6]"""
+MAX_DEPTH: Final = 512
+"""Folders below one another that a walk goes down. [TREE-33]"""
+
+# A platform lacks some of these; then the flag is 0 and `PathFolder` looks instead.
+NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+NO_BLOCK: Final = getattr(os, "O_NONBLOCK", 0)
+CLOSE_ON_EXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
+
+OPEN_FOLDER: Final = os.O_RDONLY | DIRECTORY | NO_FOLLOW | CLOSE_ON_EXEC
+CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOSE_ON_EXEC
+WRITE_FILE: Final = os.O_WRONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
+READ_FILE: Final = os.O_RDONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
+
+HAS_HANDLES: Final = (
+    bool(NO_FOLLOW and NO_BLOCK and DIRECTORY)
+    and {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
+    and os.scandir in os.supports_fd
+)
+"""Whether the platform has what `HandleFolder` needs. [TREE-11]"""
+
+Parts = tuple[str, ...]
+"""Names from a folder down to a place below it; () is the folder itself."""
+Inode = tuple[int, int]
+"""What tells one file from every other: device and inode."""
+
+FILE: Final = "file"
+FOLDER: Final = "folder"
+SYMLINK: Final = "symlink"
+SPECIAL: Final = "special"
+"""A FIFO, socket or device."""
+
+
+class Folder(Protocol):
+    """An open folder."""
+
+    inode: Inode
+
+    def enter(self, name: str) -> "Folder":
+        """Open a folder in this one. Raises `OSError` for a link, and for anything else but a folder."""
+        ...
+
+    def make(self, name: str) -> None:
+        """Make a folder in this one. [TREE-6]"""
+        ...
+
+    def look(self, name: str) -> os.stat_result:
+        """Say what lies at a name, a link itself and not where it leads."""
+        ...
+
+    def create(self, name: str) -> int:
+        """Create a file that was not there and open it for writing and reading; return the descriptor."""
+        ...
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file that is there, with `WRITE_FILE` or `READ_FILE`; return the descriptor."""
+        ...
+
+    def unlink(self, name: str) -> None:
+        """Remove a name. What it leads to is untouched."""
+        ...
+
+    def rename(self, name: str, target: str) -> None:
+        """Give a file of this folder another name, in the place of what has it."""
+        ...
+
+    def iter_names(self) -> Iterator[tuple[str, str]]:
+        """Yield each name in this folder, and `FILE`, `FOLDER`, `SYMLINK` or `SPECIAL`."""
+        ...
+
+    def close(self) -> None:
+        """Give the handle back."""
+        ...
+
+
+class HandleFolder:
+    """An open folder, by its handle."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self.inode = inode_of(os.fstat(handle))
+
+    def enter(self, name: str) -> "HandleFolder":
+        return HandleFolder(os.open(name, OPEN_FOLDER, dir_fd=self._handle))
+
+    def make(self, name: str) -> None:
+        os.mkdir(name, FOLDER_MODE, dir_fd=self._handle)
+
+    def look(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+
+    def create(self, name: str) -> int:
+        return os.open(name, CREATE_FILE, FILE_MODE, dir_fd=self._handle)
+
+    def open(self, name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=self._handle)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._handle)
+
+    def rename(self, name: str, target: str) -> None:
+        os.rename(name, target, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+
+    def iter_names(self) -> Iterator[tuple[str, str]]:
+        with os.scandir(self._handle) as found:
+            yield from map(_name_and_kind, found)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class PathFolder:
+    """An open folder, by its path, which is looked at again before every use. [TREE-38]"""
+
+    def __init__(self, path: str, above: "PathFolder | None") -> None:
+        self._path = path
+        self._above = above
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(20, "Not a directory")
+        self.inode = inode_of(status)
+
+    def _at(self, name: str) -> str:
+        """Return the path of a name, when all folders down to it are still what they were."""
+        self._check()
+        return os.path.join(self._path, name)
+
+    def _check(self) -> None:
+        if self._above is not None:
+            self._above._check()
+        if inode_of(os.lstat(self._path)) != self.inode:
+            raise UnsafePath("TREE-12", "something else lies here than the folder that was opened", None, self._path)
+
+    def enter(self, name: str) -> "PathFolder":
+        return PathFolder(self._at(name), self)
+
+    def make(self, name: str) -> None:
+        os.mkdir(self._at(name), FOLDER_MODE)
+
+    def look(self, name: str) -> os.stat_result:
+        return os.lstat(self._at(name))
+
+    def create(self, name: str) -> int:
+        return os.open(self._at(name), CREATE_FILE, FILE_MODE)
+
+    def open(self, name: str, flags: int) -> int:
+        path = self._at(name)
+        before = os.lstat(path)
+        if not stat.S_ISREG(before.st_mode):
+            raise UnsafePath("TREE-38", "a link, FIFO, socket, device or folder lies where a file belongs", None, path)
+        descriptor = os.open(path, flags)
+        if inode_of(os.fstat(descriptor)) != inode_of(before):
+            os.close(descriptor)
+            raise UnsafePath("TREE-12", "something else lies here than what was looked at", None, path)
+        return descriptor
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self._at(name))
+
+    def rename(self, name: str, target: str) -> None:
+        os.replace(self._at(name), os.path.join(self._path, target))
+
+    def iter_names(self) -> Iterator[tuple[str, str]]:
+        with os.scandir(self._at("")) as found:
+            yield from map(_name_and_kind, found)
+
+    def close(self) -> None:
+        pass
+
+
+def open_top(path: str, *, handles: bool) -> Folder:
+    """Open the folder at a path; a link at its last name is not followed."""
+    return HandleFolder(os.open(path, OPEN_FOLDER)) if handles else PathFolder(path, None)
+
+
+@contextmanager
+def entered(top: Folder, parts: Parts) -> Iterator[Folder]:
+    """Go down to a folder below `top`, and close on the way back what was opened."""
+    folder = top
+    try:
+        for name in parts:
+            inner = folder.enter(name)
+            if folder is not top:
+                folder.close()
+            folder = inner
+        yield folder
+    finally:
+        if folder is not top:
+            folder.close()
+
+
+def iter_tree(top: Folder) -> Iterator[tuple[Parts, str]]:
+    """Yield every place below `top` and its kind, in no order. One folder is open at a time."""
+    pending: list[Parts] = [()]
+    while pending:
+        parts = pending.pop()
+        with entered(top, parts) as folder:
+            for name, kind in folder.iter_names():
+                if kind == FOLDER:
+                    if len(parts) == MAX_DEPTH:
+                        detail = f"more than {MAX_DEPTH} folders below one another"
+                        raise UnsafePath("TREE-33", detail, None, os.path.join(*parts))
+                    pending.append((*parts, name))
+                yield (*parts, name), kind
+
+
+def _name_and_kind(entry: "os.DirEntry[str]") -> tuple[str, str]:
+    if entry.is_symlink():
+        return entry.name, SYMLINK
+    if entry.is_dir(follow_symlinks=False):
+        return entry.name, FOLDER
+    return entry.name, FILE if entry.is_file(follow_symlinks=False) else SPECIAL
+
+
+def inode_of(status: os.stat_result) -> Inode:
+    """Return what tells one file from every other."""
+    return status.st_dev, status.st_ino
+
+
+def look_if_there(folder: Folder, name: str) -> os.stat_result | None:
+    """Say what lies at a name, or None if nothing does."""
+    with suppress(FileNotFoundError):
+        return folder.look(name)
+    return None
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, in pieces, so that a signal is answered soon. [TREE-26]"""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view[:WRITE_SIZE]) :]
+
+
+WRITE_SIZE: Final = 1024 * 1024
+"""Bytes that one call is asked to write."""

@@ -1,0 +1,204 @@
+"""What a command says: one JSON object for machines, a few lines for people.
+
+No chapter of its own. The shape of the objects is in `spec/output.schema.json`;
+names, clauses and counters in them are OUTC's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ekvdump import __version__
+from ekvdump.inspection import Inspection
+from ekvdump.outcomes import Fault, Outcome, os_path_bytes
+from ekvdump.segments import encode_base64url, encode_percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+COMPLETE_STYLE = "bold green"
+PARTIAL_STYLE = "bold yellow"
+REFUSED_STYLE = "bold red"
+
+
+# ---- for machines ----
+
+
+def render_envelope(command: str | None, exit_status: int, faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    """Render what every object begins with."""
+    return {
+        "command": command,
+        "ekvdump_version": __version__,
+        "exit_status": exit_status,
+        "faults": [render_fault(fault) for fault in faults],
+    }
+
+
+def render_fault(fault: Fault) -> dict[str, Any]:
+    """Render a fault or finding. [OUTC-1]"""
+    return {
+        "fault": fault.name,
+        "clause": fault.clause,
+        "offset": fault.offset,
+        "path": None if fault.path is None else text_of_path(fault.path),
+        "key": None if fault.key is None else encode_base64url(fault.key),
+        "detail": fault.detail,
+        "advice": fault.advice,
+    }
+
+
+def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
+    """Render how a decode ended; nothing is known if it did not end well."""
+    if outcome is None:
+        return {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
+    return {
+        "complete": outcome.complete,
+        "counters": asdict(outcome.counters),
+        "warnings": [asdict(warning) for warning in outcome.warnings],
+        "partial_reasons": [asdict(reason) for reason in outcome.partial_reasons],
+    }
+
+
+def render_inspection(result: Inspection) -> dict[str, Any]:
+    """Render what is in a snapshot."""
+    found = result.found
+    return {
+        "size": result.size,
+        "header_version": found and found.start.header_version,
+        "footer": result.footer,
+        "fsm_crc32c": f"{found.fsm_crc32c:08x}" if found and found.fsm_crc32c is not None else None,
+        "last_commit_ts": found and found.start.last_commit_ts,
+        "last_commit_time": None if result.last_commit_ms is None else render_time(result.last_commit_ms),
+        "applied_index": found and found.applied_index,
+        "name_index": result.name_index,
+        "entries": found and found.counters.entries,
+        "undecoded": found and found.counters.undecoded,
+        "faulty_entries": found.faulty_count if found else 0,
+        "versions": version_count(result),
+        "tombstones": result.tombstone_count,
+        "prefixes": result.prefixes,
+        "unknown_beginnings": [encode_percent(beginning) for beginning in found.beginnings] if found else [],
+        "expired_at_last_commit": result.expired,
+        "unreadable": result.unreadable_count,
+    }
+
+
+def version_count(result: Inspection) -> int:
+    """Return how many entries are versions of a key: all with sound headers but the operational rows."""
+    if result.found is None:
+        return 0
+    entries = result.found.counters.entries
+    return sum(entries.values()) - entries["operational"]
+
+
+def render_time(unix_ms: int) -> str:
+    """Render a Unix time as RFC 3339, as far as the calendar goes."""
+    try:
+        time = datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ms} ms after 1970"
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def text_of_path(path: str) -> str:
+    r"""Return a path as text: backslashes doubled, bytes that are no UTF-8 as `\xHH`."""
+    return os_path_bytes(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+# ---- for people ----
+
+
+def print_outcome(outcome: Outcome, out: str, console: "Console") -> None:
+    """Print what was shown, what was not and why."""
+    counters = outcome.counters
+    console.print(_counts("entries", counters.entries))
+    for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL rows", counters.ttls)):
+        words = ", ".join(f"{count} {name}" for name, count in group.items() if count)
+        if words:
+            console.print(f"{title}: {words}")
+    print_warnings(outcome, console)
+    if outcome.complete:
+        _print_state(console, out, "complete", COMPLETE_STYLE)
+    else:
+        reasons = ", ".join(f"{reason.count} {reason.reason} ({reason.about})" for reason in outcome.partial_reasons)
+        _print_state(console, out, f"partial: {reasons}", PARTIAL_STYLE)
+
+
+def print_warnings(outcome: Outcome, console: "Console") -> None:
+    """Print each warning with its count and what it is about."""
+    import shlex
+
+    for warning in outcome.warnings:
+        about = "".join(f" {shlex.quote(each)}" for each in warning.about)
+        words = f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}"
+        console.print(words, markup=False, soft_wrap=True)
+
+
+def print_inspection(result: Inspection, console: "Console") -> None:
+    """Print what is in a snapshot."""
+    found = result.found
+    facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
+    if found is not None and result.last_commit_ms is not None:
+        version, crc = found.start.header_version, found.fsm_crc32c
+        facts["header"] = "none" if version is None else f"version {version}"
+        facts["footer"] += "" if crc is None else f", CRC-32C {crc:08x}"
+        ahead = "by the store's clock, which may run some seconds ahead of the wall clock"
+        facts["last commit"] = f"{found.start.last_commit_ts}: {render_time(result.last_commit_ms)}, {ahead}"
+        facts["applied index"] = (
+            f"{_or_none(found.applied_index)} in the file, {_or_none(result.name_index)} in its name"
+        )
+        facts["versions"] = f"{version_count(result):,}, of which {result.tombstone_count:,} are tombstones"
+        expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
+        facts["expired"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
+        if result.unreadable_count:
+            facts["unreadable"] = f"{result.unreadable_count} values that no client could read: see decode --salvage"
+        if found.faulty_count:
+            facts["faulty"] = f"{found.faulty_count} entries whose headers are not sound, not counted below"
+    for name, words in facts.items():
+        console.print(f"{name:<14} {words}", markup=False, soft_wrap=True)
+    if found is not None:
+        console.print(_counts("entries by class", found.counters.entries))
+        console.print(_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}))
+    if result.fault is not None:
+        place = "" if result.fault.offset is None else f" at offset {result.fault.offset}"
+        _print_state(console, result.path, f"refused{place}; what stands above is what could be read", REFUSED_STYLE)
+    elif result.unreadable_count:
+        _print_state(console, result.path, "sound, but for some values", PARTIAL_STYLE)
+    else:
+        _print_state(console, result.path, "sound", COMPLETE_STYLE)
+
+
+def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, console: "Console") -> None:
+    """Print how a verification ended."""
+    for name, count in sorted(counts.items()):
+        console.print(f"{count} {name}")
+    if counts:
+        _print_state(console, out, f"{sum(counts.values())} findings in {files} files", REFUSED_STYLE)
+    else:
+        state = {True: ", and complete", False: ", and partial: see `outcome` in MANIFEST.json", None: ""}[complete]
+        _print_state(console, out, f"{files} files, whole{state}", COMPLETE_STYLE)
+
+
+def _print_state(console: "Console", path: str, state: str, style: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble(path, ": ", (state, style)), soft_wrap=True)
+
+
+def _counts(title: str, counts: dict[str, int]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title, "count")
+    table.columns[1].justify = "right"
+    for name, count in counts.items():
+        if count:
+            table.add_row(name, f"{count:,}")
+    table.add_section()
+    table.add_row("all", f"{sum(counts.values()):,}")
+    return table
+
+
+def _or_none(number: int | None) -> str:
+    return "none" if number is None else str(number)

@@ -1,0 +1,433 @@
+"""What is wrong with a dump that lies on a disk. Implements spec chapter VERI.
+
+    what lies there   is compared with
+    ----------------  ---------------------------------------------------------
+    every file        its line in CHECKSUMS, and every line with its file
+    MANIFEST.json     the rules of MANI, and the databases that are there
+    every sidecar     the blobs of its database, and some blobs with their rows
+
+Nothing is written in the dump, and no link in it is followed. [VERI-18] Paths,
+lines and segments are sorted in files without a name, so that memory does not
+grow with the dump. [VERI-17]
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, BinaryIO, Final, TypeGuard
+
+from ekvdump.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
+from ekvdump.checksums import decode_checksum_line, render_checksum_line
+from ekvdump.conventions import Progress, iter_bounded_lines
+from ekvdump.folders import (
+    FILE,
+    FOLDER,
+    HAS_HANDLES,
+    READ_FILE,
+    SYMLINK,
+    Folder,
+    Parts,
+    entered,
+    iter_tree,
+    look_if_there,
+    open_top,
+)
+from ekvdump.keymap import KEYMAP_NAME, MAX_LINE_SIZE, SHA_FALLBACK, iter_keymap
+from ekvdump.manifest import MAX_MANIFEST_SIZE, decode_manifest, is_number
+from ekvdump.outcomes import (
+    BlobWithoutRow,
+    Finding,
+    ForeignFile,
+    InvalidKeymap,
+    InvalidManifest,
+    InvalidRow,
+    InvalidSegment,
+    IoError,
+    KeymapMismatch,
+    LineWithoutBlob,
+    Mismatch,
+    MissingFile,
+    NeedsKeymap,
+    NoLine,
+    NoManifest,
+    NoSeal,
+    NotRegular,
+    RepeatedPath,
+    RepeatedRow,
+    RowWithoutBlob,
+    Symlink,
+    UnsortedLine,
+    UnsupportedManifest,
+    UnusualLine,
+    UnusualSegment,
+    WrongDatabases,
+)
+from ekvdump.redis_strings import MAX_EXPIRY_MS
+from ekvdump.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
+from ekvdump.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
+from ekvdump.segments import decode_base64url, decode_segment, encode_segment, is_fallback
+from ekvdump.sorting import Sorter
+from ekvdump.tree import BLOB_SUFFIX, CHECKSUMS_NAME, MANIFEST_NAME, PIECE_SIZE, FaultsAt, judge_folder
+
+VERIFYING: Final = "files"
+"""The stage of a run that hashes files."""
+DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
+"""A folder of one database. [TREE-1]"""
+
+# Notes of the path sorter.
+A_FILE: Final = b"F"
+NO_FILE: Final = b"X"
+"""A link or a special file: reported when it was seen."""
+A_LINE: Final = b"L"
+"""And the hash that the line gives."""
+
+# Notes of the name sorter, whose keys are `redis/db_<n>/<segment>` or `redis/db_<n>/unreadable/<segment>.<kind>`.
+STRING_BLOB: Final = b"s"
+HLL_BLOB: Final = b"h"
+STRING_ROW: Final = b"S"
+HLL_ROW: Final = b"H"
+KEYMAP_LINE: Final = b"K"
+UNREADABLE_BLOB: Final = b"u"
+UNREADABLE_ROW: Final = b"U"
+
+BLOB_NOTES: Final = {"strings": STRING_BLOB, "hll": HLL_BLOB}
+ROW_NOTES: Final = {STRINGS_TTL_NAME: STRING_ROW, HLL_TTL_NAME: HLL_ROW, UNREADABLE_NAME: UNREADABLE_ROW}
+BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW: UNREADABLE_BLOB}
+SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
+
+Report = Callable[[Finding], None]
+
+
+class Verification:
+    """One look at a dump. `run` gives every finding to `report`.
+
+    Raises `UnsafePath` or `IoError` where the dump cannot be looked at.
+    """
+
+    def __init__(
+        self, out: str, report: Report, progress: Progress | None = None, *, handles: bool = HAS_HANDLES
+    ) -> None:
+        self._out = out.rstrip("/") or out[:1]
+        self._report_to = report
+        self._progress = progress
+        self._handles = handles
+        self._paths = Sorter(tempfile.TemporaryFile)
+        self._names = Sorter(tempfile.TemporaryFile)
+        self._sidecars: list[Parts] = []
+        self._databases: set[int] = set()
+        self._top_files: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        """Finding = how often. [VERI-16]"""
+        self.file_count = 0
+        """Regular files in the tree."""
+        self.manifest: dict[str, Any] | None = None
+        """What MANIFEST.json says, if it can be read."""
+
+    @property
+    def says_complete(self) -> bool | None:
+        """Whether MANIFEST.json says that the dump is complete; None if it does not say."""
+        outcome = (self.manifest or {}).get("outcome")
+        complete = outcome.get("complete") if isinstance(outcome, dict) else None
+        return complete if isinstance(complete, bool) else None
+
+    def run(self) -> None:
+        """Look at everything."""
+        with FaultsAt(self._out, ()):
+            if not os.path.lexists(self._out):
+                raise IoError("TREE-3", "there is no such folder", None, self._out)
+            judge_folder(os.lstat(self._out), self._out)
+            top = open_top(self._out, handles=self._handles)
+            try:
+                self._walk(top)
+                self._read_manifest(top)
+                self._read_checksums(top)
+                for parts in self._sidecars:
+                    self._read_sidecar(top, parts)
+                self._compare_files(top)
+                self._compare_names()
+            finally:
+                top.close()
+                self._paths.close()
+                self._names.close()
+
+    def _report(
+        self, kind: type[Finding], clause: str, detail: str, path: bytes | str, offset: int | None = None
+    ) -> None:
+        self._pass_on(kind(clause, detail, offset, os.fsdecode(path)))
+
+    def _pass_on(self, finding: Finding) -> None:
+        self.counts[finding.name] += 1
+        self._report_to(finding)
+
+    # ---- what lies there ----
+
+    def _walk(self, top: Folder) -> None:
+        for parts, kind in iter_tree(top):
+            path = os.fsencode("/".join(parts))
+            if kind == FILE:
+                self.file_count += 1
+                self._paths.add(path, A_FILE)
+                self._note_file(parts, path)
+            elif kind == SYMLINK:
+                self._paths.add(path, NO_FILE)
+                self._report(Symlink, "VERI-4", "a symlink; it was not followed", path)
+            elif kind != FOLDER:
+                self._paths.add(path, NO_FILE)
+                self._report(NotRegular, "VERI-4", "a FIFO, socket or device; it was not opened", path)
+
+    def _note_file(self, parts: Parts, path: bytes) -> None:
+        if len(parts) == 1:
+            self._top_files.add(parts[0])
+        if len(parts) < 3 or parts[0] != "redis" or not (match := DATABASE_NAME.fullmatch(parts[1])):
+            return
+        self._databases.add(int(match[1]))
+        folder, name = parts[2], parts[-1]
+        if len(parts) == 3 and (name in ROW_NOTES or name == KEYMAP_NAME):
+            self._sidecars.append(parts)
+        elif len(parts) == 4 and name.endswith(BLOB_SUFFIX):
+            stem = name.removesuffix(BLOB_SUFFIX)
+            if folder in BLOB_NOTES:
+                self._judge_segment(stem, path)
+                self._names.add(name_of(parts[1], stem), BLOB_NOTES[folder])
+            elif folder == UNREADABLE_FOLDER:
+                segment, _, kind = stem.rpartition(".")
+                if kind in KINDS:
+                    self._judge_segment(segment, path)
+                else:
+                    self._report(InvalidSegment, "SALV-4", f"the name does not end in one of {KINDS}", path)
+                self._names.add(name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
+
+    def _judge_segment(self, segment: str, path: bytes) -> None:
+        try:
+            key = decode_segment(segment)
+        except NeedsKeymap:
+            return  # whether it has a line is seen later [VERI-8]
+        except InvalidSegment as fault:
+            self._report(InvalidSegment, fault.clause, fault.detail, path)
+            return
+        if encode_segment(key) != segment:
+            self._report(UnusualSegment, "VERI-7", f"this key's segment is {encode_segment(key)}", path)
+
+    # ---- MANIFEST.json ----
+
+    def _read_manifest(self, top: Folder) -> None:
+        if MANIFEST_NAME not in self._top_files:
+            self._report(NoManifest, "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
+            return
+        with opened(top, (MANIFEST_NAME,)) as file:
+            text = file.read(MAX_MANIFEST_SIZE + 1)
+        try:
+            self.manifest = decode_manifest(text, MANIFEST_NAME)
+        except (InvalidManifest, UnsupportedManifest) as finding:
+            self._pass_on(finding)
+            return
+        redis = self.manifest["adapters"].get("redis")
+        named = redis.get("databases") if isinstance(redis, dict) else None
+        # [VERI-15] Other decoders may leave them out.
+        if named is not None and named != sorted(self._databases):
+            detail = f"`databases` says {named!r:.80}, the folders say {sorted(self._databases)!r:.80}"
+            self._report(WrongDatabases, "VERI-15", detail, MANIFEST_NAME)
+
+    # ---- CHECKSUMS ----
+
+    def _read_checksums(self, top: Folder) -> None:
+        if CHECKSUMS_NAME not in self._top_files:
+            self._report(NoSeal, "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
+            return
+        previous, offset = b"", -1
+        with opened(top, (CHECKSUMS_NAME,)) as file:
+            for offset, text in iter_bounded_lines(file, MAX_CHECKSUM_LINE_SIZE + 1):
+                try:
+                    line = decode_checksum_line(text, offset, CHECKSUMS_NAME)
+                except Finding as finding:
+                    self._pass_on(finding)
+                    continue
+                # [VERI-5]
+                if render_checksum_line(line.path, line.sha256) != text:
+                    detail = "the line would have been written otherwise"
+                    self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
+                # [VERI-6]
+                if line.path < previous:
+                    detail = "the path comes before the path of the line before"
+                    self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
+                previous = line.path
+                self._paths.add(line.path, A_LINE + line.sha256)
+        # [SUMS-10]
+        if offset < 0:
+            self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
+
+    def _compare_files(self, top: Folder) -> None:
+        """Compare every file with its line, in the order of the paths."""
+        done = 0
+        for path, records in groupby(self._paths, key=lambda record: record[0]):
+            notes = Counter(note for _, note in records)
+            lines = [note[1:] for note in notes if note[:1] == A_LINE]
+            if A_FILE in notes:
+                done += 1
+                if self._progress:
+                    self._progress(VERIFYING, done, self.file_count)
+            # [VERI-19]
+            for _ in range(sum(notes[A_LINE + sha256] for sha256 in lines) - 1):
+                self._report(RepeatedPath, "VERI-19", "the path has more than one line", path)
+            if A_FILE not in notes:
+                if NO_FILE not in notes:
+                    self._report_missing(top, path)
+            elif lines:
+                # [SUMS-11]
+                found = self._hash(top, path)
+                if any(sha256 != found for sha256 in lines):
+                    self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
+            elif path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
+                self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
+
+    def _report_missing(self, top: Folder, path: bytes) -> None:
+        """Say why a path that has a line was not met as a file."""
+        parts = tuple(os.fsdecode(path).split("/"))
+        for size in range(1, len(parts) + 1):
+            try:
+                with entered(top, parts[: size - 1]) as folder:
+                    status = look_if_there(folder, parts[size - 1]) if parts[size - 1] else None
+            except OSError:
+                status = None
+            if status and stat.S_ISLNK(status.st_mode):
+                self._report(Symlink, "SUMS-9", "a symlink on the path of this line; it was not followed", path)
+                return
+            if status and size == len(parts):
+                self._report(NotRegular, "SUMS-16", "not a regular file", path)
+                return
+        self._report(MissingFile, "SUMS-15", "the file is not there", path)
+
+    def _hash(self, top: Folder, path: bytes) -> bytes:
+        sha256 = hashlib.sha256()
+        with opened(top, tuple(os.fsdecode(path).split("/"))) as file:
+            while piece := file.read(PIECE_SIZE):
+                sha256.update(piece)
+        return sha256.hexdigest().encode("ascii")
+
+    # ---- sidecars ----
+
+    def _read_sidecar(self, top: Folder, parts: Parts) -> None:
+        path = "/".join(parts)
+        with opened(top, parts) as file:
+            if parts[2] == KEYMAP_NAME:
+                self._read_keymap(file, parts[1], path)
+                return
+            decode = decode_unreadable_line if parts[2] == UNREADABLE_NAME else decode_expiry_row
+            for offset, text in iter_bounded_lines(file, MAX_LINE_SIZE):
+                names = decode(text)
+                if names is None:
+                    self._report(InvalidRow, "VERI-11", "not a row of this sidecar", path, offset)
+                else:
+                    self._names.add(name_of(parts[1], *names), ROW_NOTES[parts[2]])
+
+    def _read_keymap(self, file: BinaryIO, database: str, path: str) -> None:
+        try:
+            for line in iter_keymap(file, path):
+                if line.kind != SHA_FALLBACK:
+                    continue
+                # [VERI-9]
+                if encode_segment(line.original) != line.encoded:
+                    detail = f"the key of this line has the segment {encode_segment(line.original)}"
+                    self._report(KeymapMismatch, "VERI-9", detail, path)
+                else:
+                    self._names.add(name_of(database, line.encoded), KEYMAP_LINE)
+        except InvalidKeymap as finding:
+            self._pass_on(finding)  # [KMAP-9]
+
+    def _compare_names(self) -> None:
+        """Compare rows and lines with blobs, in the order of databases and segments."""
+        for name, records in groupby(self._names, key=lambda record: record[0]):
+            notes = Counter(note for _, note in records)
+            base, _, stem = os.fsdecode(name).rpartition("/")
+            for row, sidecar in SIDECAR_OF_ROW.items():
+                where = f"{base.removesuffix('/' + UNREADABLE_FOLDER)}/{sidecar}"
+                # [VERI-13]
+                for _ in range(notes[row] - 1):
+                    self._report(RepeatedRow, "VERI-13", f"{stem} has more than one row", where)
+                # [VERI-12]
+                if notes[row] and not notes[BLOB_OF_ROW[row]]:
+                    self._report(RowWithoutBlob, "VERI-12", f"{stem} has a row and no blob", where)
+            # [VERI-14]
+            if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
+                self._report(BlobWithoutRow, "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
+            blobs = [folder for folder, note in BLOB_NOTES.items() if notes[note]]
+            # [VERI-8]
+            if blobs and is_fallback(stem) and not notes[KEYMAP_LINE]:
+                detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
+                self._report(NeedsKeymap, "VERI-8", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
+            # [VERI-10]
+            if notes[KEYMAP_LINE] and not blobs:
+                self._report(LineWithoutBlob, "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
+
+
+@contextmanager
+def opened(top: Folder, parts: Parts) -> Iterator[BinaryIO]:
+    """Open a file of the dump for reading. Raises `OSError` for what is no regular file."""
+    with entered(top, parts[:-1]) as folder:
+        descriptor = folder.open(parts[-1], READ_FILE)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotADirectoryError(20, "not a regular file any more")
+        yield file
+
+
+def name_of(database: str, *names: str) -> bytes:
+    """Return the key under which blobs, rows and lines of one name come together."""
+    return os.fsencode("/".join(("redis", database, *names)))
+
+
+def decode_row(text: bytes) -> dict[str, Any]:
+    """Decode the JSON object of a row; {} for anything else."""
+    try:
+        row = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def decode_expiry_row(text: bytes) -> tuple[str] | None:
+    """Return the segment of a row of an expiry sidecar, or None if it is no such row. [VERI-11] [RTTL-12]"""
+    row = decode_row(text)
+    segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
+    if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
+        return (segment,)
+    return None
+
+
+def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
+    """Return folder and name of what a line of `unreadable.jsonl` is about, or None. [VERI-11] [SALV-3]"""
+    row = decode_row(text)
+    segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
+    offset = row.get("offset")
+    if (
+        is_segment(segment)
+        and isinstance(storage_key, str)
+        and decode_base64url(storage_key) is not None
+        and is_number(offset)
+        and offset >= 0
+        and isinstance(row.get("clause"), str)
+        and kind in KINDS
+        and len(row) == 5
+    ):
+        return UNREADABLE_FOLDER, f"{segment}.{kind}"
+    return None
+
+
+def is_segment(value: object) -> TypeGuard[str]:
+    """Say whether a JSON value is a segment. [SEGM-14]"""
+    if not isinstance(value, str):
+        return False
+    try:
+        decode_segment(value)
+    except NeedsKeymap:
+        return True
+    except InvalidSegment:
+        return False
+    return True

@@ -1,0 +1,7 @@
+"""Hypothesis profiles: `quick` for `make test`, `deep` for a long search."""
+
+from hypothesis import settings
+
+# The quick profile tries the same examples on every run, so that a red run is red again; no test is timed.
+settings.register_profile("quick", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=True)

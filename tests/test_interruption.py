@@ -1,0 +1,294 @@
+"""Runs that are ended from outside: Ctrl-C, SIGTERM, SIGKILL; and what the next run makes of what is left."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import model
+import pytest
+from ekvdump.decode import decode
+from ekvdump.outcomes import Interrupted
+from ekvdump.outputs import Options
+from ekvdump.tree import Tree
+from ekvdump.verification import Verification
+from harness import decode_bytes, read_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
+
+COUNT = 40
+ENTRIES = [
+    *(put(STR + b"s%02d" % n, 1, envelope(1, b"payload %02d" % n * 50, n)) for n in range(COUNT)),
+    *(put(HLL + b"h%02d" % n, 1, envelope(2, b"sketch %02d" % n * 50)) for n in range(COUNT)),
+    put(STR + b"%" * 81, 1, b"long"), put(TTL + b"%" * 81, 1, expiry(5)),
+]  # fmt: skip
+DATA = snapshot(ENTRIES)
+WHOLE = model.expected_dump(ENTRIES, 1000).files
+
+# A program that counts the calls that change the tree, and does something to itself before or after the n-th.
+PROGRAM = """
+import os, signal, sys
+from ekvdump.cli import main
+
+nth, when, number = int(sys.argv[1]), sys.argv[2], getattr(signal, sys.argv[3])
+calls = 0
+
+def counted(function):
+    def call(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == nth and when == "before":
+            os.kill(os.getpid(), number)
+        result = function(*arguments, **keywords)
+        if calls == nth and when == "after":
+            os.kill(os.getpid(), number)
+        return result
+    return call
+
+for name in ("open", "mkdir", "write", "rename", "unlink", "close"):
+    setattr(os, name, counted(getattr(os, name)))
+raise SystemExit(main(sys.argv[4:]))
+"""
+
+
+def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(nth),
+        when,
+        number,
+        "decode",
+        "--json",
+        "--into-existing",
+        "--no-sync",
+    ]
+    arguments = [str(tmp_path / "snapshot"), str(tmp_path / "out")]
+    return subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=60)
+
+
+def check_no_half_blob(out: Path) -> None:
+    """Whatever has a final name and is no sidecar holds what it is to hold. [TREE-40]"""
+    for path, data in read_tree(out).items() if out.exists() else ():
+        if path.endswith(".bin"):
+            assert data == WHOLE[path]
+
+
+def check_the_next_run_completes(tmp_path: Path) -> None:
+    decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), Options(into_existing=True, sync=False))
+    files = read_tree(tmp_path / "out")
+    assert {path: data for path, data in files.items() if path.startswith("redis")} == WHOLE
+    findings: list[object] = []
+    Verification(str(tmp_path / "out"), findings.append).run()
+    assert findings == []
+
+
+@settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
+@given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.booleans())
+def test_tree_40_a_killed_run_leaves_no_half_blob_and_the_next_run_completes(
+    tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, earlier: bool
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("killed")
+    (tmp_path / "snapshot").write_bytes(DATA)
+    if earlier:
+        decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), Options(sync=False))
+    result = run_and_end(tmp_path, nth, when, "SIGKILL")
+    if result.returncode == -signal.SIGKILL:
+        files = set(read_tree(tmp_path / "out")) if (tmp_path / "out").exists() else set()
+        assert sum(path.endswith(".ekvdump.tmp") for path in files) <= 1
+        if "CHECKSUMS" in files:
+            # Killed before the first write, or after the last.
+            assert set(WHOLE) <= files
+        check_no_half_blob(tmp_path / "out")
+    else:
+        assert result.returncode == 0
+    check_the_next_run_completes(tmp_path)
+
+
+@settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
+@given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.sampled_from(["SIGINT", "SIGTERM"]))
+def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
+    tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, number: str
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("interrupted")
+    (tmp_path / "snapshot").write_bytes(DATA)
+    result = run_and_end(tmp_path, nth, when, number)
+    assert "Traceback" not in result.stderr
+    told = json.loads(result.stdout)
+    assert told["exit_status"] == result.returncode
+    files = set(read_tree(tmp_path / "out")) if (tmp_path / "out").exists() else set()
+    assert not [path for path in files if path.endswith(".ekvdump.tmp")]
+    if result.returncode == 130:
+        assert result.stderr.startswith("ekvdump: interrupted\n")
+        assert told["out_state"] in ("unfinished", "untouched")
+        assert not {"MANIFEST.json", "CHECKSUMS"} & files
+        assert (told["out_state"] == "untouched") == (files == set() and "is as it was" in result.stderr)
+        check_no_half_blob(tmp_path / "out")
+    else:
+        assert result.returncode == 0
+        assert "CHECKSUMS" in files
+    check_the_next_run_completes(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["decode", "inspect", "verify"])
+def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: str, number: signal.Signals) -> None:
+    """The program is waiting for a pipe to be read, so nothing but the signal can end it."""
+    (tmp_path / "snapshot").write_bytes(DATA)
+    decode_bytes(DATA, tmp_path)
+    arguments = {
+        "decode": ["decode", str(tmp_path / "snapshot"), str(tmp_path / "other")],
+        "inspect": ["inspect", str(tmp_path / "snapshot")],
+        "verify": ["verify", str(tmp_path / "out")],
+    }[command]
+    program = (
+        "import os, signal, sys\n"
+        "from ekvdump import folders, snapshot_file\n"
+        "from ekvdump.cli import main\n"
+        "def wait(*arguments, **keywords):\n"
+        "    os.write(2, b'waiting\\n')\n"
+        "    signal.pause()\n"
+        "snapshot_file.SnapshotFile.read = wait\n"
+        "folders.HandleFolder.iter_names = wait\n"
+        "raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    assert running.stderr.readline() == "waiting\n"
+    running.send_signal(number)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert stdout == ""
+    assert stderr.startswith("ekvdump: interrupted\n")
+
+
+def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").write_bytes(DATA)
+    program = PROGRAM.replace(
+        "raise SystemExit",
+        "unlink = os.unlink\n"
+        "def impatient(*arguments, **keywords):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return unlink(*arguments, **keywords)\n"
+        "os.unlink = impatient\n"
+        "raise SystemExit",
+    )
+    command = [sys.executable, "-c", program, "60", "after", "SIGINT", "decode", "--no-sync"]
+    result = subprocess.run(
+        [*command, tmp_path / "snapshot", tmp_path / "out"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stdout) == (130, "")
+    assert "Traceback" not in result.stderr
+    assert not [path for path in read_tree(tmp_path / "out") if path.endswith((".tmp", ".json", "CHECKSUMS"))]
+
+
+def test_tree_39_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").write_bytes(DATA)
+    command = f"trap '' INT; exec {sys.executable} -c \"$0\" 60 after SIGINT decode --quiet --no-sync $1 $2"
+    result = subprocess.run(
+        ["sh", "-c", command, PROGRAM, tmp_path / "snapshot", tmp_path / "out"], check=False, timeout=60
+    )
+    assert result.returncode == 0
+
+
+def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal is answered between two calls, so none of them may take long."""
+    sizes: list[int] = []
+    write = os.write
+
+    def written(descriptor: int, data: memoryview) -> int:
+        sizes.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", written)
+    decode_bytes(snapshot([put(STR + b"k", 1, bytes(5_000_000))]), tmp_path)
+    assert max(sizes) == 1024 * 1024
+    assert (tmp_path / "out/redis/db_0/strings/k.bin").stat().st_size == 5_000_000
+
+
+def test_tree_39_an_interrupt_says_whether_anything_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(target: Tree, output: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(Tree, "write", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        decode_bytes(DATA, tmp_path)
+    assert not caught.value.is_out_touched
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what a terminal shows ----
+
+
+def run_on_terminal(arguments: list[str], environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run with a terminal for all three streams; return the exit status and what it showed."""
+    master, slave = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ekvdump", *arguments],
+        stdin=slave, stdout=slave, stderr=slave, close_fds=True,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | (environment or {}),
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # the other end was closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    return running.wait(timeout=60), shown.decode()
+
+
+def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").write_bytes(DATA)
+    status, shown = run_on_terminal(["decode", str(tmp_path / "snapshot"), str(tmp_path / "out")])
+    assert status == 0
+    assert "\x1b[1;32m" in shown
+    assert "reading" in shown
+    assert "keys" in shown
+    status, shown = run_on_terminal(["verify", str(tmp_path / "out")])
+    assert (status, "files" in shown) == (0, True)
+    piped = subprocess.run(
+        [sys.executable, "-m", "ekvdump", "inspect", tmp_path / "snapshot"], check=True, capture_output=True, text=True
+    )
+    assert "\x1b" not in piped.stdout
+    assert piped.stderr == ""
+
+
+@pytest.mark.parametrize("how", [["--quiet"], []])
+def test_no_color_and_quiet(tmp_path: Path, how: list[str]) -> None:
+    (tmp_path / "snapshot").write_bytes(DATA)
+    arguments = ["decode", *how, str(tmp_path / "snapshot"), str(tmp_path / "out")]
+    status, shown = run_on_terminal(arguments, {"NO_COLOR": "1"})
+    assert status == 0
+    assert "\x1b[1;32m" not in shown
+    assert (shown == "") == (how == ["--quiet"])
+
+
+def test_progress_hears_every_stage(tmp_path: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    (tmp_path / "snapshot").write_bytes(DATA)
+    decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), progress=lambda *step: heard.append(step))
+    stages = [stage for stage, _, _ in heard]
+    assert stages == sorted(stages)
+    assert set(stages) == {"bytes", "keys"}
+    for stage, done, in_all in heard:
+        assert 0 <= done <= in_all
+        assert in_all == (len(DATA) if stage == "bytes" else 2 * COUNT + 1)
+    heard.clear()
+    Verification(str(tmp_path / "out"), print, lambda *step: heard.append(step)).run()
+    files = len(read_tree(tmp_path / "out"))
+    assert heard == [("files", n, files) for n in range(1, files + 1)]

@@ -1,0 +1,380 @@
+"""Chapter TREE, into existing: dumps beside and over earlier ones; and the writer that uses paths."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from ekvdump import folders, tree
+from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
+from ekvdump.outputs import Options
+from ekvdump.tree import Tree
+from harness import decode_bytes, fault_of, read_tree
+from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
+from writer import HLL, STR, envelope, put, snapshot
+
+__all__ = ["canary"]  # a fixture
+
+EMPTY = snapshot([])
+OTHER = snapshot([put(STR + b"s1", 1, envelope(1, b"newer")), put(HLL + b"h9", 1, b"h")])
+
+
+@pytest.fixture(params=[True, False], ids=["handles", "paths"])
+def handles(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def decode_again(data: bytes, folder: Path, database: int = 0, *, handles: bool = True) -> Outcome:
+    return decode_bytes(data, folder, Options(database, into_existing=True, sync=False, handles=handles))
+
+
+def check_sealed(out: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "CHECKSUMS"], cwd=out, check=True)
+    files = set(read_tree(out)) - {"CHECKSUMS"}
+    listed = {line[66:] for line in (out / "CHECKSUMS").read_text().splitlines()}
+    assert listed == files
+
+
+def databases(out: Path) -> object:
+    return json.loads((out / "MANIFEST.json").read_text())["adapters"]["redis"]
+
+
+def test_tree_7_a_folder_that_holds_something_is_taken_only_with_the_callers_word(tmp_path: Path) -> None:
+    decode_bytes(FULL, tmp_path)
+    with pytest.raises(NotEmpty):
+        decode_bytes(OTHER, tmp_path)
+    assert decode_again(OTHER, tmp_path).exit_status == 3
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_tree_33_into_existing_takes_an_absent_or_empty_folder_too(
+    tmp_path: Path, present: bool, handles: bool
+) -> None:
+    if present:
+        (tmp_path / "out").mkdir()
+    assert decode_again(FULL, tmp_path, handles=handles).complete
+    check_sealed(tmp_path / "out")
+
+
+def test_tree_4_mani_8_two_databases_in_one_tree_verify(tmp_path: Path, handles: bool) -> None:
+    decode_again(FULL, tmp_path, 3, handles=handles)
+    before = read_tree(tmp_path / "out")
+    outcome = decode_again(OTHER, tmp_path, 0, handles=handles)
+    assert outcome.complete
+    after = read_tree(tmp_path / "out")
+    assert {path: after[path] for path in before if path.startswith("redis/db_3/")} == {
+        path: data for path, data in before.items() if path.startswith("redis/db_3/")
+    }
+    assert databases(tmp_path / "out") == {"databases": [0, 3]}
+    check_sealed(tmp_path / "out")
+    decode_again(OTHER, tmp_path, 20, handles=handles)
+    assert databases(tmp_path / "out") == {"databases": [0, 3, 20]}
+
+
+def test_mani_8_a_run_that_wrote_nothing_still_names_the_databases_that_are_there(tmp_path: Path) -> None:
+    decode_again(FULL, tmp_path, 3)
+    decode_again(EMPTY, tmp_path, 0)
+    assert databases(tmp_path / "out") == {"databases": [3]}
+
+
+def test_tree_35_files_that_no_run_writes_stay_and_are_sealed(tmp_path: Path, handles: bool) -> None:
+    odd = [b"notes.txt", b"redis/db_007/strings/x.bin", b"a\nb\t\\", b"deep/er/\xff", b"redis/db_1/strings/k.bin"]
+    out = os.fsencode(tmp_path / "out")
+    for name in odd:
+        path = os.path.join(out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(name)
+        os.chmod(path, 0o644)
+    assert decode_again(FULL, tmp_path, handles=handles).complete
+    for name in odd:
+        with open(os.path.join(out, name), "rb") as file:
+            assert file.read() == name
+        assert stat.S_IMODE(os.stat(os.path.join(out, name)).st_mode) == 0o644
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "CHECKSUMS"], cwd=out, check=True)
+    lines = (tmp_path / "out" / "CHECKSUMS").read_bytes().splitlines()
+    assert len(lines) == len(read_tree(tmp_path / "out")) - 1
+    assert databases(tmp_path / "out") == {"databases": [0, 1]}
+
+
+def test_tree_36_files_of_an_earlier_dump_are_named_and_make_the_run_partial(tmp_path: Path, handles: bool) -> None:
+    decode_again(FULL, tmp_path, handles=handles)
+    first = read_tree(tmp_path / "out")
+    outcome = decode_again(OTHER, tmp_path, handles=handles)
+    warning = next(each for each in outcome.warnings if each.name == "stale-file")
+    # OTHER has one key of FULL's, and neither rows nor lines.
+    stale = sorted(set(first) - {"MANIFEST.json", "CHECKSUMS", f"{BASE}/strings/s1.bin"})
+    assert warning.count == len(stale) == 6
+    assert list(warning.about) == stale
+    reason = outcome.partial_reasons[-1]
+    assert (reason.reason, reason.about, reason.count) == ("stale-file", "redis/db_0", 6)
+    assert outcome.exit_status == 3
+    after = read_tree(tmp_path / "out")
+    assert after[f"{BASE}/strings/s1.bin"] == b"newer"
+    assert all(after[path] == first[path] for path in stale)
+    check_sealed(tmp_path / "out")
+
+
+def test_tree_36_at_most_16_stale_files_are_named(tmp_path: Path) -> None:
+    decode_again(snapshot([put(STR + b"k%02d" % n, 1, b"v") for n in range(20)]), tmp_path)
+    (warning,) = decode_again(snapshot([put(STR + b"k00", 1, b"v")]), tmp_path).warnings
+    assert warning.count == 19
+    assert list(warning.about) == [f"{BASE}/strings/k{n:02}.bin" for n in range(1, 17)]
+
+
+def test_tree_36_a_second_run_over_its_own_dump_is_complete_and_the_same(tmp_path: Path, handles: bool) -> None:
+    decode_again(FULL, tmp_path)
+    first = read_tree(tmp_path / "out")
+    assert decode_again(FULL, tmp_path, handles=handles).complete
+    second = read_tree(tmp_path / "out")
+    if handles:
+        assert second == first
+
+
+def test_tree_5_a_sidecar_is_emptied_before_it_is_written(tmp_path: Path, handles: bool) -> None:
+    decode_again(snapshot([put(STR + b"k%02d" % n, 1, envelope(1, b"v", 5)) for n in range(20)]), tmp_path)
+    sidecar = tmp_path / "out" / BASE / "strings_ttl.jsonl"
+    sidecar.chmod(0o666)
+    decode_again(snapshot([put(STR + b"k00", 1, envelope(1, b"v", 6))]), tmp_path, handles=handles)
+    assert sidecar.read_bytes() == b'{"key":"k00","expire_at_ms":6}\n'
+    assert stat.S_IMODE(sidecar.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("data", [FULL[:-1], snapshot([put(STR + b"k", 1, b"", flags=2)]), b"", b"no snapshot"])
+def test_tree_34_a_snapshot_that_is_refused_leaves_the_old_dump_with_its_seal(tmp_path: Path, data: bytes) -> None:
+    decode_again(FULL, tmp_path)
+    (tmp_path / "out" / BASE / ".ekvdump.tmp").write_bytes(b"of a run that was killed")
+    before = read_tree(tmp_path / "out")
+    with pytest.raises(Fault) as caught:
+        decode_again(data, tmp_path)
+    assert not caught.value.is_out_touched
+    assert read_tree(tmp_path / "out") == before
+
+
+def test_tree_34_from_the_first_write_on_there_is_no_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handles: bool
+) -> None:
+    decode_again(FULL, tmp_path)
+    write = Tree.write
+    looked = []
+
+    def look(target: Tree, output: tree.Blob | tree.Row) -> None:
+        write(target, output)
+        looked.append(sorted(set(os.listdir(tmp_path / "out")) & {"MANIFEST.json", "CHECKSUMS"}))
+
+    monkeypatch.setattr(Tree, "write", look)
+    decode_again(FULL, tmp_path, handles=handles)
+    assert looked == [[]] * len(looked)
+    assert looked
+
+
+def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_again(FULL, tmp_path)
+    with monkeypatch.context() as patch:
+        Failing(patch, "unlink", 2, 5)
+        with pytest.raises(Fault) as caught:
+            decode_again(FULL, tmp_path)
+    assert caught.value.is_out_touched
+    left = os.listdir(tmp_path / "out")
+    assert "CHECKSUMS" not in left
+    assert "MANIFEST.json" in left, "the second call failed, so this is what it was for"
+
+
+def test_tree_23_a_value_that_refuses_the_snapshot_late_leaves_no_seal(tmp_path: Path) -> None:
+    decode_again(FULL, tmp_path)
+    with pytest.raises(Fault) as caught:
+        decode_again(snapshot([put(STR + b"a", 1, b"v"), put(STR + b"b", 1, b"\xff\x01")]), tmp_path)
+    assert caught.value.is_out_touched
+    assert not {"MANIFEST.json", "CHECKSUMS"} & set(read_tree(tmp_path / "out"))
+
+
+# ---- what lies there before ----
+
+EVERYWHERE = [
+    "planted", "redis/planted", f"{BASE}/planted", f"{BASE}/strings/s1.bin", f"{BASE}/strings_ttl.jsonl",
+    f"{BASE}/KEYMAP.jsonl", "MANIFEST.json", "CHECKSUMS", f"{BASE}/hll", "redis/db_5", f"{BASE}/strings/.ekvdump.tmp",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", EVERYWHERE)
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items()])
+def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_write(
+    tmp_path: Path, canary: Canary, place: str, kind: str, clause: str, handles: bool
+) -> None:
+    decode_again(FULL, tmp_path)
+    path = tmp_path / "out" / place
+    if path.exists():
+        path.rename(tmp_path / "aside")
+    plant(path, kind, canary)
+    names = {name for _, _, found in os.walk(tmp_path / "out") for name in found}
+    with pytest.raises(UnsafePath) as caught:
+        decode_again(OTHER, tmp_path, handles=handles)
+    assert (caught.value.clause, caught.value.path) == (clause, str(path))
+    assert not caught.value.is_out_touched
+    assert {name for _, _, found in os.walk(tmp_path / "out") for name in found} == names
+
+
+@pytest.mark.parametrize("place", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/strings_ttl.jsonl", f"{BASE}/strings/s1.bin"])
+def test_tree_33_tree_15_tree_31_hard_links(tmp_path: Path, canary: Canary, place: str, handles: bool) -> None:
+    decode_again(FULL, tmp_path)
+    path = tmp_path / "out" / place
+    path.unlink()
+    plant(path, "hard link", canary)
+    if place.endswith(".bin"):
+        decode_again(FULL, tmp_path, handles=handles)
+        assert path.read_bytes() == b"string one"
+        return
+    with pytest.raises(UnsafePath) as caught:
+        decode_again(FULL, tmp_path, handles=handles)
+    assert (caught.value.clause, caught.value.path) == ("TREE-15", str(path))
+    assert caught.value.is_out_touched == place.startswith("redis")
+
+
+def test_tree_37_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: bool) -> None:
+    for place in ("", "redis", BASE, f"{BASE}/strings", "redis/db_5/hll"):
+        (tmp_path / "out" / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / place / ".ekvdump.tmp").write_bytes(b"half")
+    assert decode_again(FULL, tmp_path, handles=handles).complete
+    assert not [path for path in read_tree(tmp_path / "out") if path.endswith(".tmp")]
+
+
+def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode_again(EMPTY, tmp_path)
+    judge_places = Tree._judge_places
+
+    def vanish(target: Tree) -> None:
+        (tmp_path / "out" / BASE / "strings" / "s1.bin").unlink()
+        judge_places(target)
+
+    monkeypatch.setattr(Tree, "_judge_places", vanish)
+    with pytest.raises(UnsafePath) as caught:
+        decode_again(FULL, tmp_path)
+    assert (caught.value.clause, caught.value.path) == ("TREE-12", f"{tmp_path}/out/{BASE}/strings/s1.bin")
+
+
+def test_tree_33_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "MAX_DEPTH", 4)
+    (tmp_path / "out" / "a/b/c/d").mkdir(parents=True)
+    decode_again(FULL, tmp_path)
+    (tmp_path / "out" / "a/b/c/d/e").mkdir(parents=True)
+    with pytest.raises(UnsafePath) as caught:
+        decode_again(FULL, tmp_path)
+    assert (caught.value.clause, caught.value.path) == ("TREE-33", "a/b/c/d")
+    assert not caught.value.is_out_touched
+
+
+# ---- the writer that uses paths [TREE-38] ----
+
+BY_PATH = Options(sync=False, handles=False)
+
+
+def test_tree_38_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path) -> None:
+    outcome = decode_bytes(FULL, tmp_path, BY_PATH)
+    (warning,) = outcome.warnings
+    assert (warning.name, warning.count, warning.about) == ("unguarded-writes", 1, ())
+    assert outcome.complete
+    by_path = read_tree(tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    decode_bytes(FULL, tmp_path / "other")
+    assert {path: data for path, data in by_path.items() if path.startswith("redis")} == {
+        path: data for path, data in read_tree(tmp_path / "other" / "out").items() if path.startswith("redis")
+    }
+    check_sealed(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["redis", BASE, f"{BASE}/strings", "."])
+def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
+) -> None:
+    path = tmp_path / "out" / place if place != "." else tmp_path / "out"
+    write = Tree.write
+    done = []
+
+    def swap(target: Tree, output: tree.Blob | tree.Row) -> None:
+        if isinstance(output, tree.Blob) and output.segment == "s2":
+            path.rename(tmp_path / "aside")
+            path.symlink_to(canary.folder)
+            done.append(output)
+        write(target, output)
+
+    monkeypatch.setattr(Tree, "write", swap)
+    with pytest.raises(UnsafePath) as caught:
+        decode_bytes(FULL, tmp_path, BY_PATH)
+    assert done
+    assert caught.value.clause == "TREE-12"
+
+
+def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
+) -> None:
+    decode_again(FULL, tmp_path)
+    sidecar = tmp_path / "out" / BASE / "strings_ttl.jsonl"
+    real = os.open
+
+    def swapped(path: str, flags: int, *arguments: int, **keywords: int) -> int:
+        if str(path).endswith("strings_ttl.jsonl") and not flags & os.O_CREAT:
+            sidecar.unlink()
+            os.link(canary.folder / "file", sidecar)
+        return real(path, flags, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(UnsafePath) as caught:
+        decode_again(FULL, tmp_path, handles=False)
+    assert fault_of(caught.value) == ("unsafe-path", "TREE-12", None)
+
+
+@pytest.mark.parametrize("kind", [*LINKS, "FIFO", "socket"])
+def test_tree_38_without_safe_flags_a_link_is_still_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
+) -> None:
+    """On a platform that lacks the flags they are 0; then the looks alone have to do."""
+    unsafe = ~(os.O_NOFOLLOW | os.O_NONBLOCK)
+    monkeypatch.setattr(folders, "CREATE_FILE", folders.CREATE_FILE & unsafe)
+    monkeypatch.setattr(tree, "WRITE_FILE", folders.WRITE_FILE & unsafe)
+    plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings_ttl.jsonl", kind)
+    with pytest.raises(UnsafePath) as caught:
+        decode_bytes(FULL, tmp_path, BY_PATH)
+    assert caught.value.path == f"{tmp_path}/out/{BASE}/strings_ttl.jsonl"
+
+
+def test_tree_21_a_platform_without_one_sync_for_all_flushes_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(tree, "FLUSHES_EACH_FILE", True)
+    monkeypatch.setattr(tree, "flush_file_system", None)
+    decode_bytes(FULL, tmp_path)
+    inodes = {(tmp_path / "out" / path).stat().st_ino for path in read_tree(tmp_path / "out")}
+    assert set(flushed) == inodes
+
+
+def test_tree_38_a_platform_without_fchmod_still_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_again(FULL, tmp_path)
+    monkeypatch.delattr(os, "fchmod")
+    assert decode_again(FULL, tmp_path, handles=False).complete
+
+
+@pytest.mark.parametrize("kind", [*LINKS, "FIFO", "file"])
+def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
+    tmp_path: Path, canary: Canary, kind: str
+) -> None:
+    top = folders.open_top(str(tmp_path), handles=False)
+    plant(tmp_path / "planted", kind, canary)
+    with pytest.raises(NotADirectoryError):
+        top.enter("planted")
+    if kind != "file":
+        with pytest.raises(UnsafePath) as caught:
+            top.open("planted", folders.READ_FILE)
+        assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
+
+
+def test_tree_24_windows_says_disk_full_in_its_own_numbers() -> None:
+    error = OSError(22, "no space")
+    for number in (39, 112):
+        error.winerror = number  # type: ignore[attr-defined, unused-ignore]
+        assert isinstance(tree.fault_of(error, "p"), DiskFull)

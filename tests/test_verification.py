@@ -1,0 +1,566 @@
+"""Chapter VERI: what can be wrong with a dump, and what it is called."""
+
+import hashlib
+import json
+import os
+import random
+import socket
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import model
+import pytest
+from ekvdump.decode import decode
+from ekvdump.outcomes import Fault, Finding, IoError
+from ekvdump.outputs import Options
+from ekvdump.verification import Verification
+from harness import decode_bytes, read_tree, stat_of_tree
+from hypothesis import event, given
+from hypothesis import strategies as st
+from test_properties import stores
+from test_real import unpack
+from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
+
+BASE = "redis/db_0"
+LONG = b"%" * 81
+SEGMENT = model.segment_of(LONG)
+FULL = snapshot(
+    [
+        put(HLL + b"h1", 1, envelope(2, b"hll one", 5)),
+        put(STR + LONG, 1, envelope(1, b"string long")),
+        put(STR + b"s1", 1, envelope(1, b"string one", 6)),
+        put(STR + b"s2", 1, b"legacy"),
+        put(TTL + b"s2", 1, expiry(7)),
+        put(STR + b"bad", 1, b"\xff\x01"),
+    ]
+)
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    decode_bytes(FULL, tmp_path, Options(salvage=True, sync=False))
+    return tmp_path / "out"
+
+
+def verify(out: Path, *, handles: bool = True) -> list[Finding]:
+    """All findings, which are counted as they are reported. [VERI-16]"""
+    findings: list[Finding] = []
+    verification = Verification(str(out), findings.append, handles=handles)
+    before = stat_of_tree(out)
+    verification.run()
+    assert stat_of_tree(out) == before, "the verifier touched something [VERI-18]"
+    assert verification.counts == Counter(finding.name for finding in findings)
+    for finding in findings:
+        assert finding.exit_status == 1
+        assert finding.path
+        assert finding.detail
+    return findings
+
+
+def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
+    return sorted((finding.name, finding.clause, finding.path or "") for finding in findings)
+
+
+def reseal(out: Path) -> None:
+    """Make CHECKSUMS agree with what lies there now, so that only the edit itself can be found."""
+    files = read_tree(out)
+    files.pop("CHECKSUMS", None)
+    (out / "CHECKSUMS").write_bytes(model.checksums(files))
+
+
+@pytest.mark.parametrize("handles", [True, False])
+@pytest.mark.parametrize("name", ["fresh", "grown-clean", "interleaved", "empty", "grown"])
+def test_veri_16_a_dump_of_a_real_snapshot_has_no_finding(tmp_path: Path, name: str, handles: bool) -> None:
+    decode(unpack(name, tmp_path), str(tmp_path / "out"), Options(salvage=True, sync=False))
+    assert verify(tmp_path / "out", handles=handles) == []
+
+
+def test_veri_16_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
+    decode(unpack("fresh", tmp_path), str(tmp_path / "out"), Options(3, sync=False))
+    decode(unpack("grown", tmp_path), str(tmp_path / "out"), Options(0, salvage=True, into_existing=True, sync=False))
+    assert verify(tmp_path / "out") == []
+
+
+# ---- the tree as a whole ----
+
+
+def test_veri_1_a_dump_without_checksums(dump: Path) -> None:
+    (dump / "CHECKSUMS").unlink()
+    assert told(verify(dump)) == [("no-seal", "VERI-1", "CHECKSUMS")]
+
+
+def test_veri_2_a_dump_without_manifest(dump: Path) -> None:
+    (dump / "MANIFEST.json").unlink()
+    reseal(dump)
+    assert told(verify(dump)) == [("no-manifest", "VERI-2", "MANIFEST.json")]
+
+
+def test_sums_15_a_file_that_is_missing(dump: Path) -> None:
+    (dump / BASE / "strings/s1.bin").unlink()
+    assert told(verify(dump)) == [
+        ("missing-file", "SUMS-15", f"{BASE}/strings/s1.bin"),
+        ("row-without-blob", "VERI-12", f"{BASE}/strings_ttl.jsonl"),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"string onf", b"string one\n"])
+def test_sums_11_a_file_that_was_changed(dump: Path, data: bytes) -> None:
+    (dump / BASE / "strings/s1.bin").write_bytes(data)
+    assert told(verify(dump)) == [("mismatch", "SUMS-11", f"{BASE}/strings/s1.bin")]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", f"{BASE}/strings/s3.bin", "redis/x", "CHECKSUMS.old", "a\nb", "a\udcff"])
+def test_veri_3_a_file_without_a_line(dump: Path, name: str) -> None:
+    (dump / name).write_bytes(b"x")
+    assert told(verify(dump)) == [("foreign-file", "VERI-3", name)]
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_veri_4_sums_9_a_symlink_is_named_and_not_followed(dump: Path, tmp_path: Path, handles: bool) -> None:
+    path = dump / BASE / "strings/s1.bin"
+    path.rename(tmp_path / "aside")
+    path.symlink_to(tmp_path / "aside")
+    (dump / "dangling").symlink_to("nowhere")
+    assert [each for each in told(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
+        ("symlink", "VERI-4", "dangling"),
+        ("symlink", "VERI-4", f"{BASE}/strings/s1.bin"),
+    ]
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_sums_9_a_folder_that_is_a_symlink(dump: Path, tmp_path: Path, handles: bool) -> None:
+    (dump / BASE / "hll").rename(tmp_path / "aside")
+    (dump / BASE / "hll").symlink_to(tmp_path / "aside")
+    assert [each for each in told(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
+        ("symlink", "SUMS-9", f"{BASE}/hll/h1.bin"),
+        ("symlink", "VERI-4", f"{BASE}/hll"),
+    ]
+
+
+def test_veri_4_sums_16_what_is_neither_file_nor_folder_is_not_opened(dump: Path) -> None:
+    path = dump / BASE / "strings/s1.bin"
+    path.unlink()
+    os.mkfifo(path)
+    (dump / BASE / "strings/s2.bin").unlink()
+    (dump / BASE / "strings/s2.bin").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(dump)
+        server.bind("socket")
+        os.chdir(here)
+    assert [each for each in told(verify(dump)) if each[0] == "not-regular"] == [
+        ("not-regular", "SUMS-16", f"{BASE}/strings/s2.bin"),
+        ("not-regular", "VERI-4", f"{BASE}/strings/s1.bin"),
+        ("not-regular", "VERI-4", "socket"),
+    ]
+
+
+Edit = Callable[[list[bytes]], list[bytes]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding"),
+    [
+        pytest.param(lambda lines: [lines[0].upper(), *lines[1:]], None, id="capitals-in-the-path-too"),
+        pytest.param(
+            lambda lines: [lines[0][:64].upper() + lines[0][64:], *lines[1:]],
+            ("unusual-line", "VERI-5"), id="capital-digits",
+        ),
+        pytest.param(lambda lines: [lines[0].replace(b"  ", b" *"), *lines[1:]], ("unusual-line", "VERI-5"), id="star"),
+        pytest.param(lambda lines: [b"\\" + lines[0], *lines[1:]], ("unusual-line", "VERI-5"), id="escape"),
+        pytest.param(lambda lines: [*lines[:-1], lines[-1][:-1]], ("unusual-line", "VERI-5"), id="no-lf"),
+        pytest.param(lambda lines: [lines[1], lines[0], *lines[2:]], ("unsorted-line", "VERI-6"), id="swapped"),
+        pytest.param(lambda lines: [lines[0], *lines], ("repeated-path", "VERI-19"), id="twice"),
+        pytest.param(lambda lines: [b"\n", *lines], ("malformed-line", "SUMS-7"), id="empty-line"),
+        pytest.param(lambda lines: [b"x" * 20_000 + b"\n", *lines], ("malformed-line", "SUMS-7"), id="long-line"),
+        pytest.param(lambda lines: [b"x" * 20_000], ("malformed-line", "SUMS-7"), id="long-line-without-lf"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  /etc/x\n", *lines], ("absolute-path", "SUMS-13"), id="absolute"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  ../x\n", *lines], ("parent-path", "SUMS-14"), id="parent"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  \n", *lines], ("empty-path", "SUMS-8"), id="empty-path"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  CHECKSUMS\n", *lines], ("mismatch", "SUMS-11"), id="itself"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  a//b\n", *lines], ("missing-file", "SUMS-15"), id="empty-part"),
+        pytest.param(lambda lines: lines[1:], ("foreign-file", "VERI-3"), id="one-less"),
+        pytest.param(lambda lines: [], ("no-line", "SUMS-10"), id="none"),
+    ],
+)  # fmt: skip
+def test_veri_5_veri_6_veri_19_every_edit_of_checksums(dump: Path, edit: Edit, finding: tuple[str, str] | None) -> None:
+    lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
+    (dump / "CHECKSUMS").write_bytes(b"".join(edit(lines)))
+    found = {(name, clause) for name, clause, _ in told(verify(dump))}
+    if finding is None:
+        assert {("missing-file", "SUMS-15"), ("foreign-file", "VERI-3")} <= found
+    else:
+        assert finding in found
+        assert finding[0] not in ("unusual-line", "repeated-path") or found == {finding}
+
+
+def test_veri_19_each_line_but_the_first_is_named(dump: Path) -> None:
+    lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
+    (dump / "CHECKSUMS").write_bytes(b"".join([lines[0], lines[0], b"0" * 64 + lines[0][64:], *lines[1:]]))
+    assert [(name, clause) for name, clause, _ in told(verify(dump))] == [
+        ("mismatch", "SUMS-11"),
+        ("repeated-path", "VERI-19"),
+        ("repeated-path", "VERI-19"),
+    ]
+
+
+# ---- MANIFEST.json ----
+
+
+def edit_manifest(dump: Path, **members: Any) -> None:
+    manifest = json.loads((dump / "MANIFEST.json").read_text())
+    manifest.update(members)
+    (dump / "MANIFEST.json").write_text(json.dumps(manifest))
+    reseal(dump)
+
+
+def test_mani_10_findings_of_the_manifest_have_their_names(dump: Path) -> None:
+    edit_manifest(dump, phase="phase7")
+    assert told(verify(dump)) == [("invalid-manifest", "MANI-13", "MANIFEST.json")]
+    edit_manifest(dump, format_version=2)
+    assert told(verify(dump)) == [("unsupported-manifest", "MANI-10", "MANIFEST.json")]
+
+
+def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
+    text = (dump / "MANIFEST.json").read_text()
+    (dump / "MANIFEST.json").write_text(text + " " * (16 * 1024 * 1024 - len(text.encode())))
+    reseal(dump)
+    assert verify(dump) == []
+    with (dump / "MANIFEST.json").open("a") as file:
+        file.write(" ")
+    reseal(dump)
+    assert told(verify(dump)) == [("invalid-manifest", "MANI-23", "MANIFEST.json")]
+
+
+@pytest.mark.parametrize(
+    ("adapters", "found"),
+    [
+        ({"redis": {"databases": [0]}}, False), ({"redis": {"databases": [0, 1]}}, True),
+        ({"redis": {"databases": []}}, True), ({"redis": {"databases": "0"}}, True),
+        ({"redis": {}}, False), ({}, False), ({"redis": None}, False),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_veri_15_databases_are_those_that_are_there(dump: Path, adapters: dict[str, Any], found: bool) -> None:
+    edit_manifest(dump, adapters=adapters)
+    assert told(verify(dump)) == ([("wrong-databases", "VERI-15", "MANIFEST.json")] if found else [])
+
+
+# ---- sidecars against blobs ----
+
+
+def write_line(dump: Path, sidecar: str, line: bytes) -> None:
+    with (dump / BASE / sidecar).open("ab") as file:
+        file.write(line)
+    reseal(dump)
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("%41", ("unusual-segment", "VERI-7")), ("%7e", ("unusual-segment", "VERI-7")),
+        ("b64.QQ", ("unusual-segment", "VERI-7")), ("a b", ("invalid-segment", "SEGM-13")),
+        ("%", ("invalid-segment", "SEGM-13")), ("\udcff", ("invalid-segment", "SEGM-13")),
+        ("x" * 241, ("invalid-segment", "SEGM-10")), ("b64.A", ("invalid-segment", "SEGM-12")),
+        ("0" * 32 + "__x", ("needs-keymap", "VERI-8")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("folder", ["strings", "hll"])
+def test_veri_7_veri_8_segments_of_blobs(dump: Path, folder: str, name: str, finding: tuple[str, str]) -> None:
+    (dump / BASE / folder / f"{name}.bin").write_bytes(b"")
+    reseal_odd(dump)
+    assert told(verify(dump)) == [(*finding, f"{BASE}/{folder}/{name}.bin")]
+
+
+def reseal_odd(out: Path) -> None:
+    """As `reseal`, for names that are no UTF-8."""
+    lines = []
+    for base, _, names in os.walk(os.fsencode(out)):
+        for name in names:
+            path = os.path.join(base, name)
+            relative = os.path.relpath(path, os.fsencode(out))
+            if relative != b"CHECKSUMS":
+                with open(path, "rb") as file:
+                    data = file.read()
+                lines.append((relative, hashlib.sha256(data).hexdigest().encode()))
+    (out / "CHECKSUMS").write_bytes(b"".join(b"%b  %b\n" % (sha, path) for path, sha in sorted(lines)))
+
+
+def test_veri_8_a_fallback_name_without_a_line(dump: Path) -> None:
+    (dump / BASE / "KEYMAP.jsonl").unlink()
+    reseal(dump)
+    assert told(verify(dump)) == [("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin")]
+
+
+def keymap_line(encoded: str, original: bytes, kind: str = "sha-fallback") -> bytes:
+    return model.json_lines([{"encoded": encoded, "original": model.base64url(original), "kind": kind}])
+
+
+def test_veri_9_a_line_whose_key_has_another_segment(dump: Path) -> None:
+    write_line(dump, "KEYMAP.jsonl", keymap_line(SEGMENT, LONG + b"x"))
+    assert told(verify(dump)) == [("keymap-mismatch", "VERI-9", f"{BASE}/KEYMAP.jsonl")]
+
+
+def test_veri_10_a_line_whose_segment_no_blob_has(dump: Path) -> None:
+    key = b"b64.nobody"
+    write_line(dump, "KEYMAP.jsonl", keymap_line(model.segment_of(key), key))
+    assert told(verify(dump)) == [("line-without-blob", "VERI-10", f"{BASE}/KEYMAP.jsonl")]
+
+
+def test_veri_10_kmap_10_kmap_11_a_line_twice_and_other_kinds_are_no_finding(dump: Path) -> None:
+    write_line(dump, "KEYMAP.jsonl", keymap_line(SEGMENT, LONG) + keymap_line("x", b"y", "s3-leaf-data"))
+    assert verify(dump) == []
+
+
+def test_kmap_9_a_line_that_cannot_be_read_ends_the_reading(dump: Path) -> None:
+    line = keymap_line(SEGMENT, LONG)
+    (dump / BASE / "KEYMAP.jsonl").write_bytes(b"{}\n" + line)
+    reseal(dump)
+    assert told(verify(dump)) == [
+        ("invalid-keymap", "KMAP-6", f"{BASE}/KEYMAP.jsonl"),
+        ("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin"),
+    ]
+
+
+BAD_ROWS = [
+    b"\n", b"{}\n", b"[]\n", b"null", b"\xff\n", b"[" * 100_000 + b"\n", b'{"key":"s1"}\n', b'{"expire_at_ms":1}\n',
+    b'{"key":"s1","expire_at_ms":-1}\n', b'{"key":"s1","expire_at_ms":9223372036854775808}\n',
+    b'{"key":"s1","expire_at_ms":1.0}\n', b'{"key":"s1","expire_at_ms":true}\n', b'{"key":"s1","expire_at_ms":"1"}\n',
+    b'{"key":null,"expire_at_ms":1}\n', b'{"key":"a b","expire_at_ms":1}\n', b'{"key":"s1","expire_at_ms":1,"x":1}\n',
+    b'{"key":"' + b"x" * (4 * 1024 * 1024) + b'","expire_at_ms":1}\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BAD_ROWS, ids=range(len(BAD_ROWS)))
+@pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl"])
+def test_veri_11_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes) -> None:
+    offset = (dump / BASE / sidecar).stat().st_size
+    write_line(dump, sidecar, row)
+    (finding,) = verify(dump)
+    assert (finding.name, finding.clause, finding.path, finding.offset) == (
+        "invalid-row", "VERI-11", f"{BASE}/{sidecar}", offset,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"segment": "a b"}, {"segment": None}, {"storage_key": "A"}, {"storage_key": 1}, {"offset": -1},
+        {"offset": "1"}, {"clause": None}, {"kind": "list"}, {"kind": None}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_veri_11_a_line_of_unreadable_that_cannot_be_read(dump: Path, edits: dict[str, Any]) -> None:
+    line = json.loads((dump / BASE / "unreadable.jsonl").read_text()) | edits
+    write_line(dump, "unreadable.jsonl", json.dumps(line).encode())
+    assert told(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+
+
+def test_veri_11_order_and_spacing_do_not_matter(dump: Path) -> None:
+    (dump / BASE / "strings_ttl.jsonl").write_bytes(b'{ "expire_at_ms": 6, "key": "s1" }\r\n')
+    reseal(dump)
+    assert verify(dump) == []
+
+
+@pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl"])
+def test_veri_12_a_row_without_a_blob(dump: Path, sidecar: str) -> None:
+    # A blob of the other folder does not count.
+    segment = "h1" if sidecar.startswith("strings") else "s1"
+    write_line(dump, sidecar, b'{"key":"%b","expire_at_ms":1}\n' % segment.encode())
+    assert told(verify(dump)) == [("row-without-blob", "VERI-12", f"{BASE}/{sidecar}")]
+
+
+@pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"])
+def test_veri_13_two_rows_for_a_key(dump: Path, sidecar: str) -> None:
+    line = (dump / BASE / sidecar).read_bytes().splitlines(keepends=True)[0]
+    write_line(dump, sidecar, line)
+    assert told(verify(dump)) == [("repeated-row", "VERI-13", f"{BASE}/{sidecar}")]
+
+
+def test_veri_12_veri_14_unreadable_values_and_their_list(dump: Path) -> None:
+    blob = dump / BASE / "unreadable/bad.string.bin"
+    blob.rename(blob.with_name("other.hll.bin"))
+    reseal(dump)
+    assert told(verify(dump)) == [
+        ("blob-without-row", "VERI-14", f"{BASE}/unreadable/other.hll.bin"),
+        ("row-without-blob", "VERI-12", f"{BASE}/unreadable.jsonl"),
+    ]
+
+
+def test_salv_4_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> None:
+    (dump / BASE / "unreadable/x.list.bin").write_bytes(b"")
+    reseal(dump)
+    assert ("invalid-segment", "SALV-4", f"{BASE}/unreadable/x.list.bin") in told(verify(dump))
+
+
+def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
+    decode_bytes(FULL, tmp_path, Options(1, salvage=True, sync=False))
+    decode_bytes(snapshot([put(STR + b"x", 1, b"")]), tmp_path, Options(2, into_existing=True, sync=False))
+    (tmp_path / "out/redis/db_2/strings_ttl.jsonl").write_bytes(b'{"key":"s1","expire_at_ms":1}\n')
+    reseal(tmp_path / "out")
+    assert told(verify(tmp_path / "out")) == [("row-without-blob", "VERI-12", "redis/db_2/strings_ttl.jsonl")]
+
+
+def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> None:
+    for name in (
+        "redis/db_01/strings/a b.bin",
+        "redis/db_0/sets/a b.bin",
+        "s3/strings/a b.bin",
+        f"{BASE}/strings/x/a b.bin",
+    ):
+        (dump / name).parent.mkdir(parents=True)
+        (dump / name).write_bytes(b"")
+    reseal(dump)
+    assert verify(dump) == []
+
+
+# ---- reading ----
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_veri_18_what_is_no_folder_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(".")
+    for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "TREE-3")):
+        with pytest.raises(Fault) as caught:
+            Verification(str(tmp_path / name), lambda _: None, handles=handles).run()
+        assert caught.value.clause == clause
+
+
+def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def broken(path: str, *arguments: Any, **keywords: Any) -> int:
+        if path == "s1.bin":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(IoError):
+        Verification(str(dump), lambda _: None).run()
+
+
+def test_veri_4_a_file_that_turns_into_a_fifo_does_not_block(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def swapped(path: str, *arguments: Any, **keywords: Any) -> int:
+        if path == "s1.bin":
+            (dump / BASE / "strings/s1.bin").unlink()
+            os.mkfifo(dump / BASE / "strings/s1.bin")
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(Fault) as caught:
+        Verification(str(dump), lambda _: None).run()
+    assert caught.value.name == "unsafe-path"
+
+
+def test_veri_17_memory_does_not_grow_with_findings(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / BASE / "strings"
+    folder.mkdir(parents=True)
+    (tmp_path / "out" / "CHECKSUMS").write_bytes(b"0" * 64 + b"  x\n")
+    peaks = []
+    for count in (500, 5000):
+        for number in range(count):
+            (folder / f"{'k' * 200}{number:05}.bin").touch()
+        found = Counter[str]()
+        tracemalloc.start()
+        Verification(str(tmp_path / "out"), lambda finding, found=found: found.update([finding.name])).run()  # type: ignore[misc]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found["foreign-file"] == count
+    # One run of the sorter is kept in memory: two notes of some 500 bytes a file here.
+    assert peaks[1] - peaks[0] < 4500 * 1500
+
+
+# ---- any single edit is found and named ----
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[str, int, int]:
+    return draw(st.sampled_from(sorted(EDITS))), draw(st.integers(0, 2**16)), draw(st.integers(0, 2**16))
+
+
+def remove(out: Path, path: str, _: int) -> set[str]:
+    (out / path).unlink()
+    return {"no-seal"} if path == "CHECKSUMS" else {"missing-file"}
+
+
+def add(out: Path, path: str, number: int) -> set[str]:
+    (out / path).with_name(f"added{number}").write_bytes(b"")
+    return {"foreign-file"}
+
+
+def move(out: Path, path: str, number: int) -> set[str]:
+    (out / path).rename((out / path).with_name(f"moved{number}.bin"))
+    return {"no-seal"} if path == "CHECKSUMS" else {"missing-file", "foreign-file"}
+
+
+def flip(out: Path, path: str, number: int) -> set[str]:
+    data = bytearray((out / path).read_bytes())
+    if not data:
+        return append(out, path, number)
+    data[number % len(data)] ^= 1 << number % 8
+    (out / path).write_bytes(data)
+    return set() if path == "CHECKSUMS" else {"mismatch"}
+
+
+def cut(out: Path, path: str, number: int) -> set[str]:
+    data = (out / path).read_bytes()
+    if not data:
+        return append(out, path, number)
+    (out / path).write_bytes(data[: number % len(data)])
+    return set() if path == "CHECKSUMS" else {"mismatch"}
+
+
+def append(out: Path, path: str, number: int) -> set[str]:
+    with (out / path).open("ab") as file:
+        file.write(bytes((number % 256,)))
+    return set() if path == "CHECKSUMS" else {"mismatch"}
+
+
+def link(out: Path, path: str, _: int) -> set[str]:
+    (out / path).rename(out.parent / "aside")
+    (out / path).symlink_to(out.parent / "aside")
+    return {"symlink"}
+
+
+def fold(out: Path, path: str, _: int) -> set[str]:
+    (out / path).unlink()
+    (out / path).mkdir()
+    return {"no-seal"} if path == "CHECKSUMS" else {"not-regular"}
+
+
+def shuffle(out: Path, _: str, number: int) -> set[str]:
+    lines = (out / "CHECKSUMS").read_bytes().splitlines(keepends=True)
+    shuffled = lines[:]
+    random.Random(number).shuffle(shuffled)
+    if shuffled == lines:
+        return add(out, "CHECKSUMS", number)
+    (out / "CHECKSUMS").write_bytes(b"".join(shuffled))
+    return {"unsorted-line"}
+
+
+EDITS: dict[str, Callable[[Path, str, int], set[str]]] = {
+    edit.__name__: edit for edit in (remove, add, move, flip, cut, append, link, fold, shuffle)
+}
+
+
+@given(stores(), edits())
+def test_veri_16_any_single_edit_of_a_dump_is_found_and_named(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[bytes, bytes]], edit: tuple[str, int, int]
+) -> None:
+    folder = tmp_path_factory.mktemp("edited")
+    decode_bytes(snapshot(entries), folder, Options(salvage=True, sync=False))
+    out = folder / "out"
+    assert verify(out) == []
+    name, which, number = edit
+    files = sorted(read_tree(out))
+    expected = EDITS[name](out, files[which % len(files)], number)
+    found = {finding.name for finding in verify(out)}
+    event(f"{name}: {' '.join(sorted(found))}")
+    assert found, "an edit that nobody noticed"
+    assert expected <= found
