@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ekvdump.decode import decode, judge_outcome
+from ekvdump.decode import Run, judge_outcome
 from ekvdump.keymap import MAX_LINE_SIZE
 from ekvdump.manifest import Provenance
 from ekvdump.outcomes import Fault, Outcome
@@ -51,9 +51,14 @@ def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome
 
 def decode_bytes(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Outcome:
     """Decode into `folder/out`, from the file `folder/name`."""
+    return prepare_run(data, folder, options, name=name).run()
+
+
+def prepare_run(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Run:
+    """Return what `decode_bytes` runs."""
     snapshot = folder / name
     snapshot.write_bytes(data)
-    return decode(str(snapshot), str(folder / "out"), options, Provenance(str(snapshot), wall_time=WALL_TIME))
+    return Run(str(snapshot), str(folder / "out"), options, Provenance(str(snapshot), wall_time=WALL_TIME))
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:

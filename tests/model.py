@@ -352,7 +352,9 @@ def expected_manifest(
         if adapter == "redis" and result.files:
             adapters["redis"] = {"databases": [database]}
         elif not any(result.undecoded[name] for name in types) and (everything or adapter == "redis"):
-            adapters[adapter] = {}
+            hidden = adapter == "redis" and any(result.entries[name] for name in ("string", "bare", "hll"))
+            if not hidden:
+                adapters[adapter] = {}
     return {
         "format_version": 1,
         "phase": "phase0-snapshot-decode",

@@ -305,6 +305,64 @@ def test_closed_streams_do_no_harm(tmp_path: Path, snapshot_path: Path, closed: 
     assert run("verify", tmp_path / "out").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "command", [["--version"], ["--help"], ["inspect", "SNAPSHOT"], ["inspect", "--json", "SNAPSHOT"]]
+)
+def test_an_answer_that_cannot_be_printed_is_a_failure(snapshot_path: Path, command: list[str]) -> None:
+    words = [{"SNAPSHOT": str(snapshot_path)}.get(word, word) for word in command]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "ekvdump", *words], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert result.returncode == 7
+    assert result.stderr == b"ekvdump: cannot print the answer: No space left on device\n"
+
+
+def test_messages_that_cannot_be_printed_leave_the_exit_status(tmp_path: Path, snapshot_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "ekvdump", "decode", str(tmp_path / "missing"), str(tmp_path / "out")]
+        assert subprocess.run(command, stderr=full, check=False, timeout=60).returncode == 7
+        command = [sys.executable, "-m", "ekvdump", "decode", str(snapshot_path), str(tmp_path / "out")]
+        assert subprocess.run(command, stdout=full, check=False, timeout=60).returncode == 7
+    assert run("verify", tmp_path / "out").returncode == 0
+
+
+def test_outc_6_a_partial_dump_is_3_whoever_reads_the_summary(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m ekvdump decode {unpack('grown-clean', tmp_path)} {tmp_path}/out; echo $? >&2"
+    result = subprocess.run(["sh", "-c", f"({command}) | head -c 0"], check=False, capture_output=True, timeout=60)
+    assert result.stderr == b"3\n"
+
+
+def test_tree_21_no_sync_switches_the_sync_off(
+    tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("ekvdump.tree.flush_file_system", synced.append)
+    assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / "one")]) == 0
+    assert len(synced) == 1
+    assert cli.main(["decode", "--quiet", "--no-sync", str(snapshot_path), str(tmp_path / "two")]) == 0
+    assert len(synced) == 1
+
+
+def test_mani_3_without_a_time_it_is_that_of_the_run(tmp_path: Path, snapshot_path: Path) -> None:
+    times = []
+    for name in ("one", "two"):
+        assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / name)]) == 0
+        times.append(json.loads((tmp_path / name / "MANIFEST.json").read_text())["wall_time_iso"])
+    assert times[0] < times[1]
+
+
+def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: Path) -> None:
+    command = [os.fsencode(word) for word in (sys.executable, "-m", "ekvdump", "decode", "--quiet", "--cluster-id")]
+    arguments = [b"\xff", os.fsencode(snapshot_path), os.fsencode(tmp_path / "out")]
+    assert subprocess.run([*command, *arguments], check=False, timeout=60).returncode == 0
+
+
+def test_file_22_a_fifo_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert run("inspect", tmp_path / "fifo").returncode == 7
+
+
 def test_tree_38_by_path_gives_the_same_dump_with_a_warning(tmp_path: Path, snapshot_path: Path) -> None:
     result = run("decode", "--by-path", snapshot_path, tmp_path / "out")
     assert result.returncode == 0
@@ -391,6 +449,18 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: Path, m
     assert run_json("decode", snapshot_path, tmp_path / "out")["exit_status"] == 130
     assert run_json("inspect", snapshot_path)["exit_status"] == 130
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("where", ["ekvdump.tree.Tree._close_handles", "ekvdump.reports.print_outcome"])
+def test_outc_6_a_signal_after_the_seal_comes_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(where, interrupted)
+    assert cli.main(["decode", unpack("grown-clean", tmp_path), str(tmp_path / "out")]) == 3
+    assert (tmp_path / "out" / "CHECKSUMS").exists()
 
 
 def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: Path) -> None:

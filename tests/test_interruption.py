@@ -15,7 +15,7 @@ from ekvdump.outcomes import Interrupted
 from ekvdump.outputs import Options
 from ekvdump.tree import Tree
 from ekvdump.verification import Verification
-from harness import decode_bytes, read_tree
+from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
@@ -221,9 +221,10 @@ def test_tree_39_an_interrupt_says_whether_anything_was_touched(
         raise Interrupted
 
     monkeypatch.setattr(Tree, "write", interrupted)
-    with pytest.raises(Interrupted) as caught:
-        decode_bytes(DATA, tmp_path)
-    assert not caught.value.is_out_touched
+    run = prepare_run(DATA, tmp_path)
+    with pytest.raises(Interrupted):
+        run.run()
+    assert run.out_state == "untouched"
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from ekvdump import folders, tree
 from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Tree
-from harness import decode_bytes, fault_of, read_tree
+from harness import decode_bytes, fault_of, prepare_run, read_tree
 from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
 
@@ -28,6 +28,14 @@ def handles(request: pytest.FixtureRequest) -> bool:
 
 def decode_again(data: bytes, folder: Path, database: int = 0, *, handles: bool = True) -> Outcome:
     return decode_bytes(data, folder, Options(database, into_existing=True, sync=False, handles=handles))
+
+
+def refused_again(data: bytes, folder: Path, *, handles: bool = True) -> tuple[Fault, str]:
+    """Decode what must be refused; return the fault, and what lies in the output folder then."""
+    run = prepare_run(data, folder, Options(into_existing=True, sync=False, handles=handles))
+    with pytest.raises(Fault) as caught:
+        run.run()
+    return caught.value, run.out_state
 
 
 def check_sealed(out: Path) -> None:
@@ -147,9 +155,8 @@ def test_tree_34_a_snapshot_that_is_refused_leaves_the_old_dump_with_its_seal(tm
     decode_again(FULL, tmp_path)
     (tmp_path / "out" / BASE / ".ekvdump.tmp").write_bytes(b"of a run that was killed")
     before = read_tree(tmp_path / "out")
-    with pytest.raises(Fault) as caught:
-        decode_again(data, tmp_path)
-    assert not caught.value.is_out_touched
+    _, out_state = refused_again(data, tmp_path)
+    assert out_state == "untouched"
     assert read_tree(tmp_path / "out") == before
 
 
@@ -174,9 +181,8 @@ def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: 
     decode_again(FULL, tmp_path)
     with monkeypatch.context() as patch:
         Failing(patch, "unlink", 2, 5)
-        with pytest.raises(Fault) as caught:
-            decode_again(FULL, tmp_path)
-    assert caught.value.is_out_touched
+        fault, out_state = refused_again(FULL, tmp_path)
+    assert (fault.name, out_state) == ("io-error", "unfinished")
     left = os.listdir(tmp_path / "out")
     assert "CHECKSUMS" not in left
     assert "MANIFEST.json" in left, "the second call failed, so this is what it was for"
@@ -184,9 +190,8 @@ def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: 
 
 def test_tree_23_a_value_that_refuses_the_snapshot_late_leaves_no_seal(tmp_path: Path) -> None:
     decode_again(FULL, tmp_path)
-    with pytest.raises(Fault) as caught:
-        decode_again(snapshot([put(STR + b"a", 1, b"v"), put(STR + b"b", 1, b"\xff\x01")]), tmp_path)
-    assert caught.value.is_out_touched
+    _, out_state = refused_again(snapshot([put(STR + b"a", 1, b"v"), put(STR + b"b", 1, b"\xff\x01")]), tmp_path)
+    assert out_state == "unfinished"
     assert not {"MANIFEST.json", "CHECKSUMS"} & set(read_tree(tmp_path / "out"))
 
 
@@ -209,10 +214,9 @@ def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_wri
         path.rename(tmp_path / "aside")
     plant(path, kind, canary)
     names = {name for _, _, found in os.walk(tmp_path / "out") for name in found}
-    with pytest.raises(UnsafePath) as caught:
-        decode_again(OTHER, tmp_path, handles=handles)
-    assert (caught.value.clause, caught.value.path) == (clause, str(path))
-    assert not caught.value.is_out_touched
+    fault, out_state = refused_again(OTHER, tmp_path, handles=handles)
+    assert (fault.clause, fault.path) == (clause, str(path))
+    assert out_state == "untouched"
     assert {name for _, _, found in os.walk(tmp_path / "out") for name in found} == names
 
 
@@ -226,10 +230,9 @@ def test_tree_33_tree_15_tree_31_hard_links(tmp_path: Path, canary: Canary, plac
         decode_again(FULL, tmp_path, handles=handles)
         assert path.read_bytes() == b"string one"
         return
-    with pytest.raises(UnsafePath) as caught:
-        decode_again(FULL, tmp_path, handles=handles)
-    assert (caught.value.clause, caught.value.path) == ("TREE-15", str(path))
-    assert caught.value.is_out_touched == place.startswith("redis")
+    fault, out_state = refused_again(FULL, tmp_path, handles=handles)
+    assert (fault.clause, fault.path) == ("TREE-15", str(path))
+    assert (out_state == "unfinished") == place.startswith("redis")
 
 
 def test_tree_37_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: bool) -> None:
@@ -261,10 +264,9 @@ def test_tree_33_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "out" / "a/b/c/d").mkdir(parents=True)
     decode_again(FULL, tmp_path)
     (tmp_path / "out" / "a/b/c/d/e").mkdir(parents=True)
-    with pytest.raises(UnsafePath) as caught:
-        decode_again(FULL, tmp_path)
-    assert (caught.value.clause, caught.value.path) == ("TREE-33", "a/b/c/d")
-    assert not caught.value.is_out_touched
+    fault, out_state = refused_again(FULL, tmp_path)
+    assert (fault.clause, fault.path) == ("TREE-33", "a/b/c/d")
+    assert out_state == "untouched"
 
 
 # ---- the writer that uses paths [TREE-38] ----

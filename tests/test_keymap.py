@@ -108,8 +108,9 @@ def test_kmap_5_a_line_may_have_4_mib_lf_included() -> None:
         b'{"encoded":1,"original":"aw","kind":"k"}\n',
         b'{"encoded":"s","original":["aw"],"kind":"k"}\n',
         b'{"encoded":"s","original":"aw","kind":"k"} {}\n',
+        b'{"encoded":"s","original":"aw","kind":"k","x":NaN}\n',
     ],
-    ids=range(16),
+    ids=range(17),
 )  # fmt: skip
 def test_kmap_6_a_line_is_an_object_with_three_strings(line: bytes) -> None:
     assert refused(line) == ("invalid-keymap", "KMAP-6", 100)

@@ -4,7 +4,8 @@ import pytest
 from ekvdump import keys
 from ekvdump.keys import type_of
 from ekvdump.outputs import Options
-from harness import decode_in_memory
+from ekvdump.survey import MAX_EXTENTS, survey
+from harness import MemorySource, decode_in_memory
 from hypothesis import given
 from hypothesis import strategies as st
 from model import TABLE
@@ -58,6 +59,17 @@ def test_keys_4_unknown_records_make_the_dump_partial() -> None:
     ]
     outcome, _ = decode_in_memory(data, Options(only=frozenset({"strings"})))
     assert (outcome.exit_status, outcome.warnings, outcome.partial_reasons) == (0, (), ())
+
+
+def test_a_section_has_few_stretches_however_the_keys_lie() -> None:
+    # Entries of the storage key `!red` whose version suffixes look like the rest of a string's prefix lie
+    # between entries of strings, one after the other.
+    strings = [put(STR + b"a%02d" % n, 1, b"v") for n in range(40)]
+    between = [(b"!redis|str|a%02d\xff" % n, put(b"", 1, b"v")[1]) for n in range(40)]
+    assert all(entry[0][:-8].startswith(b"!redi") for entry in between)
+    found = survey(MemorySource(snapshot([*strings, *between], last_commit=2**64 - 1)))
+    assert found.counters.entries["unknown"] > 0
+    assert len(found.extents["string"]) == MAX_EXTENTS
 
 
 def test_keys_9_one_warning_gives_the_count_and_the_first_beginnings() -> None:

@@ -106,6 +106,15 @@ def test_mani_4_bytes_that_are_no_utf_8_stand_as_hex(tmp_path: Path) -> None:
     assert manifest["source"]["fsm_path"] == f"{tmp_path}/s\\xffé"
 
 
+def test_mani_4_words_of_the_caller_that_are_no_utf_8_stand_as_hex(tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(snapshot([]))
+    provenance = Provenance("s", cluster_id="a\udcff", elastickv_version="\udcfeé")
+    decode(str(tmp_path / "s"), str(tmp_path / "out"), provenance=provenance)
+    manifest = json.loads((tmp_path / "out" / "MANIFEST.json").read_text(encoding="utf-8"))
+    assert manifest["cluster_id"] == "a\\xff"
+    assert manifest["elastickv_version"] == "\\xfeé"
+
+
 def test_mani_5_all_four_exclusions_are_there(tmp_path: Path) -> None:
     assert manifest_of(tmp_path, [])["exclusions"] == dict.fromkeys(
         ["include_incomplete_uploads", "include_orphans", "preserve_sqs_visibility", "include_sqs_side_records"],
@@ -126,8 +135,9 @@ def test_mani_5_all_four_exclusions_are_there(tmp_path: Path) -> None:
             [put(prefix + b"x", 1, b"") for prefix in (b"!ddb|item|", b"!s3|blob|", b"!sqs|msg|vis|")],
             Options(), {"redis": {}}, id="mani_7-three-adapters",
         ),
+        pytest.param([put(TTL + b"x", 1, expiry(1))], Options(), ALL, id="mani_6-a-row-is-no-key"),
         pytest.param([STRING], Options(only=frozenset({"strings"})), {"redis": REDIS}, id="mani_20-only"),
-        pytest.param([STRING], Options(only=frozenset({"hll"})), {"redis": {}}, id="mani_20-only-hll"),
+        pytest.param([STRING], Options(only=frozenset({"hll"})), {}, id="mani_20-only-hll"),
     ],
 )  # fmt: skip
 def test_mani_6_mani_7_mani_8_mani_20_adapters(
@@ -183,7 +193,10 @@ def test_mani_10_another_version_is_unsupported_whatever_the_rest(version: int) 
     assert refused(edited(format_version=version)) == ("unsupported-manifest", "MANI-10")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{} {}", b"{}x"], ids=range(8))
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{} {}", b"{}x", b'{"x":NaN}', b'{"x":-Infinity}'],
+    ids=range(10),
+)  # fmt: skip
 def test_mani_11_anything_but_one_object_is_invalid(text: bytes) -> None:
     assert refused(text) == ("invalid-manifest", "MANI-11")
 
@@ -203,7 +216,9 @@ def test_mani_13_an_unknown_phase_is_invalid(phase: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "time", [..., None, "", 5, "2026-08-22", "2026-08-22T12:00:00", "2026-13-22T12:00:00Z", "2026-08-22T12:00:00.Z"],
+    "time", [..., None, "", 5, "2026-08-22", "2026-08-22T12:00:00", "2026-13-22T12:00:00Z", "2026-08-22T12:00:00.Z",
+     "2026-08-22T12:00:00+05:60", "2026-08-22T12:00:00+24:00", "2026-08-22T12:00:60Z", "0000-08-22T12:00:00Z",
+     "2026-08-22T12:00:00.1234567890Z"],
     ids=repr,
 )  # fmt: skip
 def test_mani_14_a_time_that_is_none_is_invalid(time: object) -> None:

@@ -80,7 +80,11 @@ def test_outc_3_within_a_class_the_lowest_offset_is_named() -> None:
     # Out of order at one entry, cut at the next; and an entry that is both is out of order, at its start.
     first, second = encoded_entry((b"b" * 8, bytes(9))), encoded_entry((b"a" * 8, bytes(9)))
     assert refusal(payload_start(1) + first + second + first[:-1])[:3] == ("out-of-order", "FILE-14", 49)
-    assert refusal(payload_start(1) + first + second[:-1])[:3] == ("truncated", "FILE-13", 73)
+    for size in range(16, len(second)):
+        assert refusal(payload_start(1) + first + second[:size])[:3] == ("out-of-order", "FILE-14", 49)
+    assert refusal(payload_start(1) + first + second[:15])[:3] == ("truncated", "FILE-13", 57)
+    bomb = second[:16] + b"\xff" * 8
+    assert refusal(payload_start(1) + first + bomb)[:3] == ("out-of-order", "FILE-14", 49)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +225,11 @@ def test_keys_are_shown_so_that_they_can_be_pasted_back(key: bytes) -> None:
     assert head.isascii()
     assert head.encode().decode("unicode_escape").encode("latin-1") == key[:200]
     assert (" bytes more" in shown) == (len(key) > 200)
+
+
+def test_a_long_key_is_cut_and_says_so() -> None:
+    assert printable(b"k" * 200) == '"' + "k" * 200 + '"'
+    assert printable(b"k" * 201) == '"' + "k" * 200 + '" and 1 bytes more'
 
 
 def test_paths_are_shown_so_that_they_can_be_pasted_back() -> None:

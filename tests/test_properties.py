@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 
 import model
 import pytest
@@ -251,10 +252,11 @@ def test_visi_9_a_section_in_few_stretches_skips_what_lies_between(monkeypatch: 
 class ComparesStorageKeys(OpenKeys):
     """Closes a key that is no prefix of the *storage* key at hand. [VISI-18]"""
 
-    def advance(self, encoded_key: bytes) -> list[tuple[int, Held | None]]:
-        closed = super().advance(encoded_key)
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+        closed = list(super().advance(encoded_key))
         while self._sizes and self._sizes[-1] > len(encoded_key) - 8:
             closed.append((self._sizes.pop(), self._held.pop()))
+        self._longest = encoded_key[: self._sizes[-1]] if self._sizes else b""
         return closed
 
 
@@ -267,22 +269,23 @@ class PushesOnTop(OpenKeys):
     def open(self, size: int, held: Held | None) -> None:
         self._sizes.append(size)
         self._held.append(held)
+        self._longest = self.at_hand[:size]
 
 
 class ShortestFirst(OpenKeys):
     """Lets the shortest of several keys leave first. [VISI-20]"""
 
-    def advance(self, encoded_key: bytes) -> list[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
         return super().advance(encoded_key)[::-1]
 
-    def close_all(self) -> list[tuple[int, Held | None]]:
+    def close_all(self) -> Sequence[tuple[int, Held | None]]:
         return super().close_all()[::-1]
 
 
 class ComparesWithPreviousOnly(OpenKeys):
     """Closes a key as soon as an entry of another one comes. [VISI-15]"""
 
-    def advance(self, encoded_key: bytes) -> list[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
         closed = []
         if self._sizes and self.at_hand[: self._sizes[-1]] != encoded_key[:-8]:
             closed.append((self._sizes.pop(), self._held.pop()))

@@ -110,6 +110,13 @@ def test_segm_10_a_segment_of_more_than_240_bytes_is_invalid() -> None:
     assert refused("x" * 241) == ("invalid-segment", "SEGM-10")
 
 
+def test_segm_10_bytes_are_counted_and_not_characters() -> None:
+    assert refused("é" * 121) == ("invalid-segment", "SEGM-10")
+    assert refused("é" * 120) == ("invalid-segment", "SEGM-13")
+    assert refused("\udcff" * 240) == ("invalid-segment", "SEGM-13")
+    assert refused("\ud800") == ("invalid-segment", "SEGM-13")
+
+
 @pytest.mark.parametrize("segment", ["0" * 32 + "__", "F" * 32 + "__x", "a" * 32 + "__%"])
 def test_segm_11_a_fallback_segment_needs_keymap(segment: str) -> None:
     assert refused(segment) == ("needs-keymap", "SEGM-11")

@@ -2,16 +2,32 @@
 
 import os
 import struct
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import crc32c
 import pytest
-from ekvdump import snapshot_file
+from ekvdump import decode, snapshot_file, survey
 from ekvdump.outcomes import Changed, Fault, IoError
 from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name, decode_start, iter_entries
+from ekvdump.visibility import Record
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
 from test_conventions import REAL_SHAPED
-from writer import HEADER_V1, STR, Entry, encoded_entry, footer, header_v2, operational, payload_start, put, snapshot
+from writer import (
+    HEADER_V1,
+    STR,
+    Entry,
+    encoded_entry,
+    envelope,
+    footer,
+    header_v2,
+    operational,
+    payload_start,
+    put,
+    snapshot,
+)
 
 MAX_KEY = 1_048_584
 MAX_VALUE = 268_435_499
@@ -320,6 +336,69 @@ def test_file_20_a_snapshot_that_changes_while_it_is_read_is_refused(
     assert "CHECKSUMS" not in left
 
 
+class Rewriter:
+    """Rewrites bytes of the snapshot when the second pass begins, so that size, inode and time stay as they were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, offset: int, data: bytes) -> None:
+        self._path, self._offset, self._data = path, offset, data
+        monkeypatch.setattr("ekvdump.outputs.iter_section", self._rewritten)
+
+    def _rewritten(self, *arguments: Any) -> Iterator[Record]:
+        status = self._path.stat()
+        with self._path.open("r+b") as file:
+            file.seek(self._offset)
+            file.write(self._data)
+        os.utime(self._path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return survey.iter_section(*arguments)
+
+
+@pytest.mark.parametrize("hole", [(32, 8), (40, 20), (60, 8), (68, 1), (69, 8), (60, 40)])
+@pytest.mark.parametrize("filler", [b"\0", b"\1", b"\xff"])
+def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hole: tuple[int, int], filler: bytes
+) -> None:
+    Rewriter(monkeypatch, tmp_path / "snapshot", hole[0], filler * hole[1])
+    try:
+        decode_bytes(snapshot([put(STR + b"a", 5, b"hi"), put(STR + b"b", 5, b"ho")]), tmp_path)
+    except Changed as fault:
+        assert fault.clause == "FILE-20"
+
+
+def test_file_21_what_lies_between_is_read_in_windows() -> None:
+    source = MemorySource(snapshot([put(STR + b"a", 5, bytes(3_000_000)), put(STR + b"b", 5, b"")]))
+    survey.survey(source)
+    assert source.most_at_once <= snapshot_file.WINDOW_SIZE
+
+
+def test_file_21_memory_is_twice_the_largest_value(tmp_path: Path) -> None:
+    size = 4_000_000
+    data = snapshot([put(STR + b"%d" % n, 1, envelope(1, bytes(size))) for n in range(4)])
+    (tmp_path / "snapshot").write_bytes(data)
+    del data
+    tracemalloc.start()
+    decode.decode(str(tmp_path / "snapshot"), str(tmp_path / "out"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * size + 2_000_000
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "snapshot").write_bytes(snapshot([]))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with SnapshotFile(str(tmp_path / "snapshot")):
+            pass
+        with pytest.raises(IoError):
+            SnapshotFile(str(tmp_path / "fifo"))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_file_20_a_file_on_another_device_is_another_file() -> None:
+    one = os.stat("/proc/self/stat")
+    assert snapshot_file._identity(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
+
+
 def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 3), offset))
@@ -363,6 +442,8 @@ def test_file_22_an_error_of_reading_has_the_path(tmp_path: Path, monkeypatch: p
         ("9d0.fsm", None),
         ("00000000000009d0.fsm.xz", None),
         ("x00000000000009d0.fsm", None),
+        ("00000000000009d0xfsm", None),
+        ("00000000000009d0.fsm\n", None),
         ("snapshot", None),
     ],
 )

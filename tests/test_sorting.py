@@ -1,13 +1,14 @@
 """Sorting more than memory holds. [SUMS-6] [VERI-17]"""
 
+import os
 import random
-import tempfile
 import tracemalloc
-from typing import BinaryIO
+from io import FileIO
 
 import pytest
 from ekvdump import sorting
 from ekvdump.sorting import Sorter
+from ekvdump.verification import open_unnamed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,16 +18,12 @@ KEYS = st.one_of(
 NOTES = st.sampled_from([b"", b"a", b"b"])
 
 
-def unnamed() -> BinaryIO:
-    return tempfile.TemporaryFile()
-
-
 @given(st.lists(st.tuples(KEYS, NOTES), max_size=40))
 def test_records_come_in_order_of_their_keys_and_then_notes(records: list[tuple[bytes, bytes]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sorting, "RUN_LINES", 4)
         patch.setattr(sorting, "MAX_RUNS", 2)
-        sorter = Sorter(unnamed)
+        sorter = Sorter(open_unnamed)
         for key, note in records:
             sorter.add(key, note)
         assert list(sorter) == sorted(records)
@@ -41,7 +38,7 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sorting, "MAX_RUNS", 3)
     dice = random.Random(count)
     keys = [b"%d" % dice.randrange(10**6) for _ in range(count)]
-    sorter = Sorter(unnamed)
+    sorter = Sorter(open_unnamed)
     for key in keys:
         sorter.add(key, b"note")
         assert len(sorter._runs) <= 4
@@ -51,10 +48,11 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
 
 def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "RUN_LINES", 256)
+    monkeypatch.setattr(sorting, "BATCH_LINES", 64)
     peaks = []
     for count in (2_000, 20_000):
         tracemalloc.start()
-        sorter = Sorter(unnamed)
+        sorter = Sorter(open_unnamed)
         for number in range(count):
             sorter.add(b"%032d" % (number * 7919 % count), b"x" * 64)
         assert sum(1 for _ in sorter) == count
@@ -62,3 +60,26 @@ def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypa
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + 500_000
+
+
+def test_sums_6_what_is_held_is_some_megabytes() -> None:
+    # A line has a path of at most some 300 bytes and a hash.
+    assert sorting.RUN_LINES * 400 < 16 * 1024 * 1024
+    assert sorting.BATCH_LINES * 400 < 4 * 1024 * 1024
+    assert 1 < sorting.MAX_RUNS < 100, "so many files are open at once"
+
+
+def test_tree_24_a_run_that_cannot_be_written_is_an_error_at_once() -> None:
+    class Full(FileIO):
+        def fileno(self) -> int:
+            return full
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorting, "RUN_LINES", 2)
+        sorter = Sorter(lambda: Full(os.dup(full), "r+"))
+        sorter.add(b"a", b"")
+        with pytest.raises(OSError, match="No space left"):
+            sorter.add(b"b", b"")
+        sorter.close()
+    os.close(full)

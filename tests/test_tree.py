@@ -1,5 +1,6 @@
 """Chapter TREE: what is written, where, and what never is."""
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 from ekvdump import tree
+from ekvdump.folders import Folder, inode_of
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Blob, Row, Stock, Tree
-from harness import decode_bytes, read_tree, umask
+from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
 
 LONG = b"b64." + b"x" * 200
@@ -97,7 +99,7 @@ def test_tree_4_only_the_folder_of_the_own_database_is_written(tmp_path: Path) -
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("mask", "folder_mode"), [(0o022, 0o755), (0o077, 0o700), (0o000, 0o755)])
+@pytest.mark.parametrize(("mask", "folder_mode"), [(0o022, 0o755), (0o077, 0o700), (0o000, 0o755), (0o277, 0o500)])
 def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, folder_mode: int) -> None:
     with umask(mask):
         decode_full(tmp_path)
@@ -135,7 +137,7 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
 
 
-@pytest.mark.parametrize("out", ["", "missing/out", "file/out"])
+@pytest.mark.parametrize("out", ["", "missing/out", "file/out", "a\0b"])
 def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -591,6 +593,7 @@ FAULTS = {
 def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)  # so that runs are written too
     nth = 0
     while True:
         nth += 1
@@ -612,6 +615,29 @@ def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
         check_no_seal(folder, "")
         assert not [path for path in listing(folder) if path.endswith(".tmp")]
     assert nth > 4
+
+
+@pytest.mark.parametrize("function", ["close", "stat", "fstat"])
+def test_tree_25_tree_27_looks_and_closes_may_fail_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    outcomes = set()
+    for nth in range(1, 60):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            Failing(patch, function, nth, errno.EIO)
+            try:
+                decode_full(folder)
+                outcomes.add("complete")  # a handle that was only read, or fewer calls than that
+            except Fault as fault:
+                assert fault.clause in ("TREE-25", "TREE-29", "FILE-20", "FILE-22")
+                outcomes.add(fault.name)
+        if outcomes == {"complete"}:
+            assert (folder / "out" / "CHECKSUMS").exists()
+        elif not (folder / "out" / "CHECKSUMS").exists():
+            check_no_seal(folder, "")
+    assert {"complete", "io-error"} <= outcomes
 
 
 def test_tree_26_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -667,7 +693,113 @@ def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, mo
     Failing(monkeypatch, "unlink", 1, errno.EACCES)
     fault = refused(tmp_path)
     assert [each.name for each in (fault, *fault.also)] == ["io-error", "io-error"]
-    assert place_of(fault.also[0], tmp_path) == ".ekvdump.tmp"
+    assert place_of(fault.also[0], tmp_path) == f"{BASE}/strings/.ekvdump.tmp"
+
+
+def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    decode_full(tmp_path / "other")
+    begin = Tree._begin
+
+    def late(target: Tree) -> Folder:
+        if not (tmp_path / "out").exists():
+            (tmp_path / "other" / "out").rename(tmp_path / "out")
+            (tmp_path / "out" / ".ekvdump.tmp").touch()
+        return begin(target)
+
+    before = read_tree(tmp_path / "other" / "out") | {".ekvdump.tmp": b""}
+    monkeypatch.setattr(Tree, "_begin", late)
+    for data in (FULL, snapshot([])):
+        run = prepare_run(data, tmp_path)
+        monkeypatch.setattr(run._tree, "judge_out", lambda: None)
+        with pytest.raises(NotEmpty):
+            run.run()
+        assert run.out_state == "untouched"
+        assert read_tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("data", [FULL, snapshot([])])
+def test_tree_25_an_output_folder_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    Failing(monkeypatch, "mkdir", 1, errno.EACCES)
+    run = prepare_run(data, tmp_path)
+    with pytest.raises(IoError) as caught:
+        run.run()
+    assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "out"))
+    assert (caught.value.also, run.out_state) == ((), "untouched")
+
+
+def test_tree_24_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(monkeypatch, "write", 1, errno.ENOSPC)
+    try:
+        raise FileNotFoundError(2, "of the caller")
+    except OSError:
+        fault = refused(tmp_path)
+    assert (fault.name, fault.also) == ("disk-full", ())
+
+
+@pytest.mark.parametrize("place", [BLOB, "MANIFEST.json", "CHECKSUMS"])
+@pytest.mark.parametrize("kind", ["symlink to a file", "file", "FIFO"])
+def test_tree_12_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str
+) -> None:
+    rename = os.rename
+
+    def swapped(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if target == os.path.basename(place):
+            temporary = (tmp_path / "out" / place).with_name(".ekvdump.tmp")
+            rename(temporary, tmp_path / "aside")
+            plant(temporary, kind, canary)
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", swapped)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", place)
+    check_no_seal(tmp_path, "")
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("data", [FULL, FULL[:-1], b"", snapshot([put(STR + b"k", 1, b"\xff\x01")])])
+def test_no_descriptor_is_left_open(tmp_path: Path, data: bytes) -> None:
+    before = open_descriptors()
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        with contextlib.suppress(Fault):
+            decode_bytes(data, tmp_path / str(number))
+        with contextlib.suppress(Fault):
+            decode_bytes(data, tmp_path / str(number), Options(into_existing=True))
+        with contextlib.suppress(Fault):
+            decode_bytes(data, tmp_path / str(number))
+    assert open_descriptors() == before
+
+
+def test_no_descriptor_is_left_open_by_a_refused_sidecar_or_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
+) -> None:
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        plant_at(tmp_path, patch, canary, SIDECAR, "hard link")
+        refused(tmp_path)
+    for nth in range(1, 20):
+        (tmp_path / str(nth)).mkdir()
+        with monkeypatch.context() as patch, contextlib.suppress(Fault):
+            Failing(patch, "write", nth, errno.ENOSPC)
+            decode_full(tmp_path / str(nth))
+    assert open_descriptors() == before
+
+
+def test_tree_12_an_inode_is_told_by_its_device_too() -> None:
+    one = os.stat("/proc/self/stat")
+    assert inode_of(one) == (one.st_dev, one.st_ino)
 
 
 def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

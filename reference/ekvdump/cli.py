@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
 
 from ekvdump import __version__
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ekvdump.conventions import Progress
-    from ekvdump.outcomes import Fault
+    from ekvdump.decode import Run
+    from ekvdump.outcomes import Fault, Outcome
 
 EXIT_USAGE: Final = 2
-"""As `outcomes.EXIT_USAGE`, which takes longer to load than `--version` to answer."""
+EXIT_IO_ERROR: Final = 7
+"""As in `outcomes`, which takes longer to load than `--version` to answer."""
 MAX_LISTED_FINDINGS: Final = 1000
 """Findings that the object of `verify` holds; all of them are counted, and printed without `--json`."""
 
@@ -70,49 +72,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. [OUTC-6]"""
     _prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options: argparse.Namespace | None = None
+    end = _End()
     try:
-        options = _parser(wants_json="--json" in words).parse_args(words)
-        return _run(options)
-    except SystemExit as end:
-        return int(end.code or 0)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. What was to be written to disk is written.
+        try:
+            with _signals_raise(for_good=arguments is None):
+                options = _parser(wants_json="--json" in words).parse_args(words)
+                _run(options, end)
+        except SystemExit as asked:
+            end.exit_status = int(asked.code or 0)  # argparse has printed help, or what is wrong
+        sys.stdout.flush()
+    except OSError as error:
+        # All that goes to disk has faults of its own, so this is about what is printed. Whoever reads our
+        # output may have seen enough; but an answer that could not be given is a failure.
         _silence(sys.stdout)
-        return getattr(options, "exit_status", 0)
+        if not isinstance(error, BrokenPipeError):
+            _print_error(f"cannot print the answer: {error.strerror}")
+            end.exit_status = end.exit_status or EXIT_IO_ERROR
+    return end.exit_status
 
 
-def _run(options: argparse.Namespace) -> int:
+class _End:
+    """How a command ends, as far as that is known; a command can be interrupted at any moment."""
+
+    def __init__(self) -> None:
+        self.exit_status = 0
+        self.run: Run | None = None
+        """The decode under way."""
+
+
+def _run(options: argparse.Namespace, end: _End) -> None:
+    """Run a command, and say what went wrong."""
+    from ekvdump.decode import SEALED
     from ekvdump.outcomes import EXIT_INTERRUPTED, Fault, Interrupted
 
-    options.exit_status = 0
+    faults: tuple[Fault, ...] = ()
     try:
-        with _signals_raise(Interrupted), _progress(options) as progress:
-            status: int = options.run(options, progress)
-        return status
+        with _progress(options) as progress:
+            options.run(options, end, progress)
+        return
     except Fault as fault:
-        options.exit_status = fault.exit_status
-        _print_faults(fault, options)
-        if options.json:
-            _print_json(_failure(options, fault.exit_status, (fault, *fault.also), is_touched=fault.is_out_touched))
-        return fault.exit_status
-    except Interrupted as end:
-        options.exit_status = EXIT_INTERRUPTED
+        faults = (fault, *fault.also)
+        end.exit_status = fault.exit_status
+        for each in faults:
+            _print_error(str(each))
+        _print_error(fault.advice)
+    except Interrupted:
+        if end.run is not None and end.run.out_state == SEALED:
+            return  # while the summary was printed
+        end.exit_status = EXIT_INTERRUPTED
         _print_error("interrupted")
-        _print_state_of_out(options, is_touched=end.is_out_touched)
-        if options.json:
-            _print_json(_failure(options, EXIT_INTERRUPTED, (), is_touched=end.is_out_touched))
-        return EXIT_INTERRUPTED
+    _print_state_of_out(options, end)
+    if options.json:
+        _print_json(_failure(options, end, faults))
 
 
 @contextmanager
-def _signals_raise(interrupted: type[BaseException]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]"""
+def _signals_raise(*, for_good: bool) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]
+
+    `for_good` says that the process ends with the run, so that nothing is to be put back.
+    """
+    from ekvdump.outcomes import Interrupted
 
     def end(*_: object) -> NoReturn:
+        ignore()
+        raise Interrupted
+
+    def ignore() -> None:
         for number in before:
             signal.signal(number, signal.SIG_IGN)
-        raise interrupted
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, action in before.items():
@@ -122,17 +150,20 @@ def _signals_raise(interrupted: type[BaseException]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, action in before.items():
-            signal.signal(number, action)
+        ignore()
+        if not for_good:
+            for number, action in before.items():
+                signal.signal(number, action)
 
 
 # ---- commands ----
 
 
-def _decode(options: argparse.Namespace, progress: "Progress | None") -> int:
-    from ekvdump.decode import decode
+def _decode(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
+    from ekvdump.decode import SEALED, Run
     from ekvdump.folders import HAS_HANDLES
     from ekvdump.manifest import Provenance
+    from ekvdump.outcomes import Interrupted
     from ekvdump.outputs import Options
 
     wanted = Options(
@@ -149,34 +180,44 @@ def _decode(options: argparse.Namespace, progress: "Progress | None") -> int:
         cluster_id=options.cluster_id,
         elastickv_version=options.elastickv_version,
     )
-    outcome = decode(options.snapshot, options.out, wanted, provenance, progress)
-    options.exit_status = outcome.exit_status
+    end.run = Run(options.snapshot, options.out, wanted, provenance, progress)
+    try:
+        outcome = end.run.run()
+    except Interrupted:
+        # [OUTC-6] Too late: the dump is there, and whole.
+        if end.run.out_state != SEALED:
+            raise
+        outcome = cast("Outcome", end.run.outcome)
+    end.exit_status = outcome.exit_status
     if options.json:
         from ekvdump.reports import render_envelope, render_outcome, text_of_path
 
         _print_json(
             render_envelope("decode", outcome.exit_status)
-            | {"snapshot": text_of_path(options.snapshot), "out": text_of_path(options.out), "out_state": "sealed"}
+            | {
+                "snapshot": text_of_path(options.snapshot),
+                "out": text_of_path(options.out),
+                "out_state": end.run.out_state,
+            }
             | render_outcome(outcome)
         )
     elif not options.quiet:
         from ekvdump.reports import print_outcome
 
         print_outcome(outcome, options.out, _console(sys.stdout))
-    return outcome.exit_status
 
 
-def _inspect(options: argparse.Namespace, progress: "Progress | None") -> int:
+def _inspect(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
     from ekvdump.inspection import inspect
 
     result = inspect(options.snapshot, progress)
     faults = [] if result.fault is None else [result.fault]
-    options.exit_status = faults[0].exit_status if faults else 0
+    end.exit_status = faults[0].exit_status if faults else 0
     if options.json:
         from ekvdump.reports import render_envelope, render_inspection, text_of_path
 
         _print_json(
-            render_envelope("inspect", options.exit_status, faults)
+            render_envelope("inspect", end.exit_status, faults)
             | {"snapshot": text_of_path(options.snapshot)}
             | render_inspection(result)
         )
@@ -185,11 +226,11 @@ def _inspect(options: argparse.Namespace, progress: "Progress | None") -> int:
 
         print_inspection(result, _console(sys.stdout))
     if result.fault is not None:
-        _print_faults(result.fault, options)
-    return int(options.exit_status)
+        _print_error(str(result.fault))
+        _print_error(result.fault.advice)
 
 
-def _verify(options: argparse.Namespace, progress: "Progress | None") -> int:
+def _verify(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
     from ekvdump.folders import HAS_HANDLES
     from ekvdump.outcomes import EXIT_FINDINGS, Finding
     from ekvdump.verification import Verification
@@ -204,13 +245,13 @@ def _verify(options: argparse.Namespace, progress: "Progress | None") -> int:
 
     verification = Verification(options.out, report, progress, handles=HAS_HANDLES and not options.by_path)
     verification.run()
-    options.exit_status = EXIT_FINDINGS if verification.counts else 0
+    end.exit_status = EXIT_FINDINGS if verification.counts else 0
     complete = verification.says_complete
     if options.json:
         from ekvdump.reports import render_envelope, render_fault, text_of_path
 
         _print_json(
-            render_envelope("verify", options.exit_status)
+            render_envelope("verify", end.exit_status)
             | {
                 "out": text_of_path(options.out),
                 "files": verification.file_count,
@@ -224,49 +265,42 @@ def _verify(options: argparse.Namespace, progress: "Progress | None") -> int:
 
         counts = dict(verification.counts)
         print_verdict(options.out, verification.file_count, counts, complete, _console(sys.stdout))
-    return int(options.exit_status)
 
 
 # ---- what is printed ----
 
 
-def _failure(
-    options: argparse.Namespace, exit_status: int, faults: "Sequence[Fault]", *, is_touched: bool
-) -> dict[str, Any]:
+def _failure(options: argparse.Namespace, end: _End, faults: "Sequence[Fault]") -> dict[str, Any]:
     """Render the object of a command that did not come to its end."""
+    from ekvdump.decode import UNTOUCHED
     from ekvdump.reports import render_envelope, render_outcome, text_of_path
 
-    rendered = render_envelope(options.command, exit_status, faults)
+    rendered = render_envelope(options.command, end.exit_status, faults)
     for name in ("snapshot", "out"):
         if hasattr(options, name):
             rendered[name] = text_of_path(getattr(options, name))
     if options.command == "decode":
-        rendered |= {"out_state": "unfinished" if is_touched else "untouched"} | render_outcome(None)
+        rendered |= {"out_state": end.run.out_state if end.run else UNTOUCHED} | render_outcome(None)
     return rendered
 
 
-def _print_faults(fault: "Fault", options: argparse.Namespace) -> None:
-    for each in (fault, *fault.also):
-        _print_error(str(each))
-    _print_error(fault.advice)
-    _print_state_of_out(options, is_touched=fault.is_out_touched)
-
-
-def _print_state_of_out(options: argparse.Namespace, *, is_touched: bool) -> None:
+def _print_state_of_out(options: argparse.Namespace, end: _End) -> None:
     """Say what lies in the output folder now, and how to go on."""
     if options.command != "decode":
         return
+    from ekvdump.decode import UNTOUCHED
     from ekvdump.outcomes import printable_path
 
     out = printable_path(options.out)
-    if is_touched:
-        _print_error(f"{out} holds an unfinished dump without a seal: remove it, or decode again with --into-existing.")
-    else:
+    if end.run is None or end.run.out_state == UNTOUCHED:
         _print_error(f"{out} is as it was.")
+    else:
+        _print_error(f"{out} holds an unfinished dump without a seal: remove it, or decode again with --into-existing.")
 
 
 def _print_error(words: str) -> None:
-    print(f"ekvdump: {words}", file=sys.stderr)
+    with suppress(OSError):  # there is nowhere left to say it; the exit status does
+        print(f"ekvdump: {words}", file=sys.stderr)
 
 
 def _print_json(rendered: dict[str, Any]) -> None:
@@ -320,6 +354,13 @@ class _Parser(argparse.ArgumentParser):
 
     wants_json = False
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # The library's own swallows every error.
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the command line and exit."""
         if self.wants_json:
@@ -344,7 +385,7 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(
-        name: str, run: Callable[[argparse.Namespace, "Progress | None"], int], words: str, epilog: str
+        name: str, run: Callable[[argparse.Namespace, _End, "Progress | None"], None], words: str, epilog: str
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=words[0].lower() + words[1:], description=f"{words}.", epilog=epilog, formatter_class=formatter

@@ -10,7 +10,7 @@ from typing import Final
 from ekvdump import keys
 from ekvdump.conventions import Progress
 from ekvdump.manifest import Provenance, render_manifest
-from ekvdump.outcomes import DumpWarning, Fault, Interrupted, Outcome, PartialReason
+from ekvdump.outcomes import DumpWarning, Fault, Outcome, PartialReason
 from ekvdump.outputs import Options, Outputs
 from ekvdump.segments import encode_percent
 from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name
@@ -19,6 +19,86 @@ from ekvdump.tree import Stock, Tree, redis_folder
 
 WRITING: Final = "keys"
 """The stage of a run that writes the dump."""
+
+
+UNTOUCHED: Final = "untouched"
+"""Nothing in the output folder was created or changed."""
+UNFINISHED: Final = "unfinished"
+"""The output folder holds the rest of a run that failed, without a seal."""
+SEALED: Final = "sealed"
+"""The output folder holds a whole dump."""
+
+
+class Run:
+    """One run, which can be asked at any moment, also after an interrupt, how far it has come."""
+
+    def __init__(
+        self,
+        snapshot_path: str,
+        out: str,
+        options: Options = Options(),
+        provenance: Provenance | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._snapshot_path = snapshot_path
+        self._options = options
+        self._provenance = provenance or Provenance(snapshot_path)
+        self._progress = progress
+        self._tree = Tree(
+            out,
+            redis_folder(options.database),
+            into_existing=options.into_existing,
+            sync=options.sync,
+            handles=options.handles,
+        )
+        self.outcome: Outcome | None = None
+        """How the run ended, if it is sealed."""
+
+    @property
+    def out_state(self) -> str:
+        """What lies in the output folder: `UNTOUCHED`, `UNFINISHED` or `SEALED`."""
+        if self._tree.is_sealed:
+            return SEALED
+        return UNFINISHED if self._tree.is_touched else UNTOUCHED
+
+    def run(self) -> Outcome:
+        """Decode.
+
+        Raises a `Fault`: of the snapshot, the tree or the disk. After one there is no seal in
+        the output folder [TREE-23], and nothing was changed at all if it came before the first
+        write [TREE-9].
+        """
+        self._tree.judge_out()  # [OUTC-5]
+        with SnapshotFile(self._snapshot_path) as source:
+            found = survey(WatchedSource(source, self._progress) if self._progress else source)  # [FILE-19]
+            try:
+                return self._write(source, found)
+            except BaseException as end:
+                faults = self._tree.abandon()  # [TREE-23] [TREE-39]
+                if isinstance(end, Fault):
+                    end.also += tuple(faults)  # [TREE-27]
+                raise
+
+    def _write(self, source: SnapshotFile, found: Survey) -> Outcome:
+        outputs = Outputs(source, found, self._options)
+        for output in outputs:
+            self._tree.write(output)
+            if self._progress:
+                self._progress(WRITING, found.counters.shown_count, found.counters.showable_count)
+            del output  # the next one is not read while this one is held
+        source.check_unchanged()  # [FILE-20]
+        stock = self._tree.take_stock()
+        index = decode_snapshot_name(self._snapshot_path)
+        self.outcome = judge_outcome(found, outputs, index, self._options, stock)
+        provenance = replace(
+            self._provenance,
+            fsm_crc32c=found.fsm_crc32c,
+            snapshot_index=index,
+            last_commit_ts=found.start.last_commit_ts,
+        )
+        only = self._options.only is not None
+        self._tree.seal(render_manifest(provenance, self.outcome, list(stock.databases), only=only))
+        return self.outcome
 
 
 def decode(
@@ -30,47 +110,9 @@ def decode(
 ) -> Outcome:
     """Decode a snapshot file into the folder `out`, which is absent or empty, or holds dumps [TREE-33].
 
-    Raises a `Fault`: of the snapshot, the tree or the disk. After one there is no seal in
-    `out` [TREE-23], and nothing was changed at all if it came before the first write [TREE-9].
+    Raises a `Fault`, as `Run.run` says.
     """
-    tree = Tree(
-        out,
-        redis_folder(options.database),
-        into_existing=options.into_existing,
-        sync=options.sync,
-        handles=options.handles,
-    )
-    tree.judge_out()  # [OUTC-5]
-    with SnapshotFile(snapshot_path) as source:
-        found = survey(WatchedSource(source, progress) if progress else source)  # [FILE-19]
-        outputs = Outputs(source, found, options)
-        try:
-            for count, output in enumerate(outputs):
-                tree.write(output)
-                if progress and not count % 256:
-                    progress(WRITING, found.counters.shown_count, found.counters.showable_count)
-            source.check_unchanged()  # [FILE-20]
-            stock = tree.take_stock()
-            index = decode_snapshot_name(snapshot_path)
-            outcome = judge_outcome(found, outputs, index, options, stock)
-            provenance = replace(
-                provenance or Provenance(snapshot_path),
-                fsm_crc32c=found.fsm_crc32c,
-                snapshot_index=index,
-                last_commit_ts=found.start.last_commit_ts,
-            )
-            manifest = render_manifest(provenance, outcome, list(stock.databases), only=options.only is not None)
-            tree.seal(manifest)
-        except (Fault, Interrupted) as end:
-            faults = tree.abandon()  # [TREE-23] [TREE-39]
-            end.is_out_touched = tree.is_touched
-            if isinstance(end, Fault):
-                end.also += tuple(faults)  # [TREE-27]
-            raise
-        except BaseException:
-            tree.abandon()
-            raise
-    return outcome
+    return Run(snapshot_path, out, options, provenance, progress).run()
 
 
 def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: Options, stock: Stock) -> Outcome:

@@ -133,7 +133,8 @@ class HandleFolder:
             yield from map(_name_and_kind, found)
 
     def close(self) -> None:
-        os.close(self._handle)
+        with suppress(OSError):  # nothing was written through it
+            os.close(self._handle)
 
 
 class PathFolder:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from ekvdump.conventions import iter_bounded_lines
 from ekvdump.outcomes import InvalidKeymap
-from ekvdump.segments import decode_base64url, encode_base64url
+from ekvdump.segments import decode_base64url, encode_base64url, refuse_constant
 
 KEYMAP_NAME: Final = "KEYMAP.jsonl"
 SHA_FALLBACK: Final = "sha-fallback"
@@ -48,7 +48,7 @@ def decode_keymap_line(line: bytes, offset: int = 0, path: str = "KEYMAP.jsonl")
     """Decode one line, which begins at `offset` in the file. Raises `InvalidKeymap`."""
     # [KMAP-6]
     try:
-        members = json.loads(line.decode("utf-8"))
+        members = json.loads(line.decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidKeymap("KMAP-6", f"not JSON: {error}", offset, path) from error
     if not isinstance(members, dict):

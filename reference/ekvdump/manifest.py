@@ -8,7 +8,7 @@ from typing import Any, Final, TypeGuard
 
 from ekvdump import keys
 from ekvdump.outcomes import InvalidManifest, Outcome, UnsupportedManifest, os_path_bytes
-from ekvdump.segments import MAX_SEGMENT_SIZE
+from ekvdump.segments import MAX_SEGMENT_SIZE, refuse_constant
 
 FORMAT_VERSION: Final = 1
 """The version that this module writes, and the newest it reads. [MANI-10]"""
@@ -38,7 +38,7 @@ POLICY: Final = {
 ADAPTERS: Final = ("dynamodb", "s3", "redis", "sqs")
 """In this order. [MANI-6]"""
 RFC3339: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 """A time, up to nanoseconds. [MANI-14]"""
 
@@ -80,7 +80,7 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
     `databases` are those that something was written for [MANI-8]; `only` says that the
     caller named the types wanted, and so excluded the other adapters.
     """
-    source: dict[str, Any] = {"fsm_path": os_path_bytes(provenance.fsm_path).decode("utf-8", "backslashreplace")}
+    source: dict[str, Any] = {"fsm_path": text_of(provenance.fsm_path)}
     if provenance.fsm_crc32c is not None:
         source["fsm_crc32c"] = f"{provenance.fsm_crc32c:08x}"
 
@@ -91,12 +91,14 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
             adapters[adapter] = {"databases": databases}  # [MANI-6] [MANI-8]
         elif only and adapter != "redis":
             continue  # [MANI-20]
-        elif not any(outcome.counters.undecoded[type_] for type_ in types):
+        elif not any(outcome.counters.undecoded[type_] for type_ in types) and not (
+            adapter == "redis" and outcome.counters.showable_count
+        ):
             adapters[adapter] = {}  # [MANI-6]; otherwise [MANI-7]
 
     optional = {
-        "elastickv_version": provenance.elastickv_version,
-        "cluster_id": provenance.cluster_id,
+        "elastickv_version": text_of(provenance.elastickv_version),
+        "cluster_id": text_of(provenance.cluster_id),
         "snapshot_index": provenance.snapshot_index,
         "last_commit_ts": provenance.last_commit_ts,
     }
@@ -112,6 +114,11 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
         "outcome": render_outcome(outcome),
     }
     return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def text_of(word: str | None) -> str | None:
+    """Return a word of the caller's as text. [MANI-4]"""
+    return None if word is None else os_path_bytes(word).decode("utf-8", "backslashreplace")
 
 
 def render_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -138,7 +145,7 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
     require(len(text) <= MAX_MANIFEST_SIZE, "MANI-23", f"more than {MAX_MANIFEST_SIZE} bytes")
     # [MANI-11]
     try:
-        manifest = json.loads(text.decode("utf-8"))
+        manifest = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidManifest("MANI-11", f"not one JSON object: {error}", None, path) from error
     if not isinstance(manifest, dict):

@@ -60,8 +60,6 @@ class Fault(Exception):
         self.path = path
         self.key = key
         self.also: tuple[Fault, ...] = ()
-        self.is_out_touched = False
-        """Whether the run had created or changed anything in the output folder."""
 
     def __str__(self) -> str:
         place = ""
@@ -79,9 +77,6 @@ class Interrupted(BaseException):
 
     Like every exception that is no `Exception` it passes through what deals with faults.
     """
-
-    is_out_touched = False
-    """As of `Fault`."""
 
 
 class SnapshotFault(Fault):

@@ -170,6 +170,7 @@ class Outputs:
             # [RSTR-16] [RHLL-13] [RTTL-13]
             if value.expiry_ms is not None:
                 yield Row(self._folder, section.sidecar, render_expiry_row(segment, value.expiry_ms))
+            del body, value  # two copies of a payload at most are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
         """Return what says whether a TTL row of another size decides about a user key. [SALV-2]

@@ -10,7 +10,7 @@ binary    `b64.` and base64url without padding
 import base64
 import hashlib
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 from ekvdump.outcomes import InvalidSegment, NeedsKeymap
 
@@ -75,8 +75,9 @@ def decode_segment(segment: str) -> bytes:
     Raises `InvalidSegment`, or `NeedsKeymap` for a fallback segment.
     """
     # [SEGM-10]
-    if len(segment) > MAX_SEGMENT_SIZE:
-        raise InvalidSegment("SEGM-10", f"{len(segment)} characters, more than {MAX_SEGMENT_SIZE}", None, segment)
+    # A byte of a file name that is no UTF-8 counts as one.
+    if (size := len(segment.encode("utf-8", "replace"))) > MAX_SEGMENT_SIZE:
+        raise InvalidSegment("SEGM-10", f"{size} bytes, more than {MAX_SEGMENT_SIZE}", None, segment)
     # [SEGM-11]
     if is_fallback(segment):
         raise NeedsKeymap("SEGM-11", "a fallback segment does not hold its key", None, segment)
@@ -103,3 +104,8 @@ def decode_base64url(text: str) -> bytes | None:
     if not BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         return None
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def refuse_constant(word: str) -> NoReturn:
+    """Refuse `NaN` and the infinities, which Python takes for JSON. [KMAP-6] [MANI-11]"""
+    raise ValueError(f"{word} is no JSON")

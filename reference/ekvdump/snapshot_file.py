@@ -28,6 +28,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
 import crc32c
@@ -80,6 +81,10 @@ FOOTER_SIZE: Final = 4
 VALUE_HEAD_SIZE: Final = 9 + 11
 """Bytes of a value that an entry carries along: the header of VISI-2, and what stands before a payload. [RSTR-4]"""
 
+READ_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+"""How a snapshot is opened; a platform may lack some of these."""
 WINDOW_SIZE = 256 * 1024
 """Bytes that are read at once. [FILE-21]"""
 
@@ -126,11 +131,11 @@ class SnapshotFile:
         self.path = path
         try:
             # [FILE-22] A FIFO without a writer would block a plain open.
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd = os.open(path, READ_FLAGS)
+            status = os.fstat(self._fd)
         except (OSError, ValueError) as error:
             words = getattr(error, "strerror", None) or str(error)
             raise IoError("FILE-22", f"cannot open the snapshot: {words}", None, path) from error
-        status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
             raise IoError("FILE-22", "the snapshot is not a regular file", None, path)
@@ -141,7 +146,8 @@ class SnapshotFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        with suppress(OSError):  # nothing was written through it
+            os.close(self._fd)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return the `size` bytes from `offset` on."""
@@ -258,61 +264,64 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
     `TooLarge`, `Truncated` or `OutOfOrder`, at the lowest offset [OUTC-3]. No more
     than a window is held, whatever the sizes claim. [FILE-12]
     """
-    window = b""
-    window_offset = offset = start
-    previous = None
+    read_size = SIZE_FIELD.unpack_from
+    window, window_offset, window_size = b"", start, 0
+    at = 0
+    """Where in the window the entry begins."""
+    previous: bytes | None = None
     while True:
-        left = end - offset
+        offset = window_offset + at
         # [FILE-15] Nothing left: no footer. Four bytes left: too few for a size, so they are the footer.
-        if left in (0, FOOTER_SIZE):
+        if offset in (end, end - FOOTER_SIZE):
             return
 
-        at = offset - window_offset
-        if len(window) - at < SIZE_FIELD_SIZE:
-            window = source.read(offset, min(WINDOW_SIZE, left))
-            window_offset, at = offset, 0
+        if window_size - at < SIZE_FIELD_SIZE:
+            window = source.read(offset, min(WINDOW_SIZE, end - offset))
+            window_offset, window_size, at = offset, len(window), 0
+            if window_size < SIZE_FIELD_SIZE:
+                raise Truncated("FILE-13", f"key size is cut: {window_size} of 8 bytes are there", offset)
+        (key_size,) = read_size(window, at)
 
-        # [FILE-10] [FILE-12] The limit first, then what is left.
-        if left < SIZE_FIELD_SIZE:
-            raise Truncated("FILE-13", f"key size is cut: {left} of 8 bytes are there", offset)
-        (key_size,) = SIZE_FIELD.unpack_from(window, at)
-        if key_size > MAX_KEY_SIZE:
-            raise TooLarge("FILE-10", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
-        left -= SIZE_FIELD_SIZE
-        if left < key_size:
-            raise Truncated("FILE-13", f"key is cut: {left} of {key_size} bytes are there", offset + 8)
-        left -= key_size
-        value_size_offset = offset + SIZE_FIELD_SIZE + key_size
-        if left < SIZE_FIELD_SIZE:
-            raise Truncated("FILE-13", f"value size is cut: {left} of 8 bytes are there", value_size_offset)
-        left -= SIZE_FIELD_SIZE
-
-        # Key, value size and value head are looked at together, so they have to be in the window together.
-        needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + min(VALUE_HEAD_SIZE, left)
-        if len(window) - at < needed:
-            window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
-            window_offset, at = offset, 0
+        # Both sizes, the key and the head of the value are looked at together, so they have to be in the
+        # window together. Where they are, the key size keeps its limit: no window has more.
         key_at = at + SIZE_FIELD_SIZE
-        key = window[key_at : key_at + key_size]
-
-        # [FILE-11] [FILE-12]
-        (value_size,) = SIZE_FIELD.unpack_from(window, key_at + key_size)
-        if value_size > MAX_VALUE_SIZE:
-            detail = f"value size {value_size} is above {MAX_VALUE_SIZE}"
-            raise TooLarge("FILE-11", detail, value_size_offset)
-        value_offset = value_size_offset + SIZE_FIELD_SIZE
-        if left < value_size:
-            raise Truncated("FILE-13", f"value is cut: {left} of {value_size} bytes are there", value_offset)
+        value_size_at = key_at + key_size
+        if value_size_at + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE > window_size:
+            # [FILE-10] [FILE-12] The limit first, then what is left.
+            if key_size > MAX_KEY_SIZE:
+                raise TooLarge("FILE-10", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
+            left = end - offset - SIZE_FIELD_SIZE
+            if left < key_size:
+                detail = f"key is cut: {left} of {key_size} bytes are there"
+                raise Truncated("FILE-13", detail, offset + SIZE_FIELD_SIZE)
+            needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE
+            window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
+            window_offset, window_size, at, key_at = offset, len(window), 0, SIZE_FIELD_SIZE
+            value_size_at = key_at + key_size
+        key = window[key_at:value_size_at]
 
         # [FILE-14] The first entry has none before it, and its key may be empty.
         if previous is not None and key <= previous:
             raise OutOfOrder("FILE-14", "the key is not greater than the key before", offset, None, key)
         previous = key
 
-        value_at = value_offset - window_offset
-        head = window[value_at : value_at + min(VALUE_HEAD_SIZE, value_size)]
-        yield Entry(offset, key, value_offset, value_size, head)
-        offset = value_offset + value_size
+        value_at = value_size_at + SIZE_FIELD_SIZE
+        if value_at > window_size:
+            detail = f"value size is cut: {window_size - value_size_at} of 8 bytes are there"
+            raise Truncated("FILE-13", detail, window_offset + value_size_at)
+        (value_size,) = read_size(window, value_size_at)
+        value_offset = window_offset + value_at
+        # [FILE-11] [FILE-12]
+        if value_size > MAX_VALUE_SIZE:
+            detail = f"value size {value_size} is above {MAX_VALUE_SIZE}"
+            raise TooLarge("FILE-11", detail, value_offset - SIZE_FIELD_SIZE)
+        at = value_at + value_size
+        if window_offset + at > end:
+            detail = f"value is cut: {end - value_offset} of {value_size} bytes are there"
+            raise Truncated("FILE-13", detail, value_offset)
+
+        head_end = at if value_size < VALUE_HEAD_SIZE else value_at + VALUE_HEAD_SIZE
+        yield Entry(offset, key, value_offset, value_size, window[value_at:head_end])
 
 
 def decode_footer(source: Source, crc: Crc32cReader, end: int, *, has_header: bool) -> int | None:

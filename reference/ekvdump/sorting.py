@@ -13,37 +13,47 @@ Both take the place of TAB and LF in the order of bytes, and NUL stands below al
 """
 
 import heapq
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, Final
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader, FileIO
+from itertools import islice
+from typing import Final
+
+from ekvdump.folders import write_all
 
 RUN_LINES: Final = 32_768
 """Lines that are sorted in memory."""
 MAX_RUNS: Final = 32
 """Sorted runs that may lie in temporary files before they are merged into one."""
+BATCH_LINES: Final = 4096
+"""Lines that are written at once."""
 
 
 class Sorter:
     """Takes records in any order and gives them in order, by key and then by note, as often as asked.
 
-    `open_unnamed` makes a temporary file without a name.
+    `open_unnamed` makes a temporary file without a name. What is written to one goes
+    there at once, so that a full disk is met here and not when the file is closed.
     """
 
-    def __init__(self, open_unnamed: Callable[[], BinaryIO]) -> None:
+    def __init__(self, open_unnamed: Callable[[], FileIO]) -> None:
         self._open_unnamed = open_unnamed
         self._fresh: list[bytes] = []
-        self._runs: list[BinaryIO] = []
+        self._runs: list[BufferedReader] = []
 
     def add(self, key: bytes, note: bytes) -> None:
-        """Take one record."""
+        """Take one record. Raises `OSError` where a run cannot be written."""
         if b"\n" in key or b"\t" in key:
             key = key.replace(b"\t", b"\t\1").replace(b"\n", b"\t\2")
         self._fresh.append(b"%b\0%b\n" % (key, note))
         if len(self._fresh) == RUN_LINES:
-            self._spill(sorted(self._fresh))
+            if len(self._runs) == MAX_RUNS:
+                self._merge_runs()
+            self._fresh.sort()
+            self._write_run(self._fresh)
             self._fresh.clear()
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for line in self._merged():
+        for line in heapq.merge(*self._rewound_runs(), sorted(self._fresh)):
             key, _, note = line.partition(b"\0")
             if b"\t" in key:
                 key = key.replace(b"\t\2", b"\n").replace(b"\t\1", b"\t")
@@ -56,23 +66,21 @@ class Sorter:
         self._runs.clear()
         self._fresh.clear()
 
-    def _merged(self) -> Iterator[bytes]:
+    def _merge_runs(self) -> None:
+        merged = self._runs
+        self._write_run(heapq.merge(*self._rewound_runs()))
+        self._runs = self._runs[-1:]
+        for run in merged[:MAX_RUNS]:
+            run.close()
+
+    def _write_run(self, lines: Iterable[bytes]) -> None:
+        file = self._open_unnamed()
+        self._runs.append(BufferedReader(file))
+        left = iter(lines)
+        while batch := b"".join(islice(left, BATCH_LINES)):
+            write_all(file.fileno(), batch)
+
+    def _rewound_runs(self) -> list[BufferedReader]:
         for run in self._runs:
             run.seek(0)
-        return heapq.merge(*self._runs, sorted(self._fresh))
-
-    def _spill(self, lines: list[bytes]) -> None:
-        if len(self._runs) == MAX_RUNS:
-            merged = self._open_unnamed()
-            merged.writelines(heapq.merge(*(self._rewound(run) for run in self._runs)))
-            for run in self._runs:
-                run.close()
-            self._runs = [merged]
-        run = self._open_unnamed()
-        run.writelines(lines)
-        self._runs.append(run)
-
-    @staticmethod
-    def _rewound(run: BinaryIO) -> BinaryIO:
-        run.seek(0)
-        return run
+        return list(self._runs)

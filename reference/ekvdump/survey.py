@@ -10,7 +10,8 @@ from typing import Final
 
 from ekvdump import keys
 from ekvdump.conventions import Progress, Source
-from ekvdump.outcomes import Counters, Fault
+from ekvdump.keys import type_of
+from ekvdump.outcomes import Changed, Counters, Fault, SnapshotFault
 from ekvdump.snapshot_file import Crc32cReader, Entry, Start, decode_footer, decode_start, iter_entries
 from ekvdump.visibility import (
     APPLIED_INDEX_KEY,
@@ -20,9 +21,9 @@ from ekvdump.visibility import (
     VERSION_SUFFIX_SIZE,
     OpenKeys,
     Record,
-    decode_commit_ts,
     decode_state,
     find_header_fault,
+    first_suffix_shown,
     is_operational,
     iter_records,
 )
@@ -94,6 +95,7 @@ def survey_entries(source: Source, found: Survey, watch: Watch | None = None) ->
     reader = Crc32cReader(source)
     counts, undecoded = found.counters.entries, found.counters.undecoded
     last_commit_ts = found.start.last_commit_ts
+    first_shown = first_suffix_shown(last_commit_ts)
     open_keys = OpenKeys()
     header_fault: Fault | None = None
     end = found.start.entries_offset
@@ -117,20 +119,19 @@ def survey_entries(source: Source, found: Survey, watch: Watch | None = None) ->
             header_fault = header_fault or fault
             continue
 
-        storage_key = key[:-VERSION_SUFFIX_SIZE]
-        type_ = keys.type_of(storage_key)
+        size = len(key) - VERSION_SUFFIX_SIZE
+        storage_key = key[:size]
+        type_ = type_of(storage_key)
         if type_ in keys.SHOWN:
             # Every version counts here, shown or not: a tombstone hides what stands behind it.
             _extend(found.extents.setdefault(type_, []), offset, end)
 
         # [OUTC-14] The first that fits.
-        open_keys.advance(key)
-        if decode_commit_ts(key) > last_commit_ts:
+        if key[size:] < first_shown:
             what = "future"  # [VISI-14]
-        elif open_keys.is_open(len(storage_key)):
+        elif not open_keys.arrive(key, size):
             what = "history"  # [VISI-11]
         else:
-            open_keys.open(len(storage_key), None)
             what = decode_state(value_head, last_commit_ts)
             if what == "exists":
                 what = type_
@@ -159,6 +160,20 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
 
 
 def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
-    """Yield the visible records of one type, in canonical order."""
-    entries = (entry for start, end in found.extents.get(type_, ()) for entry in iter_entries(source, start, end))
-    return iter_records(entries, found.start.last_commit_ts, lambda key: keys.type_of(key) == type_)
+    """Yield the visible records of one type, in canonical order.
+
+    Raises `Changed` where the snapshot is not what was judged. [FILE-20]
+    """
+    return iter_records(_reread(source, found, type_), found.start.last_commit_ts, lambda key: type_of(key) == type_)
+
+
+def _reread(source: Source, found: Survey, type_: str) -> Iterator[Entry]:
+    try:
+        for start, end in found.extents.get(type_, ()):
+            for entry in iter_entries(source, start, end):
+                if not is_operational(entry.key, entry.value_size) and (fault := find_header_fault(entry)):
+                    raise fault
+                yield entry
+    except SnapshotFault as fault:
+        detail = f"the snapshot is not any more what was judged: {fault.detail}"
+        raise Changed("FILE-20", detail, fault.offset, None, fault.key) from fault

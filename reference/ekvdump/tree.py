@@ -21,8 +21,10 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import FileIO
 from itertools import groupby
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
@@ -54,6 +56,8 @@ TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """What a file is called before it is whole. [TREE-20]"""
 MANIFEST_NAME: Final = "MANIFEST.json"
 CHECKSUMS_NAME: Final = "CHECKSUMS"
+SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
+"""Files that no failed run leaves. [TREE-23]"""
 BLOB_SUFFIX: Final = ".bin"
 """Behind the segment. [TREE-2]"""
 MAX_STALE_EXAMPLES: Final = 16
@@ -141,14 +145,16 @@ class FaultsAt:
     def __init__(self, out: str, parts: Parts) -> None:
         self._out = out
         self._parts = parts
+        self._before: BaseException | None = None
 
     def __enter__(self) -> None:
-        pass
+        # What the caller is dealing with, if anything, is not ours to report.
+        self._before = sys.exc_info()[1]
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         faults: list[Fault] = []
         cause = error
-        while isinstance(cause, OSError):
+        while isinstance(cause, OSError) and cause is not self._before:
             faults.insert(0, fault_of(cause, os.path.join(self._out, *self._parts)))
             cause = cause.__context__
         if faults:
@@ -180,9 +186,12 @@ class Tree:
         """Names from the output folder down to the sidecar's own = the open sidecar."""
         self._files = Sorter(self._open_unnamed)
         """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
-        self._sealing = False
+        self._own_places: list[Parts] = []
+        """Of what this run has put into the output folder: what must not stay there if it fails."""
         self.is_touched = False
         """Whether anything in the output folder was created or changed."""
+        self.is_sealed = False
+        """Whether the dump is whole: CHECKSUMS is there, and is this run's."""
 
     # ---- the output folder ----
 
@@ -191,7 +200,7 @@ class Tree:
         with FaultsAt(self._out, ()):
             # [TREE-29] The folder above is the caller's; links on the way to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
-            if not self._out or not os.path.isdir(parent):
+            if not self._out or "\0" in self._out or not os.path.isdir(parent):
                 raise IoError("TREE-29", "the folder above the output folder is not there", None, parent)
             if not os.path.lexists(self._out):
                 return
@@ -237,8 +246,13 @@ class Tree:
             with suppress(FileExistsError):
                 os.mkdir(self._out, FOLDER_MODE)
                 self.is_touched = True
-            top = self._folders[()] = self._open_top()
-            leftovers = self._judge_contents(top)
+            top = self._open_top()
+            try:
+                leftovers = self._judge_contents(top)
+            except BaseException:
+                top.close()
+                raise
+            self._folders[()] = top
             self.is_touched = True
             # [TREE-34] The seal first; then the leftovers. [TREE-37]
             seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
@@ -280,17 +294,45 @@ class Tree:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
         folder = self._folder(place[:-1])
         with FaultsAt(self._out, place):
-            sha256 = write_temporary(folder, pieces, self._flush_each)
-            self._rename_temporary(folder, place)
-        self._files.add(path_of(place), sha256)
+            sha256 = self._write_file(folder, place, pieces, self._flush_each)
+            self._files.add(path_of(place), sha256)
 
-    def _rename_temporary(self, folder: Folder, place: Parts) -> None:
-        name = place[-1]
+    def _write_file(
+        self, folder: Folder, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
+    ) -> bytes:
+        """Write a temporary file and rename it; return the SHA-256 of what it holds, in hex."""
+        name, temporary = place[-1], (*place[:-1], TEMPORARY_NAME)
+        # Noted before it is there: an interrupt may come at any moment. [TREE-39]
+        self._own_places.append(temporary)
+        try:
+            descriptor = create_temporary(folder)
+        except OSError:
+            self._own_places.remove(temporary)
+            raise
+        sha256 = hashlib.sha256()
+        try:
+            status = os.fstat(descriptor)
+            correct_mode(descriptor, status)
+            for piece in pieces:
+                sha256.update(piece)
+                write_all(descriptor, piece)
+            if flush:
+                flush(descriptor)
+        finally:
+            os.close(descriptor)
         # The rename itself never follows a link and never writes through one; this look is for the
         # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
-        if status := look_if_there(folder, name):
-            judge_file(status, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
+        if found := look_if_there(folder, name):
+            judge_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
+        if name in SEAL_NAMES:
+            self._own_places.append(place)
         folder.rename(TEMPORARY_NAME, name)
+        self._own_places.remove(temporary)
+        # [TREE-12] Whoever may write here may have put something else at the temporary name.
+        if inode_of(folder.look(name)) != inode_of(status):
+            detail = "something else lies here than the file that was written"
+            raise UnsafePath("TREE-12", detail, None, self._shown(place))
+        return sha256.hexdigest().encode("ascii")
 
     # ---- the end of a run ----
 
@@ -300,11 +342,11 @@ class Tree:
         faults = self._close_sidecars()
         if faults:
             raise first_of(faults)
-        for place, sidecar in self._sidecars.items():
-            self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
         self._judge_places()
-        if self._into_existing:
-            with FaultsAt(self._out, ()):
+        with FaultsAt(self._out, ()):
+            for place, sidecar in self._sidecars.items():
+                self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
+            if self._into_existing:
                 for parts in self._iter_files(top):
                     self._files.add(path_of(parts), THERE)
 
@@ -329,12 +371,11 @@ class Tree:
 
     def seal(self, manifest: bytes) -> None:
         """Let MANIFEST.json and CHECKSUMS appear, after `take_stock`. [TREE-22]"""
-        self._sealing = True
         self._publish((MANIFEST_NAME,), (manifest,))
         top = self._folder(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
-            write_temporary(top, self._iter_checksum_lines(top), self._flush_last)
-            self._rename_temporary(top, (CHECKSUMS_NAME,))
+            self._write_file(top, (CHECKSUMS_NAME,), self._iter_checksum_lines(top), self._flush_last)
+        self.is_sealed = True
         self._close_handles()
 
     def _iter_checksum_lines(self, top: Folder) -> Iterator[bytes]:
@@ -354,15 +395,13 @@ class Tree:
         return sha256.hexdigest().encode("ascii")
 
     def abandon(self) -> list[Fault]:
-        """Give everything back after a fault, and leave no seal. [TREE-23] [TREE-39]
+        """Give everything back after a fault, and leave no seal but one that is whole. [TREE-23] [TREE-39]
 
         Returns what failed on the way. [TREE-27]
         """
         faults = self._close_sidecars()
-        places = [(*parts, TEMPORARY_NAME) for parts in self._folders]
-        if self._sealing:
-            places += [(CHECKSUMS_NAME,), (MANIFEST_NAME,)]
-        for place in places:
+        # The seal goes before what it seals, and what another run has put here stays.
+        for place in () if self.is_sealed else reversed(self._own_places):
             try:
                 with FaultsAt(self._out, place), suppress(FileNotFoundError):
                     self._folders[place[:-1]].unlink(place[-1])
@@ -401,18 +440,17 @@ class Tree:
 
     def _close_handles(self) -> None:
         self._files.close()
-        for folder in self._folders.values():
-            folder.close()
-        self._folders.clear()
+        while self._folders:
+            self._folders.popitem()[1].close()
         self._sidecars.clear()
 
-    def _open_unnamed(self) -> BinaryIO:
+    def _open_unnamed(self) -> FileIO:
         """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
         top = self._folder(())
         with FaultsAt(self._out, (TEMPORARY_NAME,)):
-            descriptor = create_temporary(top)
+            file = FileIO(create_temporary(top), "r+")
             top.unlink(TEMPORARY_NAME)
-        return open(descriptor, "w+b")
+        return file
 
     def _shown(self, place: Parts) -> str:
         return os.path.join(self._out, *place)
@@ -471,19 +509,26 @@ def open_sidecar(folder: Folder, name: str, shown: str) -> int:
     Raises `UnsafePath` or `OSError`.
     """
     with suppress(FileExistsError):
-        return folder.create(name)
+        descriptor = folder.create(name)
+        correct_mode(descriptor, os.fstat(descriptor))
+        return descriptor
     # [TREE-30] Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
     judge_file(folder.look(name), shown, is_blob=False)
     descriptor = folder.open(name, WRITE_FILE)
     try:
         judge_file(os.fstat(descriptor), shown, is_blob=False)
-        if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, FILE_MODE)  # [TREE-5]
+        correct_mode(descriptor, os.fstat(descriptor))
         os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def correct_mode(descriptor: int, status: os.stat_result) -> None:
+    """Give an open file its mode, if an older one or an odd umask has given it another. [TREE-5]"""
+    if stat.S_IMODE(status.st_mode) != FILE_MODE and hasattr(os, "fchmod"):
+        os.fchmod(descriptor, FILE_MODE)
 
 
 def create_temporary(folder: Folder) -> int:
@@ -493,21 +538,6 @@ def create_temporary(folder: Folder) -> int:
     # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
     folder.unlink(TEMPORARY_NAME)
     return folder.create(TEMPORARY_NAME)
-
-
-def write_temporary(folder: Folder, pieces: Iterable[bytes], flush: Callable[[int], None] | None) -> bytes:
-    """Write the temporary file of a folder and `flush` it; return the SHA-256 of what it holds, in hex."""
-    descriptor = create_temporary(folder)
-    sha256 = hashlib.sha256()
-    try:
-        for piece in pieces:
-            sha256.update(piece)
-            write_all(descriptor, piece)
-        if flush:
-            flush(descriptor)
-    finally:
-        os.close(descriptor)
-    return sha256.hexdigest().encode("ascii")
 
 
 def flush_file_system(descriptor: int) -> None:

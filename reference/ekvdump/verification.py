@@ -20,6 +20,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from itertools import groupby
 from typing import Any, BinaryIO, Final, TypeGuard
 
@@ -72,7 +73,7 @@ from ekvdump.outcomes import (
 from ekvdump.redis_strings import MAX_EXPIRY_MS
 from ekvdump.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvdump.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
-from ekvdump.segments import decode_base64url, decode_segment, encode_segment, is_fallback
+from ekvdump.segments import decode_base64url, decode_segment, encode_segment, is_fallback, refuse_constant
 from ekvdump.sorting import Sorter
 from ekvdump.tree import BLOB_SUFFIX, CHECKSUMS_NAME, MANIFEST_NAME, PIECE_SIZE, FaultsAt, judge_folder
 
@@ -118,8 +119,8 @@ class Verification:
         self._report_to = report
         self._progress = progress
         self._handles = handles
-        self._paths = Sorter(tempfile.TemporaryFile)
-        self._names = Sorter(tempfile.TemporaryFile)
+        self._paths = Sorter(open_unnamed)
+        self._names = Sorter(open_unnamed)
         self._sidecars: list[Parts] = []
         self._databases: set[int] = set()
         self._top_files: set[str] = set()
@@ -367,6 +368,13 @@ class Verification:
                 self._report(LineWithoutBlob, "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
 
 
+def open_unnamed() -> FileIO:
+    """Open a temporary file without a name, where the system keeps those. [VERI-18]"""
+    descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
+    os.unlink(path)
+    return FileIO(descriptor, "r+")
+
+
 @contextmanager
 def opened(top: Folder, parts: Parts) -> Iterator[BinaryIO]:
     """Open a file of the dump for reading. Raises `OSError` for what is no regular file."""
@@ -386,7 +394,7 @@ def name_of(database: str, *names: str) -> bytes:
 def decode_row(text: bytes) -> dict[str, Any]:
     """Decode the JSON object of a row; {} for anything else."""
     try:
-        row = json.loads(text.decode("utf-8"))
+        row = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}

@@ -16,7 +16,7 @@ memory that it takes.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ekvdump.outcomes import Encrypted, Fault, ReservedBits, TooShort
@@ -54,6 +54,11 @@ WRITERS_BAR_AT: Final = 24
 WRITERS_VALUE_SIZE: Final = 12
 """The whole value. [VISI-8]"""
 
+OPERATIONAL_SIZES: Final = frozenset((META_VALUE_SIZE, WRITERS_VALUE_SIZE))
+"""Sizes of the values of all operational rows."""
+NO_EXPIRE_AT: Final = bytes(8)
+"""`expire_at` of a version that has none. [VISI-13]"""
+
 
 class Record(NamedTuple):
     """What is visible of one storage key."""
@@ -82,21 +87,35 @@ class OpenKeys:
         self._sizes: list[int] = []
         """Sizes of the open keys, ascending. As prefixes of one key, no two have the same."""
         self._held: list[Held | None] = []
+        self._longest = b""
+        """The longest of them; the only one that is here as bytes. [VISI-21]"""
 
-    def advance(self, encoded_key: bytes) -> list[tuple[int, Held | None]]:
+    def arrive(self, encoded_key: bytes, size: int) -> bool:
+        """Let an entry arrive whose storage key has `size` bytes; say whether it is that key's first."""
+        self.advance(encoded_key)
+        if self.is_open(size):
+            return False
+        self.open(size, None)
+        return True
+
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
         """Make this the encoded key at hand; return what that closes, the longest first.
 
         A closed key is given as its size, in bytes of the key that was at hand before. [VISI-21]
         """
-        # [VISI-18] The whole encoded key is compared, its version suffix included.
+        at_hand, self.at_hand = self.at_hand, encoded_key
+        # [VISI-18] The whole encoded key is compared, its version suffix included. While it begins
+        # with the longest open key it begins with all of them.
+        if encoded_key.startswith(self._longest):
+            return ()
         closed = []
-        at_hand, sizes = self.at_hand, self._sizes
-        while sizes and encoded_key[: sizes[-1]] != at_hand[: sizes[-1]]:
+        sizes = self._sizes
+        while sizes and not encoded_key.startswith(at_hand[: sizes[-1]]):
             closed.append((sizes.pop(), self._held.pop()))  # [VISI-20] The longest is on top.
-        self.at_hand = encoded_key
+        self._longest = at_hand[: sizes[-1]] if sizes else b""
         return closed
 
-    def close_all(self) -> list[tuple[int, Held | None]]:
+    def close_all(self) -> Sequence[tuple[int, Held | None]]:
         """Return what is still open behind the last entry, as `advance` does."""
         closed = list(zip(reversed(self._sizes), reversed(self._held), strict=True))  # [VISI-20]
         self._sizes.clear()
@@ -105,19 +124,29 @@ class OpenKeys:
 
     def is_open(self, size: int) -> bool:
         """Say whether the first `size` bytes of the encoded key at hand are an open key."""
-        place = bisect_left(self._sizes, size)
-        return place < len(self._sizes) and self._sizes[place] == size
+        sizes = self._sizes
+        if not sizes or size > sizes[-1]:
+            return False
+        return sizes[bisect_left(sizes, size)] == size
 
     def open(self, size: int, held: Held | None) -> None:
         """Open the first `size` bytes of the encoded key at hand."""
+        sizes = self._sizes
+        if not sizes or size > sizes[-1]:
+            sizes.append(size)
+            self._held.append(held)
+            self._longest = self.at_hand[:size]
+            return
         # [VISI-19] It may be shorter than keys that are already open.
-        place = bisect_left(self._sizes, size)
-        self._sizes.insert(place, size)
+        place = bisect_left(sizes, size)
+        sizes.insert(place, size)
         self._held.insert(place, held)
 
 
 def is_operational(encoded_key: bytes, value_size: int) -> bool:
     """Say whether an entry is one of the node's own rows, without version suffix and value header."""
+    if value_size not in OPERATIONAL_SIZES:
+        return False
     # [VISI-7] [VISI-10]
     if value_size == META_VALUE_SIZE:
         return encoded_key in META_KEYS
@@ -162,14 +191,22 @@ def find_header_fault(entry: Entry) -> Fault | None:
     return None
 
 
+def first_suffix_shown(last_commit_ts: int) -> bytes:
+    """Return the version suffix of the last commit: what sorts below it is future. [VISI-14]
+
+    The suffix is inverted, so the order of suffixes is the order of timestamps turned around.
+    """
+    return (last_commit_ts ^ ALL_ONES).to_bytes(VERSION_SUFFIX_SIZE, "big")
+
+
 def decode_state(value_head: bytes, last_commit_ts: int) -> str:
     """Say what the version that counts says of its key: `deleted`, `expired` or `exists`."""
     # [VISI-12]
     if value_head[0] & TOMBSTONE:
         return "deleted"
     # [VISI-13] 0 is none here: this is the store's own field, not a user's expiry.
-    expire_at = int.from_bytes(value_head[1:VALUE_HEADER_SIZE], "little")
-    if expire_at and expire_at <= last_commit_ts:
+    expire_at = value_head[1:VALUE_HEADER_SIZE]
+    if expire_at != NO_EXPIRE_AT and int.from_bytes(expire_at, "little") <= last_commit_ts:
         return "expired"
     return "exists"
 
@@ -180,25 +217,26 @@ def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callabl
     The entries have been judged before: headers are whole and flags have meaning.
     """
     open_keys = OpenKeys()
-    for entry in entries:
-        if is_operational(entry.key, entry.value_size):  # [VISI-9]
+    first_shown = first_suffix_shown(last_commit_ts)
+    for _, key, value_offset, value_size, value_head in entries:
+        if is_operational(key, value_size):  # [VISI-9]
             continue
         previous = open_keys.at_hand
-        yield from _existing(previous, open_keys.advance(entry.key))
-        storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
+        if closed := open_keys.advance(key):
+            yield from _existing(previous, closed)
+        size = len(key) - VERSION_SUFFIX_SIZE
         if (
-            belongs(storage_key)
-            and decode_commit_ts(entry.key) <= last_commit_ts  # [VISI-14]
-            and not open_keys.is_open(len(storage_key))  # [VISI-11] a newer version has been here
+            key[size:] >= first_shown  # [VISI-14]
+            and not open_keys.is_open(size)  # [VISI-11] a newer version has been here
+            and belongs(key[:size])
         ):
-            body_offset = entry.value_offset + VALUE_HEADER_SIZE
-            body_size = entry.value_size - VALUE_HEADER_SIZE
-            exists = decode_state(entry.value_head, last_commit_ts) == "exists"
-            open_keys.open(len(storage_key), Held(body_offset, body_size, exists))
+            exists = decode_state(value_head, last_commit_ts) == "exists"
+            held = Held(value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE, exists)
+            open_keys.open(size, held)
     yield from _existing(open_keys.at_hand, open_keys.close_all())
 
 
-def _existing(key: bytes, closed: list[tuple[int, Held | None]]) -> Iterator[Record]:
+def _existing(key: bytes, closed: Iterable[tuple[int, Held | None]]) -> Iterator[Record]:
     # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
     for size, held in closed:
         if held is not None and held.exists:
