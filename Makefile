@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test bench lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(VENV)/stamp: requirements/develop.txt pyproject.toml
 
 run: $(VENV)/stamp ## decode the real snapshots and summarise them
 	$(BIN)/python tools/run_real.py
+
+bench: $(VENV)/stamp ## time and memory, as ratios within one run
+	$(BIN)/python tools/bench.py
 
 lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ def test_conv_6_offsets_count_from_the_start_of_the_snapshot() -> None:
         cursor.u64_be("second", "RSTR-4")
     assert fault_of(caught.value) == ("truncated", "RSTR-4", 102)
     assert caught.value.key == b"k"
-    assert caught.value.detail == "second is cut: 1 of 8 bytes are there"
+    assert caught.value.detail == "cut inside second: 1 of 8 bytes are there"
     assert cursor.rest() == b"c"
 
 

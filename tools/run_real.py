@@ -1,12 +1,12 @@
-"""Decode the real snapshots of fixtures/real/ and print what came of them: `make run`."""
+"""Inspect, decode and verify the real snapshots of fixtures/real/, and print what came of them: `make run`."""
 
-import hashlib
 import json
 import lzma
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,42 +16,66 @@ REAL = ROOT / "fixtures" / "real"
 BUILD = ROOT / "build" / "real"
 
 
-def verdict_of_checksums(out: Path) -> str:
-    """Hash every file that CHECKSUMS names and say how many are as it says."""
-    lines = (out / "CHECKSUMS").read_text().splitlines()
-    whole = sum(hashlib.sha256((out / line[66:]).read_bytes()).hexdigest() == line[:64] for line in lines)
-    return f"{whole} of {len(lines)}"
+def ekvdump(*words: str) -> dict[str, Any]:
+    """Run the installed command, as a script would; return its object."""
+    command = [sys.executable, "-m", "ekvdump", *words, "--json"]
+    told = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    rendered: dict[str, Any] = json.loads(told)
+    return rendered
+
+
+def words_of_fault(fault: dict[str, Any]) -> str:
+    """Say in a line what was wrong."""
+    return f"{fault['fault']} [{fault['clause']}] at offset {fault['offset']}: {fault['detail']}. {fault['advice']}"
 
 
 def main() -> int:
-    """Decode each snapshot with the installed command, as a user would."""
+    """Take each snapshot through all three commands."""
     shutil.rmtree(BUILD, ignore_errors=True)
-    table = Table("snapshot", "exit", "strings", "HLLs", "TTL rows applied", "not shown", "files whole")
-    told = []
+    inspected = Table("inspect", "header", "footer", "last commit", "entries", "tombstones", "prefixes")
+    decoded = Table("decode", "exit", "strings", "HLLs", "TTL rows", "not shown", "verify")
+    refused = []
     for packed in sorted(REAL.glob("*/*.fsm.xz")):
         name = packed.parent.name
         snapshot = BUILD / name / packed.stem
         snapshot.parent.mkdir(parents=True)
         snapshot.write_bytes(lzma.decompress(packed.read_bytes()))
-        out = snapshot.parent / "dump"
-        command = [sys.executable, "-m", "ekvdump", "decode", "--quiet", str(snapshot), str(out)]
-        run = subprocess.run(command, check=False, capture_output=True, text=True)
-        row = [name, str(run.returncode)]
-        if (out / "MANIFEST.json").exists():
-            outcome = json.loads((out / "MANIFEST.json").read_text())["outcome"]
-            counters = outcome["counters"]
-            row += [str(counters["strings"]["written"]), str(counters["hlls"]["written"])]
-            row += [str(counters["ttls"]["applied"])]
-            row += [", ".join(f"{reason['count']} {reason['type']}" for reason in outcome["partial_reasons"])]
-            row += [verdict_of_checksums(out)]
-        else:
-            told.append(f"{name}: {run.stderr.splitlines()[0]}")
-        table.add_row(*row)
-    console = Console(width=max(110, Console().width))
-    console.print(table)
-    for line in told:
+
+        told = ekvdump("inspect", str(snapshot))
+        counts = sum(told["entries"].values()) + told["faulty_entries"]
+        inspected.add_row(
+            name, f"v{told['header_version']}", told["footer"], told["last_commit_time"],
+            f"{counts:,}", f"{told['tombstones']:,}", str(len(told["prefixes"])),
+        )  # fmt: skip
+
+        for options, folder in ([], "dump"), (["--salvage"], "salvaged"):
+            out = snapshot.parent / folder
+            told = ekvdump("decode", *options, str(snapshot), str(out))
+            title = " ".join((name, *options))
+            if told["complete"] is None:
+                decoded.add_row(title, str(told["exit_status"]), "", "", "", "refused, see below")
+                refused.append(f"{title}: {words_of_fault(told['faults'][0])}")
+                if told["faults"][0]["fault"] == "invalid-value":
+                    continue  # with consent it can be decoded
+                break
+            counters = told["counters"]
+            reasons = ", ".join(
+                f"{reason['count']} {reason['about' if reason['reason'] == 'undecoded-type' else 'reason']}"
+                for reason in told["partial_reasons"]
+            )
+            verified = ekvdump("verify", str(out))
+            decoded.add_row(
+                title, str(told["exit_status"]), str(counters["strings"]["written"]), str(counters["hlls"]["written"]),
+                str(counters["ttls"]["applied"] + counters["ttls"]["redundant"]), reasons,
+                f"{verified['files']} files, {sum(verified['counts'].values())} findings",
+            )  # fmt: skip
+            break
+    console = Console(width=max(118, Console().width))
+    console.print(inspected)
+    console.print(decoded)
+    for line in refused:
         console.print(line, markup=False, highlight=False)
-    console.print(f"The dumps lie in {BUILD.relative_to(ROOT)}/*/dump.", markup=False, highlight=False)
+    console.print(f"The dumps lie in {BUILD.relative_to(ROOT)}/*/.", markup=False, highlight=False)
     return 0
 
 

@@ -132,10 +132,11 @@ def _signals_raise(*, for_good: bool) -> Iterator[None]:
 
     `for_good` says that the process ends with the run, so that nothing is to be put back.
     """
-    from ekvdump.outcomes import Interrupted
 
     def end(*_: object) -> NoReturn:
         ignore()
+        from ekvdump.outcomes import Interrupted
+
         raise Interrupted
 
     def ignore() -> None:
@@ -380,9 +381,10 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
         epilog=MAIN_HELP,
         formatter_class=formatter,
     )
-    parser.add_argument("--version", action="version", version=f"ekvdump {__version__}")
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     parser.add_argument("--print-completion", action=_PrintCompletion, metavar="SHELL", help="bash, zsh or tcsh")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    # With `prog` given, the library need not format a usage line to find it.
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=parser.prog)
 
     def add(
         name: str, run: Callable[[argparse.Namespace, _End, "Progress | None"], None], words: str, epilog: str
@@ -438,6 +440,14 @@ def _add_path(parser: argparse.ArgumentParser, name: str, words: str, kind: str)
     argument = parser.add_argument(name, metavar=name.upper(), help=words)
     # What a completion offers.
     argument.complete = {"bash": f"_shtab_compgen_{kind}s", "zsh": "_files"}  # type: ignore[attr-defined]
+
+
+class _PrintVersion(argparse.Action):
+    """Prints the version; the library's own action loads what formats help texts first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser._print_message(f"ekvdump {__version__}\n", sys.stdout)
+        parser.exit()
 
 
 class _PrintCompletion(argparse.Action):

@@ -54,7 +54,7 @@ class Cursor:
         """Take `size` bytes."""
         taken = self._data[self._position : self._position + size]
         if len(taken) < size:
-            detail = f"{field} is cut: {len(taken)} of {size} bytes are there"
+            detail = f"cut inside {field}: {len(taken)} of {size} bytes are there"
             raise self._fault(clause, detail, self.offset, None, self._key)
         self._position += size
         return taken

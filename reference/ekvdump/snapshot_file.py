@@ -251,7 +251,7 @@ def decode_start(source: Source) -> Start:
         left = cursor.rest()
         # [FILE-26] What is cut may still become a magic; [FILE-7] anything else never will.
         if any(len(left) < len(magic) and magic.startswith(left) for magic in known):
-            raise Truncated("FILE-8", f"the magic is cut: {len(left)} of 8 bytes are there", magic_offset)
+            raise Truncated("FILE-8", f"cut inside the magic: {len(left)} of 8 bytes are there", magic_offset)
         raise BadMagic("FILE-7", f"neither a header nor a payload magic: {left[:8]!r}", magic_offset)
     last_commit_ts = cursor.u64_le("last commit", "FILE-8")
     return Start(header_version, last_commit_ts, cursor.offset)
@@ -269,17 +269,18 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
     at = 0
     """Where in the window the entry begins."""
     previous: bytes | None = None
+    footer_at = end - FOOTER_SIZE
     while True:
         offset = window_offset + at
         # [FILE-15] Nothing left: no footer. Four bytes left: too few for a size, so they are the footer.
-        if offset in (end, end - FOOTER_SIZE):
+        if offset >= footer_at and offset in (end, footer_at):
             return
 
         if window_size - at < SIZE_FIELD_SIZE:
             window = source.read(offset, min(WINDOW_SIZE, end - offset))
             window_offset, window_size, at = offset, len(window), 0
             if window_size < SIZE_FIELD_SIZE:
-                raise Truncated("FILE-13", f"key size is cut: {window_size} of 8 bytes are there", offset)
+                raise Truncated("FILE-13", f"cut inside key size: {window_size} of 8 bytes are there", offset)
         (key_size,) = read_size(window, at)
 
         # Both sizes, the key and the head of the value are looked at together, so they have to be in the
@@ -292,7 +293,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
                 raise TooLarge("FILE-10", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
             left = end - offset - SIZE_FIELD_SIZE
             if left < key_size:
-                detail = f"key is cut: {left} of {key_size} bytes are there"
+                detail = f"cut inside key: {left} of {key_size} bytes are there"
                 raise Truncated("FILE-13", detail, offset + SIZE_FIELD_SIZE)
             needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE
             window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
@@ -307,7 +308,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
 
         value_at = value_size_at + SIZE_FIELD_SIZE
         if value_at > window_size:
-            detail = f"value size is cut: {window_size - value_size_at} of 8 bytes are there"
+            detail = f"cut inside value size: {window_size - value_size_at} of 8 bytes are there"
             raise Truncated("FILE-13", detail, window_offset + value_size_at)
         (value_size,) = read_size(window, value_size_at)
         value_offset = window_offset + value_at
@@ -317,7 +318,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             raise TooLarge("FILE-11", detail, value_offset - SIZE_FIELD_SIZE)
         at = value_at + value_size
         if window_offset + at > end:
-            detail = f"value is cut: {end - value_offset} of {value_size} bytes are there"
+            detail = f"cut inside value: {end - value_offset} of {value_size} bytes are there"
             raise Truncated("FILE-13", detail, value_offset)
 
         head_end = at if value_size < VALUE_HEAD_SIZE else value_at + VALUE_HEAD_SIZE

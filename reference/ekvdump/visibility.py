@@ -93,7 +93,8 @@ class OpenKeys:
     def arrive(self, encoded_key: bytes, size: int) -> bool:
         """Let an entry arrive whose storage key has `size` bytes; say whether it is that key's first."""
         self.advance(encoded_key)
-        if self.is_open(size):
+        sizes = self._sizes
+        if sizes and size <= sizes[-1] and self.is_open(size):
             return False
         self.open(size, None)
         return True
@@ -103,15 +104,15 @@ class OpenKeys:
 
         A closed key is given as its size, in bytes of the key that was at hand before. [VISI-21]
         """
-        at_hand, self.at_hand = self.at_hand, encoded_key
         # [VISI-18] The whole encoded key is compared, its version suffix included. While it begins
         # with the longest open key it begins with all of them.
+        at_hand, self.at_hand = self.at_hand, encoded_key
         if encoded_key.startswith(self._longest):
             return ()
-        closed = []
-        sizes = self._sizes
+        sizes, held = self._sizes, self._held
+        closed = [(sizes.pop(), held.pop())]  # [VISI-20] The longest is on top.
         while sizes and not encoded_key.startswith(at_hand[: sizes[-1]]):
-            closed.append((sizes.pop(), self._held.pop()))  # [VISI-20] The longest is on top.
+            closed.append((sizes.pop(), held.pop()))
         self._longest = at_hand[: sizes[-1]] if sizes else b""
         return closed
 
