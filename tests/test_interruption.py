@@ -231,12 +231,17 @@ def test_tree_39_an_interrupt_says_whether_anything_was_touched(
 # ---- what a terminal shows ----
 
 
-def run_on_terminal(arguments: list[str], environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run with a terminal for all three streams; return the exit status and what it showed."""
+def run_on_terminal(
+    arguments: list[str], environment: dict[str, str] | None = None, *, piped: bool = False
+) -> tuple[int, str, str]:
+    """Run with a terminal for all three streams, or with a pipe for stdout.
+
+    Returns the exit status, what the terminal showed, and what came through the pipe.
+    """
     master, slave = pty.openpty()
     running = subprocess.Popen(
         [sys.executable, "-m", "ekvdump", *arguments],
-        stdin=slave, stdout=slave, stderr=slave, close_fds=True,
+        stdin=slave, stdout=subprocess.PIPE if piped else slave, stderr=slave, close_fds=True,
         env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | (environment or {}),
     )  # fmt: skip
     os.close(slave)
@@ -250,17 +255,20 @@ def run_on_terminal(arguments: list[str], environment: dict[str, str] | None = N
             break
         shown += piece
     os.close(master)
-    return running.wait(timeout=60), shown.decode()
+    told, _ = running.communicate(timeout=60)
+    return running.returncode, shown.decode(), (told or b"").decode()
 
 
 def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(tmp_path: Path) -> None:
     (tmp_path / "snapshot").write_bytes(DATA)
-    status, shown = run_on_terminal(["decode", str(tmp_path / "snapshot"), str(tmp_path / "out")])
+    status, shown, _ = run_on_terminal(["decode", str(tmp_path / "snapshot"), str(tmp_path / "out")])
     assert status == 0
     assert "\x1b[1;32m" in shown
     assert "reading" in shown
     assert "keys" in shown
-    status, shown = run_on_terminal(["verify", str(tmp_path / "out")])
+    # The bar is gone, and the cursor is shown again, before the summary begins.
+    assert "entries" not in shown[: shown.rindex("\x1b[?25h")]
+    status, shown, _ = run_on_terminal(["verify", str(tmp_path / "out")])
     assert (status, "files" in shown) == (0, True)
     piped = subprocess.run(
         [sys.executable, "-m", "ekvdump", "inspect", tmp_path / "snapshot"], check=True, capture_output=True, text=True
@@ -273,10 +281,21 @@ def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(tmp_path: Pat
 def test_no_color_and_quiet(tmp_path: Path, how: list[str]) -> None:
     (tmp_path / "snapshot").write_bytes(DATA)
     arguments = ["decode", *how, str(tmp_path / "snapshot"), str(tmp_path / "out")]
-    status, shown = run_on_terminal(arguments, {"NO_COLOR": "1"})
+    status, shown, _ = run_on_terminal(arguments, {"NO_COLOR": "1"})
     assert status == 0
     assert "\x1b[1;32m" not in shown
     assert (shown == "") == (how == ["--quiet"])
+
+
+def test_what_goes_into_a_pipe_goes_there_while_a_terminal_shows_progress(tmp_path: Path) -> None:
+    decode_bytes(DATA, tmp_path)
+    (tmp_path / "out" / "foreign").touch()
+    status, shown, told = run_on_terminal(["verify", str(tmp_path / "out")], piped=True)
+    assert status == 1
+    assert told.startswith("foreign-file [VERI-3] at foreign: ")
+    assert "1 finding in " in told
+    assert "foreign" not in shown
+    assert "\x1b" not in told
 
 
 def test_progress_hears_every_stage(tmp_path: Path) -> None:

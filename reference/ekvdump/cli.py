@@ -107,8 +107,7 @@ def _run(options: argparse.Namespace, end: _End) -> None:
 
     faults: tuple[Fault, ...] = ()
     try:
-        with _progress(options) as progress:
-            options.run(options, end, progress)
+        options.run(options, end)
         return
     except Fault as fault:
         faults = (fault, *fault.also)
@@ -160,7 +159,7 @@ def _signals_raise(*, for_good: bool) -> Iterator[None]:
 # ---- commands ----
 
 
-def _decode(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
+def _decode(options: argparse.Namespace, end: _End) -> None:
     from ekvdump.decode import SEALED, Run
     from ekvdump.folders import HAS_HANDLES
     from ekvdump.manifest import Provenance
@@ -181,12 +180,13 @@ def _decode(options: argparse.Namespace, end: _End, progress: "Progress | None")
         cluster_id=options.cluster_id,
         elastickv_version=options.elastickv_version,
     )
-    end.run = Run(options.snapshot, options.out, wanted, provenance, progress)
     try:
-        outcome = end.run.run()
+        with _progress(options) as progress:
+            end.run = Run(options.snapshot, options.out, wanted, provenance, progress)
+            outcome = end.run.run()
     except Interrupted:
         # [OUTC-6] Too late: the dump is there, and whole.
-        if end.run.out_state != SEALED:
+        if end.run is None or end.run.out_state != SEALED:
             raise
         outcome = cast("Outcome", end.run.outcome)
     end.exit_status = outcome.exit_status
@@ -208,10 +208,11 @@ def _decode(options: argparse.Namespace, end: _End, progress: "Progress | None")
         print_outcome(outcome, options.out, _console(sys.stdout))
 
 
-def _inspect(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
+def _inspect(options: argparse.Namespace, end: _End) -> None:
     from ekvdump.inspection import inspect
 
-    result = inspect(options.snapshot, progress)
+    with _progress(options) as progress:
+        result = inspect(options.snapshot, progress)
     faults = [] if result.fault is None else [result.fault]
     end.exit_status = faults[0].exit_status if faults else 0
     if options.json:
@@ -231,7 +232,7 @@ def _inspect(options: argparse.Namespace, end: _End, progress: "Progress | None"
         _print_error(result.fault.advice)
 
 
-def _verify(options: argparse.Namespace, end: _End, progress: "Progress | None") -> None:
+def _verify(options: argparse.Namespace, end: _End) -> None:
     from ekvdump.folders import HAS_HANDLES
     from ekvdump.outcomes import EXIT_FINDINGS, Finding
     from ekvdump.verification import Verification
@@ -244,8 +245,9 @@ def _verify(options: argparse.Namespace, end: _End, progress: "Progress | None")
         elif not options.json and not options.quiet:
             print(finding)
 
-    verification = Verification(options.out, report, progress, handles=HAS_HANDLES and not options.by_path)
-    verification.run()
+    with _progress(options) as progress:
+        verification = Verification(options.out, report, progress, handles=HAS_HANDLES and not options.by_path)
+        verification.run()
     end.exit_status = EXIT_FINDINGS if verification.counts else 0
     complete = verification.says_complete
     if options.json:
@@ -387,7 +389,7 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=parser.prog)
 
     def add(
-        name: str, run: Callable[[argparse.Namespace, _End, "Progress | None"], None], words: str, epilog: str
+        name: str, run: Callable[[argparse.Namespace, _End], None], words: str, epilog: str
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=words[0].lower() + words[1:], description=f"{words}.", epilog=epilog, formatter_class=formatter

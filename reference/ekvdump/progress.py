@@ -3,6 +3,7 @@
 No chapter of its own. Loaded only where a terminal shows it.
 """
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -39,10 +40,17 @@ class TerminalProgress:
     """A context in which a run shows how far it has come; called as `conventions.Progress` says."""
 
     def __init__(self, console: Console) -> None:
-        ends = (TimeRemainingColumn(elapsed_when_finished=True),)
-        start = (TextColumn("{task.description:8}"), BarColumn())
-        self._bytes = Progress(*start, DownloadColumn(), TransferSpeedColumn(), *ends, console=console, transient=True)
-        self._things = Progress(*start, MofNCompleteColumn(), RateColumn(), *ends, console=console, transient=True)
+        # What is printed meanwhile has to pass above the bar, but only where it goes to the same terminal.
+        redirected = sys.stdout.isatty()
+        start, left = (TextColumn("{task.description:8}"), BarColumn()), TimeRemainingColumn()
+        self._bytes = Progress(
+            *start, DownloadColumn(), TransferSpeedColumn(), left,
+            console=console, transient=True, redirect_stdout=redirected,
+        )  # fmt: skip
+        self._things = Progress(
+            *start, MofNCompleteColumn(), RateColumn(), left,
+            console=console, transient=True, redirect_stdout=redirected,
+        )  # fmt: skip
         self._shown = self._bytes
         self._stage = ""
         self._task = TaskID(0)

@@ -175,7 +175,8 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
     for name, count in sorted(counts.items()):
         console.print(f"{count} {name}")
     if counts:
-        _print_state(console, out, f"{sum(counts.values())} findings in {files} files", REFUSED_STYLE)
+        found = sum(counts.values())
+        _print_state(console, out, f"{found} finding{'s' * (found != 1)} in {files} files", REFUSED_STYLE)
     else:
         state = {True: ", and complete", False: ", and partial: see `outcome` in MANIFEST.json", None: ""}[complete]
         _print_state(console, out, f"{files} files, whole{state}", COMPLETE_STYLE)
