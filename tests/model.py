@@ -376,12 +376,14 @@ def expected_manifest(
         "s3_collision_strategy": "leaf-data-suffix",
         "dynamodb_layout": "per-item",
         "outcome": {
+            "database": database,
             "complete": not result.reasons,
             "partial_reasons": [
                 {"reason": reason, "about": name, "count": count} for reason, name, count in result.reasons
             ],
             "warnings": [{"name": name, "count": count, "about": about} for name, count, about in warnings],
             "counters": expected_counters(result),
+            "earlier": [],
         },
     }
 

@@ -99,7 +99,7 @@ def test_outc_6_a_refused_snapshot_is_4_and_says_what_where_and_what_to_do(tmp_p
     first, advice, state = result.stderr.splitlines()
     assert all(line.startswith("ekvdump: ") for line in (first, advice, state))
     untouched = not (tmp_path / "out").exists()
-    assert ("is as it was" in state) == untouched
+    assert ("was not created" in state) == untouched
     assert ("unfinished dump without a seal" in state) == (not untouched)
 
 
@@ -197,6 +197,41 @@ def test_completion_of_bash_completes(tmp_path: Path) -> None:
     program = "source completion; COMP_WORDS=(ekvdump decode --in); COMP_CWORD=2; _shtab_ekvdump; echo ${COMPREPLY[@]}"
     told = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert told.stdout == "--into-existing\n"
+
+
+@pytest.mark.parametrize("words", ["verify sn", "inspect sn", "decode a sn"])
+def test_completion_of_bash_offers_files_and_folders(tmp_path: Path, words: str) -> None:
+    (tmp_path / "completion").write_text(run("--print-completion", "bash").stdout)
+    (tmp_path / "snapshots").mkdir()
+    count = len(words.split())
+    program = (
+        f"source completion; COMP_WORDS=(ekvdump {words}); COMP_CWORD={count}; _shtab_ekvdump; echo ${{COMPREPLY[@]}}"
+    )
+    told = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("snapshots\n", "")
+
+
+def test_arguments_in_the_wrong_order_are_noticed(tmp_path: Path, snapshot_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    result = run("decode", tmp_path / "out", snapshot_path)
+    assert result.returncode == 5
+    assert "are the arguments in order?" in result.stderr
+    assert "remove" not in result.stderr
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / "out")]) == 0
+    real = os.open
+
+    def denied(path: str, *arguments: Any, **keywords: Any) -> int:
+        if path == "CHECKSUMS":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", denied)
+    assert run_json("verify", tmp_path / "out")["faults"][0]["path"] == str(tmp_path / "out" / "CHECKSUMS")
 
 
 def test_completion_for_another_shell_is_usage() -> None:

@@ -11,6 +11,7 @@ from ekvdump import folders, tree
 from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Tree
+from ekvdump.verification import Verification
 from harness import decode_bytes, fault_of, prepare_run, read_tree
 from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
@@ -81,6 +82,58 @@ def test_tree_4_mani_8_two_databases_in_one_tree_verify(tmp_path: Path, handles:
     assert databases(tmp_path / "out") == {"databases": [0, 3, 20]}
 
 
+def earlier(out: Path) -> list[tuple[int, bool | None, int]]:
+    return [
+        (each["database"], each["complete"], len(each["partial_reasons"]))
+        for each in json.loads((out / "MANIFEST.json").read_text())["outcome"]["earlier"]
+    ]
+
+
+def test_mani_24_what_an_earlier_run_could_not_show_is_not_forgotten(tmp_path: Path, handles: bool) -> None:
+    out = tmp_path / "out"
+    partial = snapshot([put(b"!hs|fld|x", 1, b"v"), put(STR + b"k", 1, b"v")])
+    decode_again(partial, tmp_path, 7, handles=handles)
+    assert earlier(out) == []
+    assert decode_again(OTHER, tmp_path, 3, handles=handles).complete
+    assert earlier(out) == [(7, False, 1)]
+    assert decode_again(OTHER, tmp_path, 9, handles=handles).complete
+    assert earlier(out) == [(3, True, 0), (7, False, 1)]
+    verification = Verification(str(out), print)
+    verification.run()
+    assert (verification.counts, verification.says_complete) == ({}, False)
+    # A database that is decoded again is judged anew.
+    decode_again(snapshot([put(STR + b"k", 1, b"v")]), tmp_path, 7, handles=handles)
+    assert earlier(out) == [(3, True, 0), (9, True, 0)]
+    verification.run()
+    assert verification.says_complete is True
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        None, b"", b"{}", b"no json", b'{"format_version":2}',
+        *({"outcome": each} for each in (None, [], {}, {"database": "7"}, {"database": 7, "complete": "yes"})),
+        {"outcome": {"earlier": [None, {"database": 7, "partial_reasons": {}}, {"database": None}]}, "source": None},
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_mani_24_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dict[str, object] | None) -> None:
+    decode_again(FULL, tmp_path, 7)
+    path = tmp_path / "out" / "MANIFEST.json"
+    if manifest is None:
+        path.unlink()
+    elif isinstance(manifest, bytes):
+        path.write_bytes(manifest)
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
+    decode_again(OTHER, tmp_path, 0)
+    (told,) = json.loads(path.read_text())["outcome"]["earlier"]
+    assert (told["database"], told["complete"], told["partial_reasons"]) == (7, None, [])
+    verification = Verification(str(tmp_path / "out"), print)
+    verification.run()
+    assert (verification.counts, verification.says_complete) == ({}, None)
+
+
 def test_mani_8_a_run_that_wrote_nothing_still_names_the_databases_that_are_there(tmp_path: Path) -> None:
     decode_again(FULL, tmp_path, 3)
     decode_again(EMPTY, tmp_path, 0)
@@ -130,6 +183,13 @@ def test_tree_36_at_most_16_stale_files_are_named(tmp_path: Path) -> None:
     (warning,) = decode_again(snapshot([put(STR + b"k00", 1, b"v")]), tmp_path).warnings
     assert warning.count == 19
     assert list(warning.about) == [f"{BASE}/strings/k{n:02}.bin" for n in range(1, 17)]
+
+
+def test_tree_36_stale_files_are_named_as_they_lie_there(tmp_path: Path) -> None:
+    decode_again(snapshot([put(STR + b"a:b", 1, b"v")]), tmp_path)
+    (tmp_path / "out" / BASE / "strings" / "\udcff.bin").touch()
+    (warning,) = decode_again(EMPTY, tmp_path).warnings
+    assert list(warning.about) == [f"{BASE}/strings/a%3Ab.bin", f"{BASE}/strings/\\xff.bin"]
 
 
 def test_tree_36_a_second_run_over_its_own_dump_is_complete_and_the_same(tmp_path: Path, handles: bool) -> None:

@@ -148,7 +148,7 @@ def test_mani_6_mani_7_mani_8_mani_20_adapters(
 
 def test_mani_9_outcome_says_what_was_counted(tmp_path: Path) -> None:
     outcome = manifest_of(tmp_path, [STRING])["outcome"]
-    assert list(outcome) == ["complete", "partial_reasons", "warnings", "counters"]
+    assert list(outcome) == ["database", "complete", "partial_reasons", "warnings", "counters", "earlier"]
     assert outcome["complete"] is True
     assert outcome["partial_reasons"] == outcome["warnings"] == []
     assert outcome["counters"]["strings"] == {"written": 1, "shadowed": 0, "excluded": 0, "unreadable": 0}

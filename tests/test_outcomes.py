@@ -1,6 +1,7 @@
 """Chapter OUTC: faults, warnings, counters, partial dumps."""
 
 import pickle
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,14 @@ def test_a_long_key_is_cut_and_says_so() -> None:
 def test_paths_are_shown_so_that_they_can_be_pasted_back() -> None:
     assert printable_path("plain/é") == "plain/é" or printable_path("plain/é") == "'plain/é'"
     assert printable_path("a b") == "'a b'"
-    assert printable_path("a\n\udcff") == '"a\\x0a\\xff"'
+    assert printable_path("a\n\udcff'") == "$'a\\x0a\\xff\\x27'"
+
+
+@given(st.binary(min_size=1, max_size=30).filter(lambda name: b"\0" not in name))
+def test_a_path_that_is_pasted_into_bash_is_that_path(name: bytes) -> None:
+    shown = printable_path(name.decode("utf-8", "surrogateescape"))
+    command = ["bash", "-c", f"printf %s {shown}"]
+    assert subprocess.run(command, check=True, capture_output=True, env={"LC_ALL": "C.UTF-8"}).stdout == name
 
 
 def test_every_fault_has_a_name_an_exit_status_and_advice() -> None:

@@ -110,6 +110,24 @@ def test_a_must_sentence_stands_in_a_clause() -> None:
         assert re.findall(r"\b(?:MUST|SHOULD)\b", prose) == [], f"{chapter.name}: a rule without an ID"
 
 
+def test_only_tree_writes_and_only_snapshot_file_reads_a_snapshot() -> None:
+    calls = re.compile(
+        r"\bos\.(open|mkdir|unlink|rename|replace|link|symlink|write|ftruncate|truncate|fchmod|chmod|pread)\b"
+    )
+    using = {
+        path.stem: set(calls.findall(path.read_text()))
+        for path in python_files("reference")
+        if calls.search(path.read_text())
+    }
+    assert using.pop("snapshot_file") == {"open", "pread"}
+    # What `tree` does it does through open folders; both are one room with a door between.
+    assert using.pop("folders") >= {"open", "mkdir", "unlink", "rename", "write"}
+    assert using.pop("tree") == {"mkdir", "ftruncate", "fchmod"}
+    assert using.pop("verification") == {"unlink"}, "of its own temporary files"
+    assert using.pop("cli") == {"open"}, "of the null device"
+    assert using == {}
+
+
 # ---- the companions ----
 
 

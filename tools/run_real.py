@@ -55,6 +55,7 @@ def main() -> int:
             if told["complete"] is None:
                 decoded.add_row(title, str(told["exit_status"]), "", "", "", "refused, see below")
                 refused.append(f"{title}: {words_of_fault(told['faults'][0])}")
+                shutil.rmtree(out, ignore_errors=True)  # what is left of it has no seal
                 if told["faults"][0]["fault"] == "invalid-value":
                     continue  # with consent it can be decoded
                 break

@@ -296,7 +296,8 @@ def _print_state_of_out(options: argparse.Namespace, end: _End) -> None:
 
     out = printable_path(options.out)
     if end.run is None or end.run.out_state == UNTOUCHED:
-        _print_error(f"{out} is as it was.")
+        there = os.path.lexists(options.out)
+        _print_error(f"{out} is as it was." if there else f"{out} was not created.")
     else:
         _print_error(f"{out} holds an unfinished dump without a seal: remove it, or decode again with --into-existing.")
 
@@ -401,8 +402,14 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
 
     decode = add("decode", _decode, "Write a dump of SNAPSHOT into the folder OUT", DECODE_HELP)
     _add_path(decode, "snapshot", "the .fsm file", "file")
-    _add_path(decode, "out", "the folder to write: absent or empty, unless --into-existing", "directory")
-    decode.add_argument("--db", type=int, default=0, metavar="N", help="database index in the dump (default 0)")
+    _add_path(decode, "out", "the folder to write: absent or empty, unless --into-existing", "dir")
+    decode.add_argument(
+        "--db",
+        type=int,
+        default=0,
+        metavar="N",
+        help="database index in the dump (default 0; a negative one counts as 0)",
+    )
     decode.add_argument(
         "--only",
         type=_only,
@@ -429,7 +436,7 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
     _add_path(inspect, "snapshot", "the .fsm file", "file")
 
     verify = add("verify", _verify, "Compare the dump in the folder OUT with what its own files say", VERIFY_HELP)
-    _add_path(verify, "out", "the folder that holds the dump", "directory")
+    _add_path(verify, "out", "the folder that holds the dump", "dir")
 
     for command in (decode, verify):
         command.add_argument(

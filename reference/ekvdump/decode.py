@@ -96,8 +96,15 @@ class Run:
             snapshot_index=index,
             last_commit_ts=found.start.last_commit_ts,
         )
-        only = self._options.only is not None
-        self._tree.seal(render_manifest(provenance, self.outcome, list(stock.databases), only=only))
+        manifest = render_manifest(
+            provenance,
+            self.outcome,
+            max(0, self._options.database),
+            list(stock.databases),
+            self._tree.earlier_manifest,
+            only=self._options.only is not None,
+        )
+        self._tree.seal(manifest)
         return self.outcome
 
 
@@ -154,7 +161,7 @@ def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: O
         reasons.append(PartialReason("unreadable-value", own, count))
     if count := stock.stale_count:
         # [TREE-36]
-        about = tuple("/".join(map(encode_percent, path.split(b"/"))) for path in stock.stale_examples)
+        about = tuple(path.decode("utf-8", "backslashreplace") for path in stock.stale_examples)
         detail = "files of an earlier run that this snapshot knows nothing of; they stay"
         warnings.append(DumpWarning("stale-file", count, about, detail))
         reasons.append(PartialReason("stale-file", own, count))

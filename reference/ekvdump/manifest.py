@@ -74,11 +74,14 @@ def is_rfc3339_time(text: str) -> bool:
     return True
 
 
-def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[int], *, only: bool) -> bytes:
+def render_manifest(
+    provenance: Provenance, outcome: Outcome, database: int, databases: list[int], before: bytes | None, *, only: bool
+) -> bytes:
     """Render MANIFEST.json. [MANI-1] [MANI-19]
 
-    `databases` are those that something was written for [MANI-8]; `only` says that the
-    caller named the types wanted, and so excluded the other adapters.
+    `database` is the index of the run, `databases` are those that hold something [MANI-8],
+    `before` is the MANIFEST.json that was there before [MANI-24]; `only` says that the caller
+    named the types wanted, and so excluded the other adapters.
     """
     source: dict[str, Any] = {"fsm_path": text_of(provenance.fsm_path)}
     if provenance.fsm_crc32c is not None:
@@ -111,7 +114,11 @@ def render_manifest(provenance: Provenance, outcome: Outcome, databases: list[in
         "adapters": adapters,
         "exclusions": dict.fromkeys(EXCLUSIONS, False),
         **POLICY,
-        "outcome": render_outcome(outcome),
+        "outcome": {
+            "database": database,
+            **render_outcome(outcome),
+            "earlier": render_earlier([each for each in databases if each != database], before),
+        },
     }
     return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
@@ -129,6 +136,37 @@ def render_outcome(outcome: Outcome) -> dict[str, Any]:
         "warnings": [asdict(warning) for warning in outcome.warnings],
         "counters": asdict(outcome.counters),
     }
+
+
+def render_earlier(databases: list[int], before: bytes | None) -> list[dict[str, Any]]:
+    """Render what is known of the databases that this run did not write. [MANI-24]"""
+    known: dict[int, dict[str, Any]] = {}
+    try:
+        manifest = decode_manifest(before or b"")
+    except (InvalidManifest, UnsupportedManifest):
+        manifest = {}
+    outcome = manifest.get("outcome")
+    if isinstance(outcome, dict):
+        source = manifest.get("source")
+        own = {**outcome, "fsm_path": source.get("fsm_path") if isinstance(source, dict) else None}
+        earlier = outcome.get("earlier")
+        for each in [*(earlier if isinstance(earlier, list) else []), own]:
+            if isinstance(each, dict) and is_number(each.get("database")):
+                known[each["database"]] = each
+    return [
+        {
+            "database": database,
+            "complete": _kept(known, database, "complete", bool, None),
+            "partial_reasons": _kept(known, database, "partial_reasons", list, []),
+            "fsm_path": _kept(known, database, "fsm_path", str, None),
+        }
+        for database in databases
+    ]
+
+
+def _kept(known: dict[int, dict[str, Any]], database: int, name: str, kind: type, default: object) -> object:
+    value = known.get(database, {}).get(name)
+    return value if isinstance(value, kind) else default
 
 
 def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:

@@ -175,14 +175,14 @@ class NotEmpty(TreeFault):
     """The output folder holds something."""
 
     name = "not-empty"
-    advice = "Name a folder that does not exist yet, or empty this one."
+    advice = "Name a folder that does not exist yet, or say --into-existing to write beside what is there."
 
 
 class UnsafePath(TreeFault):
     """Something in the tree that must not be there."""
 
     name = "unsafe-path"
-    advice = "Find out who put it there, then remove it."
+    advice = "Find out what it is and who put it there. Nothing was written through it."
 
 
 class DiskFull(Fault):
@@ -190,7 +190,7 @@ class DiskFull(Fault):
 
     name = "disk-full"
     exit_status = EXIT_DISK_FULL
-    advice = "Make room, remove the unfinished output folder, and decode again."
+    advice = "Make room (df -h; df -i for the number of files), or decode to another disk."
 
 
 class IoError(Fault):
@@ -465,12 +465,17 @@ def os_path_bytes(path: str) -> bytes:
 
 
 def printable_path(path: str) -> str:
-    """Show a path so that it can be pasted into a shell."""
-    return shlex.quote(path) if path.isprintable() else printable(os_path_bytes(path))
+    r"""Show a path so that it can be pasted into a shell; what is not printable as bash and zsh read it, in `$'..'`."""
+    if path.isprintable():
+        return shlex.quote(path)
+    shown = (
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os_path_bytes(path)
+    )
+    return f"$'{''.join(shown)}'"
 
 
 def printable(data: bytes, limit: int = 200) -> str:
-    r"""Show bytes unambiguously: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
+    r"""Show a key as `redis-cli` reads it: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
     shown = "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
     )

@@ -70,7 +70,7 @@ def render_inspection(result: Inspection) -> dict[str, Any]:
         "footer": result.footer,
         "fsm_crc32c": f"{found.fsm_crc32c:08x}" if found and found.fsm_crc32c is not None else None,
         "last_commit_ts": found and found.start.last_commit_ts,
-        "last_commit_time": None if result.last_commit_ms is None else render_time(result.last_commit_ms),
+        "last_commit_time": render_time(result.last_commit_ms) if result.last_commit_ms else None,
         "applied_index": found and found.applied_index,
         "name_index": result.name_index,
         "entries": found and found.counters.entries,
@@ -132,6 +132,8 @@ def print_warnings(outcome: Outcome, console: "Console") -> None:
 
     for warning in outcome.warnings:
         about = "".join(f" {shlex.quote(each)}" for each in warning.about)
+        if about and len(warning.about) > 1 and warning.count > len(warning.about):
+            about += f" and {warning.count - len(warning.about)} more"
         words = f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}"
         console.print(words, markup=False, soft_wrap=True)
 
@@ -145,7 +147,8 @@ def print_inspection(result: Inspection, console: "Console") -> None:
         facts["header"] = "none" if version is None else f"version {version}"
         facts["footer"] += "" if crc is None else f", CRC-32C {crc:08x}"
         ahead = "by the store's clock, which may run some seconds ahead of the wall clock"
-        facts["last commit"] = f"{found.start.last_commit_ts}: {render_time(result.last_commit_ms)}, {ahead}"
+        time = f"{render_time(result.last_commit_ms)}, {ahead}" if result.last_commit_ms else "nothing was committed"
+        facts["last commit"] = f"{found.start.last_commit_ts}: {time}"
         facts["applied index"] = (
             f"{_or_none(found.applied_index)} in the file, {_or_none(result.name_index)} in its name"
         )
@@ -163,9 +166,10 @@ def print_inspection(result: Inspection, console: "Console") -> None:
         console.print(_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}))
     if result.fault is not None:
         place = "" if result.fault.offset is None else f" at offset {result.fault.offset}"
-        _print_state(console, result.path, f"refused{place}; what stands above is what could be read", REFUSED_STYLE)
+        above = "" if found is None else "; what stands above is what could be read"
+        _print_state(console, result.path, f"refused{place}{above}", REFUSED_STYLE)
     elif result.unreadable_count:
-        _print_state(console, result.path, "sound, but for some values", PARTIAL_STYLE)
+        _print_state(console, result.path, "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
     else:
         _print_state(console, result.path, "sound", COMPLETE_STYLE)
 

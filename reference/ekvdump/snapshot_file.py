@@ -44,6 +44,7 @@ from ekvdump.outcomes import (
     TooLarge,
     Truncated,
     Unsupported,
+    printable,
 )
 
 HEADER_V1_MAGIC: Final = b"EKVTHLC1"
@@ -237,7 +238,7 @@ def decode_start(source: Source) -> Start:
         # [FILE-4]
         start = source.read(0, min(source.size, len(HEADER_V1_MAGIC)))
         if start.startswith(HEADER_FAMILY) and len(start) == len(HEADER_V1_MAGIC):
-            raise Unsupported("FILE-4", f"header version {start[-1:]!r} is not known", len(HEADER_FAMILY))
+            raise Unsupported("FILE-4", f"header version {printable(start[-1:])} is not known", len(HEADER_FAMILY))
 
     known = (PAYLOAD_MAGIC, INGEST_MAGIC) if header_version else (
         PAYLOAD_MAGIC, INGEST_MAGIC, HEADER_V1_MAGIC, HEADER_V2_MAGIC
@@ -252,7 +253,7 @@ def decode_start(source: Source) -> Start:
         # [FILE-26] What is cut may still become a magic; [FILE-7] anything else never will.
         if any(len(left) < len(magic) and magic.startswith(left) for magic in known):
             raise Truncated("FILE-8", f"cut inside the magic: {len(left)} of 8 bytes are there", magic_offset)
-        raise BadMagic("FILE-7", f"neither a header nor a payload magic: {left[:8]!r}", magic_offset)
+        raise BadMagic("FILE-7", f"neither a header nor a payload magic: {printable(left[:8])}", magic_offset)
     last_commit_ts = cursor.u64_le("last commit", "FILE-8")
     return Start(header_version, last_commit_ts, cursor.offset)
 

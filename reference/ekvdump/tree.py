@@ -23,7 +23,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import FileIO
 from itertools import groupby
 from types import TracebackType
@@ -49,6 +49,7 @@ from ekvdump.folders import (
     open_top,
     write_all,
 )
+from ekvdump.manifest import MAX_MANIFEST_SIZE
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, UnsafePath
 from ekvdump.sorting import Sorter
 
@@ -188,6 +189,8 @@ class Tree:
         """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
         self._own_places: list[Parts] = []
         """Of what this run has put into the output folder: what must not stay there if it fails."""
+        self.earlier_manifest: bytes | None = None
+        """The MANIFEST.json that was there when this run began to write. [MANI-24]"""
         self.is_touched = False
         """Whether anything in the output folder was created or changed."""
         self.is_sealed = False
@@ -212,7 +215,11 @@ class Tree:
 
     def _open_top(self) -> Folder:
         # The look is for the verdict's words; the open judges for itself, in one step. [TREE-11]
-        judge_folder(os.lstat(self._out), self._out)
+        status = os.lstat(self._out)
+        if stat.S_ISREG(status.st_mode):
+            detail = "a file lies where the output folder belongs: are the arguments in order?"
+            raise UnsafePath("TREE-32", detail, None, self._out)
+        judge_folder(status, self._out)
         return open_top(self._out, handles=self._handles)
 
     def _judge_contents(self, top: Folder) -> list[Parts]:
@@ -253,6 +260,9 @@ class Tree:
                 top.close()
                 raise
             self._folders[()] = top
+            if self._into_existing and look_if_there(top, MANIFEST_NAME):
+                with opened(top, (MANIFEST_NAME,)) as file:
+                    self.earlier_manifest = file.read(MAX_MANIFEST_SIZE + 1)
             self.is_touched = True
             # [TREE-34] The seal first; then the leftovers. [TREE-37]
             seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
@@ -385,14 +395,8 @@ class Tree:
     def _hash_other(self, top: Folder, path: bytes) -> bytes:
         """Return the SHA-256 of a file that this run did not write, in hex. [TREE-35]"""
         parts = tuple(os.fsdecode(path).split("/"))
-        with FaultsAt(self._out, parts), entered(top, parts[:-1]) as folder:
-            descriptor = folder.open(parts[-1], READ_FILE)
-            with open(descriptor, "rb", buffering=0) as file:
-                judge_file(os.fstat(descriptor), self._shown(parts), is_blob=True)
-                sha256 = hashlib.sha256()
-                while piece := file.read(PIECE_SIZE):
-                    sha256.update(piece)
-        return sha256.hexdigest().encode("ascii")
+        with FaultsAt(self._out, parts):
+            return hash_file(top, parts)
 
     def abandon(self) -> list[Fault]:
         """Give everything back after a fault, and leave no seal but one that is whole. [TREE-23] [TREE-39]
@@ -523,6 +527,26 @@ def open_sidecar(folder: Folder, name: str, shown: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextmanager
+def opened(top: Folder, parts: Parts) -> Iterator[BinaryIO]:
+    """Open a file below `top` for reading. Raises `OSError` for what is no regular file."""
+    with entered(top, parts[:-1]) as folder:
+        descriptor = folder.open(parts[-1], READ_FILE)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENXIO, "a FIFO, socket, device or folder lies where a file belongs")
+        yield file
+
+
+def hash_file(top: Folder, parts: Parts) -> bytes:
+    """Return the SHA-256 of a file, in hex. Raises `OSError`."""
+    sha256 = hashlib.sha256()
+    with opened(top, parts) as file:
+        while piece := file.read(PIECE_SIZE):
+            sha256.update(piece)
+    return sha256.hexdigest().encode("ascii")
 
 
 def correct_mode(descriptor: int, status: os.stat_result) -> None:

@@ -11,7 +11,6 @@ lines and segments are sorted in files without a name, so that memory does not
 grow with the dump. [VERI-17]
 """
 
-import hashlib
 import json
 import os
 import re
@@ -31,9 +30,7 @@ from ekvdump.folders import (
     FILE,
     FOLDER,
     HAS_HANDLES,
-    READ_FILE,
     SYMLINK,
-    Folder,
     Parts,
     entered,
     iter_tree,
@@ -75,7 +72,15 @@ from ekvdump.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvdump.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
 from ekvdump.segments import decode_base64url, decode_segment, encode_segment, is_fallback, refuse_constant
 from ekvdump.sorting import Sorter
-from ekvdump.tree import BLOB_SUFFIX, CHECKSUMS_NAME, MANIFEST_NAME, PIECE_SIZE, FaultsAt, judge_folder
+from ekvdump.tree import (
+    BLOB_SUFFIX,
+    CHECKSUMS_NAME,
+    MANIFEST_NAME,
+    FaultsAt,
+    hash_file,
+    judge_folder,
+    opened,
+)
 
 VERIFYING: Final = "files"
 """The stage of a run that hashes files."""
@@ -133,10 +138,17 @@ class Verification:
 
     @property
     def says_complete(self) -> bool | None:
-        """Whether MANIFEST.json says that the dump is complete; None if it does not say."""
+        """Whether MANIFEST.json says that all its databases are complete; None if it does not say."""
         outcome = (self.manifest or {}).get("outcome")
-        complete = outcome.get("complete") if isinstance(outcome, dict) else None
-        return complete if isinstance(complete, bool) else None
+        if not isinstance(outcome, dict):
+            return None
+        # [MANI-24] One database that is not known to be complete is enough.
+        earlier = outcome.get("earlier")
+        every = [outcome, *(earlier if isinstance(earlier, list) else [])]
+        told = [each.get("complete") if isinstance(each, dict) else None for each in every]
+        if False in told:
+            return False
+        return True if all(each is True for each in told) else None
 
     def run(self) -> None:
         """Look at everything."""
@@ -144,17 +156,17 @@ class Verification:
             if not os.path.lexists(self._out):
                 raise IoError("TREE-3", "there is no such folder", None, self._out)
             judge_folder(os.lstat(self._out), self._out)
-            top = open_top(self._out, handles=self._handles)
+            self._top = open_top(self._out, handles=self._handles)
             try:
-                self._walk(top)
-                self._read_manifest(top)
-                self._read_checksums(top)
+                self._walk()
+                self._read_manifest()
+                self._read_checksums()
                 for parts in self._sidecars:
-                    self._read_sidecar(top, parts)
-                self._compare_files(top)
+                    self._read_sidecar(parts)
+                self._compare_files()
                 self._compare_names()
             finally:
-                top.close()
+                self._top.close()
                 self._paths.close()
                 self._names.close()
 
@@ -169,8 +181,8 @@ class Verification:
 
     # ---- what lies there ----
 
-    def _walk(self, top: Folder) -> None:
-        for parts, kind in iter_tree(top):
+    def _walk(self) -> None:
+        for parts, kind in iter_tree(self._top):
             path = os.fsencode("/".join(parts))
             if kind == FILE:
                 self.file_count += 1
@@ -218,11 +230,11 @@ class Verification:
 
     # ---- MANIFEST.json ----
 
-    def _read_manifest(self, top: Folder) -> None:
+    def _read_manifest(self) -> None:
         if MANIFEST_NAME not in self._top_files:
             self._report(NoManifest, "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
             return
-        with opened(top, (MANIFEST_NAME,)) as file:
+        with self._opened((MANIFEST_NAME,)) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
         try:
             self.manifest = decode_manifest(text, MANIFEST_NAME)
@@ -238,12 +250,12 @@ class Verification:
 
     # ---- CHECKSUMS ----
 
-    def _read_checksums(self, top: Folder) -> None:
+    def _read_checksums(self) -> None:
         if CHECKSUMS_NAME not in self._top_files:
             self._report(NoSeal, "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
             return
         previous, offset = b"", -1
-        with opened(top, (CHECKSUMS_NAME,)) as file:
+        with self._opened((CHECKSUMS_NAME,)) as file:
             for offset, text in iter_bounded_lines(file, MAX_CHECKSUM_LINE_SIZE + 1):
                 try:
                     line = decode_checksum_line(text, offset, CHECKSUMS_NAME)
@@ -264,7 +276,7 @@ class Verification:
         if offset < 0:
             self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
 
-    def _compare_files(self, top: Folder) -> None:
+    def _compare_files(self) -> None:
         """Compare every file with its line, in the order of the paths."""
         done = 0
         for path, records in groupby(self._paths, key=lambda record: record[0]):
@@ -279,21 +291,21 @@ class Verification:
                 self._report(RepeatedPath, "VERI-19", "the path has more than one line", path)
             if A_FILE not in notes:
                 if NO_FILE not in notes:
-                    self._report_missing(top, path)
+                    self._report_missing(path)
             elif lines:
                 # [SUMS-11]
-                found = self._hash(top, path)
+                found = self._hash(tuple(os.fsdecode(path).split("/")))
                 if any(sha256 != found for sha256 in lines):
                     self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
             elif path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
                 self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
 
-    def _report_missing(self, top: Folder, path: bytes) -> None:
+    def _report_missing(self, path: bytes) -> None:
         """Say why a path that has a line was not met as a file."""
         parts = tuple(os.fsdecode(path).split("/"))
         for size in range(1, len(parts) + 1):
             try:
-                with entered(top, parts[: size - 1]) as folder:
+                with entered(self._top, parts[: size - 1]) as folder:
                     status = look_if_there(folder, parts[size - 1]) if parts[size - 1] else None
             except OSError:
                 status = None
@@ -305,18 +317,20 @@ class Verification:
                 return
         self._report(MissingFile, "SUMS-15", "the file is not there", path)
 
-    def _hash(self, top: Folder, path: bytes) -> bytes:
-        sha256 = hashlib.sha256()
-        with opened(top, tuple(os.fsdecode(path).split("/"))) as file:
-            while piece := file.read(PIECE_SIZE):
-                sha256.update(piece)
-        return sha256.hexdigest().encode("ascii")
+    def _hash(self, parts: Parts) -> bytes:
+        with FaultsAt(self._out, parts):
+            return hash_file(self._top, parts)
+
+    @contextmanager
+    def _opened(self, parts: Parts) -> Iterator[BinaryIO]:
+        with FaultsAt(self._out, parts), opened(self._top, parts) as file:
+            yield file
 
     # ---- sidecars ----
 
-    def _read_sidecar(self, top: Folder, parts: Parts) -> None:
+    def _read_sidecar(self, parts: Parts) -> None:
         path = "/".join(parts)
-        with opened(top, parts) as file:
+        with self._opened(parts) as file:
             if parts[2] == KEYMAP_NAME:
                 self._read_keymap(file, parts[1], path)
                 return
@@ -373,17 +387,6 @@ def open_unnamed() -> FileIO:
     descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
     os.unlink(path)
     return FileIO(descriptor, "r+")
-
-
-@contextmanager
-def opened(top: Folder, parts: Parts) -> Iterator[BinaryIO]:
-    """Open a file of the dump for reading. Raises `OSError` for what is no regular file."""
-    with entered(top, parts[:-1]) as folder:
-        descriptor = folder.open(parts[-1], READ_FILE)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotADirectoryError(20, "not a regular file any more")
-        yield file
 
 
 def name_of(database: str, *names: str) -> bytes:
