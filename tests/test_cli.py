@@ -21,7 +21,7 @@ from model import OUTCOMES
 from test_properties import stores
 from test_real import unpack
 from test_tree import FULL
-from writer import HEADER_V1, STR, put, snapshot
+from writer import HEADER_V1, STR, TTL, put, snapshot
 
 REFUSALS = {
     "an empty file": (b"", 4, "truncated [FILE-8] at offset 0"),
@@ -65,6 +65,13 @@ def test_outc_6_a_partial_dump_is_3_and_says_what_is_not_shown(tmp_path: Path) -
     assert result.returncode == 3
     assert "undecoded-type: 330: records of a type that this version cannot show: hash" in result.stdout
     assert "partial" in result.stdout
+
+
+def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
+    entries = [put(TTL + b"%02d" % n, 1, bytes(8)) for n in range(20)]
+    (tmp_path / "snapshot").write_bytes(snapshot(entries))
+    told = run("decode", tmp_path / "snapshot", tmp_path / "out").stdout
+    assert "warning: orphan-ttl: 20: TTL rows of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n" in told
 
 
 def test_outc_6_only_what_is_wanted_is_complete(tmp_path: Path) -> None:

@@ -108,11 +108,14 @@ def test_mani_24_what_an_earlier_run_could_not_show_is_not_forgotten(tmp_path: P
     assert verification.says_complete is True
 
 
+STRANGE: list[object] = [None, [], {}, {"database": "7"}, {"database": 7, "complete": "yes"}]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
         None, b"", b"{}", b"no json", b'{"format_version":2}',
-        *({"outcome": each} for each in (None, [], {}, {"database": "7"}, {"database": 7, "complete": "yes"})),
+        *({"outcome": each} for each in STRANGE),
         {"outcome": {"earlier": [None, {"database": 7, "partial_reasons": {}}, {"database": None}]}, "source": None},
     ],
     ids=range(11),
