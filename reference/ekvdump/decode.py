@@ -10,7 +10,7 @@ from typing import Final
 from ekvdump import keys
 from ekvdump.conventions import Progress
 from ekvdump.manifest import Provenance, render_manifest
-from ekvdump.outcomes import DumpWarning, Fault, Outcome, PartialReason
+from ekvdump.outcomes import Changed, DumpWarning, Fault, InvalidValue, Outcome, PartialReason, SnapshotFault
 from ekvdump.outputs import Options, Outputs
 from ekvdump.segments import encode_percent
 from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name
@@ -81,11 +81,18 @@ class Run:
 
     def _write(self, source: SnapshotFile, found: Survey) -> Outcome:
         outputs = Outputs(source, found, self._options)
-        for output in outputs:
-            self._tree.write(output)
-            if self._progress:
-                self._progress(WRITING, found.counters.shown_count, found.counters.showable_count)
-            del output  # the next one is not read while this one is held
+        try:
+            for output in outputs:
+                self._tree.write(output)
+                if self._progress:
+                    self._progress(WRITING, found.counters.shown_count, found.counters.showable_count)
+                del output  # the next one is not read while this one is held
+        except SnapshotFault as fault:
+            # [FILE-20] The first pass has judged the structure; whatever is wrong with it now has changed since.
+            source.check_unchanged()
+            if isinstance(fault, InvalidValue | Changed):
+                raise
+            raise Changed("FILE-20", f"not any more what was judged: {fault.detail}", fault.offset) from fault
         source.check_unchanged()  # [FILE-20]
         stock = self._tree.take_stock()
         index = decode_snapshot_name(self._snapshot_path)

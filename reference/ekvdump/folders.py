@@ -247,16 +247,17 @@ def inode_of(status: os.stat_result) -> Inode:
 
 def look_if_there(folder: Folder, name: str) -> os.stat_result | None:
     """Say what lies at a name, or None if nothing does."""
-    with suppress(FileNotFoundError):
+    try:
         return folder.look(name)
-    return None
+    except FileNotFoundError:
+        return None
 
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`, in pieces, so that a signal is answered soon. [TREE-26]"""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view[:WRITE_SIZE]) :]
+    written = os.write(descriptor, data) if len(data) <= WRITE_SIZE else 0
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written : written + WRITE_SIZE])
 
 
 WRITE_SIZE: Final = 1024 * 1024

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
+"""Warnings that name the first of what they count."""
 COMPLETE_STYLE = "bold green"
 PARTIAL_STYLE = "bold yellow"
 REFUSED_STYLE = "bold red"
@@ -132,7 +134,7 @@ def print_warnings(outcome: Outcome, console: "Console") -> None:
 
     for warning in outcome.warnings:
         about = "".join(f" {shlex.quote(each)}" for each in warning.about)
-        if about and len(warning.about) > 1 and warning.count > len(warning.about):
+        if warning.name in COUNTED_ONE_BY_ONE and warning.count > len(warning.about):
             about += f" and {warning.count - len(warning.about)} more"
         words = f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}"
         console.print(words, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import Final
 from ekvdump import keys
 from ekvdump.conventions import Progress, Source
 from ekvdump.keys import type_of
-from ekvdump.outcomes import Changed, Counters, Fault, SnapshotFault
+from ekvdump.outcomes import Counters, Fault
 from ekvdump.snapshot_file import Crc32cReader, Entry, Start, decode_footer, decode_start, iter_entries
 from ekvdump.visibility import (
     APPLIED_INDEX_KEY,
@@ -162,18 +162,7 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
 def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
     """Yield the visible records of one type, in canonical order.
 
-    Raises `Changed` where the snapshot is not what was judged. [FILE-20]
+    Raises a `SnapshotFault` only where the snapshot is not any more what was judged.
     """
-    return iter_records(_reread(source, found, type_), found.start.last_commit_ts, lambda key: type_of(key) == type_)
-
-
-def _reread(source: Source, found: Survey, type_: str) -> Iterator[Entry]:
-    try:
-        for start, end in found.extents.get(type_, ()):
-            for entry in iter_entries(source, start, end):
-                if not is_operational(entry.key, entry.value_size) and (fault := find_header_fault(entry)):
-                    raise fault
-                yield entry
-    except SnapshotFault as fault:
-        detail = f"the snapshot is not any more what was judged: {fault.detail}"
-        raise Changed("FILE-20", detail, fault.offset, None, fault.key) from fault
+    entries = (entry for start, end in found.extents.get(type_, ()) for entry in iter_entries(source, start, end))
+    return iter_records(entries, found.start.last_commit_ts, lambda key: type_of(key) == type_)

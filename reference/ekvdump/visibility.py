@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ekvdump.outcomes import Encrypted, Fault, ReservedBits, TooShort
+from ekvdump.outcomes import Changed, Encrypted, Fault, ReservedBits, TooShort
 from ekvdump.snapshot_file import Entry
 
 VERSION_SUFFIX_SIZE: Final = 8
@@ -69,13 +69,8 @@ class Record(NamedTuple):
     body_size: int
 
 
-class Held(NamedTuple):
-    """What an open key keeps until it closes: places, never copies. [VISI-21]"""
-
-    body_offset: int
-    body_size: int
-    exists: bool
-    """False for a tombstone and for what its header says has expired."""
+Held = tuple[int, int]
+"""What an open key keeps until it closes: offset and size of its body, never a copy. [VISI-21]"""
 
 
 class OpenKeys:
@@ -87,6 +82,7 @@ class OpenKeys:
         self._sizes: list[int] = []
         """Sizes of the open keys, ascending. As prefixes of one key, no two have the same."""
         self._held: list[Held | None] = []
+        """For each of them, what is to be shown of it; None if nothing is."""
         self._longest = b""
         """The longest of them; the only one that is here as bytes. [VISI-21]"""
 
@@ -215,33 +211,32 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
 def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
-    The entries have been judged before: headers are whole and flags have meaning.
+    The entries have been judged before, so what is wrong with one now raises `Changed`. [FILE-20]
     """
     open_keys = OpenKeys()
     first_shown = first_suffix_shown(last_commit_ts)
-    for _, key, value_offset, value_size, value_head in entries:
+    for offset, key, value_offset, value_size, value_head in entries:
         if is_operational(key, value_size):  # [VISI-9]
             continue
-        previous = open_keys.at_hand
-        if closed := open_keys.advance(key):
-            yield from _existing(previous, closed)
         size = len(key) - VERSION_SUFFIX_SIZE
+        if size < 0 or value_size < VALUE_HEADER_SIZE:
+            raise Changed("FILE-20", "this entry is not any more what was judged", offset)
+        previous = open_keys.at_hand
+        for closed_size, held in open_keys.advance(key):
+            # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
+            if held is not None:
+                yield Record(previous[:closed_size], *held)
         if (
             key[size:] >= first_shown  # [VISI-14]
             and not open_keys.is_open(size)  # [VISI-11] a newer version has been here
             and belongs(key[:size])
         ):
             exists = decode_state(value_head, last_commit_ts) == "exists"
-            held = Held(value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE, exists)
-            open_keys.open(size, held)
-    yield from _existing(open_keys.at_hand, open_keys.close_all())
-
-
-def _existing(key: bytes, closed: Iterable[tuple[int, Held | None]]) -> Iterator[Record]:
-    # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
-    for size, held in closed:
-        if held is not None and held.exists:
-            yield Record(key[:size], held.body_offset, held.body_size)
+            body = (value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE)
+            open_keys.open(size, body if exists else None)
+    for closed_size, held in open_keys.close_all():
+        if held is not None:
+            yield Record(open_keys.at_hand[:closed_size], *held)
 
 
 def precedes(key: bytes, other: bytes) -> bool:
