@@ -1,93 +1,32 @@
-"""Writes snapshots, from the spec alone; imports nothing from `reference/`.
-
-An entry is a pair of an encoded key and an encoded value. A snapshot is made of
-parts that a test can leave out, repeat or damage: `snapshot(entries, ...)`.
-"""
+"""The independent writer of snapshots, and stores like a live one; imports nothing from `reference/`."""
 
 import struct
 from collections.abc import Iterable
 
-import crc32c
+from ekvconform.writer import (
+    HEADER_V1,
+    HLL,
+    STR,
+    TTL,
+    Entry,
+    delete,
+    encoded_entry,
+    envelope,
+    expiry,
+    footer,
+    header_v2,
+    operational,
+    payload_start,
+    put,
+    snapshot,
+    version_suffix,
+    writers_row,
+)
 
-Entry = tuple[bytes, bytes]
-
-HEADER_V1 = b"EKVTHLC1" + struct.pack(">Q", 1_777_000_000_000)
-STR, HLL, TTL = b"!redis|str|", b"!redis|hll|", b"!redis|ttl|"
-
-
-def header_v2(extension: bytes = b"", size: int | None = None) -> bytes:
-    """A version 2 header [FILE-2]; `size` overrides what its size field says."""
-    fields = struct.pack(">QQ", 1_777_000_000_000, 93) + extension
-    return b"EKVTHLC2" + struct.pack(">H", len(fields) if size is None else size) + fields
-
-
-def payload_start(last_commit: int) -> bytes:
-    """Payload magic and last commit. [FILE-5]"""
-    return b"EKVPBBL1" + struct.pack("<Q", last_commit)
-
-
-def encoded_entry(entry: Entry) -> bytes:
-    """An entry as it stands in the file. [FILE-9]"""
-    key, value = entry
-    return struct.pack("<Q", len(key)) + key + struct.pack("<Q", len(value)) + value
-
-
-def footer(before: bytes) -> bytes:
-    """The footer of what stands before it. [FILE-16]"""
-    return struct.pack(">I", crc32c.crc32c(before))
-
-
-def snapshot(
-    entries: Iterable[Entry], *, last_commit: int = 1000, header: bytes = HEADER_V1, with_footer: bool = True
-) -> bytes:
-    """A whole snapshot; entries are put in order. [FILE-14]"""
-    body = header + payload_start(last_commit) + b"".join(map(encoded_entry, sorted(entries)))
-    return body + footer(body) if with_footer else body
-
-
-# ---- entries ----
-
-
-def version_suffix(commit_ts: int) -> bytes:
-    """NOT commit timestamp. [VISI-1]"""
-    return struct.pack(">Q", 2**64 - 1 - commit_ts)
-
-
-def put(storage_key: bytes, commit_ts: int, body: bytes, *, flags: int = 0, expire_at: int = 0) -> Entry:
-    """A version that holds a body. [VISI-1] [VISI-2]"""
-    return storage_key + version_suffix(commit_ts), struct.pack("<BQ", flags, expire_at) + body
-
-
-def delete(storage_key: bytes, commit_ts: int) -> Entry:
-    """A tombstone. [VISI-12]"""
-    return put(storage_key, commit_ts, b"", flags=1)
-
-
-def operational(name: bytes, number: int) -> Entry:
-    """A row of the node's own. [VISI-7]"""
-    return name, struct.pack("<Q", number)
-
-
-def writers_row(node: bytes = b"\0\0\0\7", suffix: bytes = b"\0\1", value: bytes = b"\x02" * 12) -> Entry:
-    """A row of the node's own. [VISI-8]"""
-    return b"!encryption|writers|" + node + b"|" + suffix, value
-
-
-# ---- values ----
-
-
-def envelope(version: int, payload: bytes, expiry_ms: int | None = None, *, other_flags: int = 0) -> bytes:
-    """An envelope: version 1 of a string [RSTR-2], version 2 of an HLL [RHLL-2]."""
-    expiry = b"" if expiry_ms is None else struct.pack(">Q", expiry_ms)
-    return bytes((0xFF, version, other_flags | bool(expiry))) + expiry + payload
-
-
-def expiry(expiry_ms: int) -> bytes:
-    """The body of a TTL row. [RTTL-1]"""
-    return struct.pack(">Q", expiry_ms)
-
-
-# ---- stores like a live one ----
+__all__ = [
+    "HEADER_V1", "HLL", "STR", "TTL", "Entry", "delete", "encoded_entry", "envelope", "expiry", "footer", "header_v2",
+    "live_set", "live_store", "operational", "payload_start", "put", "snapshot", "version_suffix", "writers_row",
+]  # fmt: skip
 
 
 def live_set(user_key: bytes, commit_ts: int, body: bytes, expiry_ms: int | None) -> list[Entry]:

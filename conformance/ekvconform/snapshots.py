@@ -1,0 +1,185 @@
+r"""Snapshots as people write them: annotated hex, and a few readable lines.
+
+Annotated hex: the bytes of a line up to two spaces, then what they are.
+
+    45 4B 56 50 42 42 4C 31  payload magic `EKVPBBL1`
+    1E 00 00 00 00 00 00 00  last commit 30
+
+A description is a table of these members, all but `entries` with a default:
+
+    member       value
+    -----------  ------------------------------------------------------------
+    header       "v1" (default), "v2", "none", or any bytes
+    last_commit  number, default 1000
+    entries      list of entries, see below; they are put in order
+    footer       true (default), false, or any bytes
+    cut          bytes left out at the end, default 0
+    append       bytes added at the end, default none
+
+    entry        value
+    -----------  ------------------------------------------------------------
+    key, ts      storage key and commit timestamp
+    body         bytes of the value behind its header, default none
+    tombstone    true for one
+    flags        number, default 0; `tombstone` sets bit 0
+    expire_at    number, in the store's clock, default 0
+    raw_key,     encoded key and encoded value as they are, instead of all
+    raw_value    others
+
+Bytes are text in UTF-8 with `\xHH` for any byte and `\\` for a backslash.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from ekvconform.writer import HEADER_V1, Entry, delete, footer, header_v2, payload_start, put
+
+HEADERS: Final = {"v1": HEADER_V1, "v2": header_v2(), "none": b""}
+ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(\\))")
+KNOWN_PREFIX: Final = re.compile(rb"!(?:[a-z0-9-]+\|)+(?:meta\|d\||meta\|)?|_meta_[a-z_]+")
+
+
+class Piece(NamedTuple):
+    """Some bytes of a snapshot, and what they are."""
+
+    data: bytes
+    note: str
+
+
+class BadDescriptionError(Exception):
+    """A description or annotated hex that cannot be read; says what and where."""
+
+
+def decode_bytes(text: str) -> bytes:
+    r"""Return the bytes that a text with `\xHH` stands for."""
+    if re.search(r"\\(?!x[0-9A-Fa-f]{2}|\\)", ESCAPE.sub("", text)):
+        raise BadDescriptionError(f"{text!r}: a backslash stands before `xHH` or another backslash")
+    pieces, place = [], 0
+    for match in ESCAPE.finditer(text):
+        pieces += [text[place : match.start()].encode(), bytes.fromhex(match[1]) if match[1] else b"\\"]
+        place = match.end()
+    return b"".join([*pieces, text[place:].encode()])
+
+
+def render_bytes(data: bytes) -> str:
+    r"""Return a text that `decode_bytes` takes: printable ASCII as it is, the rest as `\xHH`."""
+    return "".join("\\\\" if byte == 0x5C else chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02X}" for byte in data)
+
+
+def decode_hex(text: str) -> bytes:
+    """Return the bytes of annotated hex."""
+    found = bytearray()
+    for number, line in enumerate(text.splitlines(), 1):
+        digits = line.split("  ")[0]
+        try:
+            found += bytes.fromhex(digits)
+        except ValueError:
+            raise BadDescriptionError(f"line {number}: {digits!r} is no hex; two spaces end the bytes") from None
+    return bytes(found)
+
+
+def render_hex(pieces: Iterable[Piece], width: int = 16) -> str:
+    """Render annotated hex, with at most `width` bytes on a line."""
+    lines = []
+    for data, note in pieces:
+        rows = [data[place : place + width] for place in range(0, len(data), width)] or [b""]
+        for number, row in enumerate(rows):
+            words = note if number == 0 else "..."
+            lines.append(f"{row.hex(' ').upper():<{3 * width - 1}}  {words}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def describe_snapshot(description: dict[str, Any]) -> list[Piece]:
+    """Make a snapshot of a description, piece by piece. Raises `BadDescriptionError`."""
+    unknown = set(description) - {"header", "last_commit", "entries", "footer", "cut", "append"}
+    if unknown:
+        raise BadDescriptionError(f"unknown members: {', '.join(sorted(unknown))}")
+    header = description.get("header", "v1")
+    last_commit = description.get("last_commit", 1000)
+    pieces = _header_pieces(HEADERS[header] if header in HEADERS else decode_bytes(header))
+    start = payload_start(last_commit)
+    pieces += [Piece(start[:8], "payload magic `EKVPBBL1`"), Piece(start[8:], f"last commit {last_commit}")]
+    entries = [(make_entry(entry), entry) for entry in description.get("entries", [])]
+    for entry, words in sorted(entries, key=lambda each: each[0]):
+        pieces += _entry_pieces(entry, words)
+    before = b"".join(piece.data for piece in pieces)
+    wanted = description.get("footer", True)
+    if wanted is True:
+        pieces.append(Piece(footer(before), f"footer: CRC-32C of the {len(before)} bytes before"))
+    elif wanted is not False:
+        pieces.append(Piece(decode_bytes(wanted), "in the place of a footer"))
+    pieces = _cut(pieces, description.get("cut", 0))
+    added = decode_bytes(description.get("append", ""))
+    return [*pieces, Piece(added, "added at the end")] if added else pieces
+
+
+def _cut(pieces: list[Piece], size: int) -> list[Piece]:
+    """Leave bytes out at the end."""
+    kept = list(pieces)
+    while size and kept:
+        data, note = kept.pop()
+        if size < len(data):
+            kept.append(Piece(data[:-size], f"{note}: cut, {size} bytes are missing"))
+            return kept
+        size -= len(data)
+    return kept
+
+
+def make_entry(description: dict[str, Any]) -> Entry:
+    """Make an entry of its description. Raises `BadDescriptionError`."""
+    try:
+        if "raw_key" in description:
+            return decode_bytes(description["raw_key"]), decode_bytes(description["raw_value"])
+        key, ts = decode_bytes(description["key"]), description["ts"]
+        if description.get("tombstone", False) and "flags" not in description:
+            return delete(key, ts)
+        flags = description.get("flags", 0) | description.get("tombstone", False)
+        body = decode_bytes(description.get("body", ""))
+        return put(key, ts, body, flags=flags, expire_at=description.get("expire_at", 0))
+    except KeyError as missing:
+        raise BadDescriptionError(f"an entry without {missing}: {description}") from None
+
+
+def _header_pieces(header: bytes) -> list[Piece]:
+    if header == HEADER_V1:
+        return [Piece(header[:8], "header magic `EKVTHLC1`"), Piece(header[8:], "ceiling_ms")]
+    if header[:8] == b"EKVTHLC2":
+        size = int.from_bytes(header[8:10], "big")
+        known = [
+            Piece(header[:8], "header magic `EKVTHLC2`"),
+            Piece(header[8:10], f"size {size}"),
+            Piece(header[10:18], "ceiling_ms"),
+            Piece(header[18:26], "cutover_index"),
+            Piece(header[26:], "extension"),
+        ]
+        return [piece for piece in known if piece.data]
+    return [Piece(header, "in the place of a header")] if header else []
+
+
+def _entry_pieces(entry: Entry, words: dict[str, Any]) -> list[Piece]:
+    key, value = entry
+    pieces = [Piece(len(key).to_bytes(8, "little"), f"key size {len(key)}")]
+    if "raw_key" in words:
+        pieces.append(Piece(key, f"key `{render_bytes(key)}`"))
+    else:
+        storage_key = key[:-8]
+        match = KNOWN_PREFIX.match(storage_key)
+        prefix = match[0] if match else b""
+        if prefix:
+            pieces.append(Piece(prefix, f"`{prefix.decode()}`"))
+        if storage_key[len(prefix) :] or not prefix:
+            shown = render_bytes(storage_key[len(prefix) :][:40])
+            pieces.append(Piece(storage_key[len(prefix) :], f"`{shown}`"))
+        pieces.append(Piece(key[-8:], f"version suffix: NOT {words['ts']}"))
+    pieces.append(Piece(len(value).to_bytes(8, "little"), f"value size {len(value)}"))
+    if "raw_key" in words:
+        pieces.append(Piece(value, "value"))
+    else:
+        kind = "tombstone" if value[0] & 1 else "clear" if value[0] == 0 else f"{value[0]:08b}"
+        pieces.append(Piece(value[:1], f"flags: {kind}"))
+        expire_at = int.from_bytes(value[1:9], "little")
+        pieces.append(Piece(value[1:9], f"expire_at {expire_at or 'none'}"))
+        if value[9:]:
+            pieces.append(Piece(value[9:], words.get("note") or f"body `{render_bytes(value[9:][:40])}`"))
+    return [piece for piece in pieces if piece.data]

@@ -1,0 +1,322 @@
+"""The suite judges programs; here it is judged itself."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ekvconform import cli
+from ekvconform.cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, bare_profile, load_profile
+from ekvconform.sandbox import Limits, descendants
+from ekvconform.snapshots import (
+    BadDescriptionError,
+    decode_bytes,
+    decode_hex,
+    describe_snapshot,
+    render_bytes,
+    render_hex,
+)
+from ekvconform.verdicts import judge_case
+from ekvdump.outcomes import Fault
+from harness import decode_in_memory, refusal
+from hypothesis import given
+from hypothesis import strategies as st
+from test_properties import stores
+from test_spec import IDS
+from writer import snapshot
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+CASES = load_cases(FIXTURES)
+REFUSED = [case for case in CASES if case.expected.outcome == "refused"]
+
+
+# ---- the cases ----
+
+
+def test_there_are_cases_for_every_chapter_that_a_program_can_show() -> None:
+    assert len(CASES) >= 105
+    assert {case.chapter for case in CASES} == {
+        "file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "outc",
+    }  # fmt: skip
+
+
+def test_every_case_names_clauses_that_exist_and_its_own_chapter_among_them() -> None:
+    for case in CASES:
+        assert set(case.clauses) <= IDS, case.id
+        assert case.id.startswith(f"{case.chapter}-")
+        assert case.chapter.upper() in {clause.split("-")[0] for clause in case.clauses}, case.id
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_a_refusal_has_one_defect_for_with_it_repaired_the_snapshot_decodes(case: Case) -> None:
+    assert case.twin is not None
+    decode_in_memory(case.twin)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_the_reference_refuses_at_the_clause_and_offset_of_the_case(case: Case) -> None:
+    name, clause, offset, _ = refusal(case.snapshot)
+    assert (name, clause) == (case.expected.fault, case.expected.clause)
+    assert case.expected.offset in (None, offset)
+
+
+def test_the_reference_passes_all_of_it(tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    assert cli.main(["run", "--jobs", "2", "--jsonl", str(report)]) == 0
+    header, *rows, footer = map(json.loads, report.read_text().splitlines())
+    assert header["cases"] == len(rows) == len(CASES)
+    assert footer["verdicts"] == {"PASS": len(CASES)}
+
+
+# ---- snapshots as people write them ----
+
+
+@given(st.binary(max_size=40))
+def test_bytes_are_written_and_read(data: bytes) -> None:
+    assert decode_bytes(render_bytes(data)) == data
+
+
+@pytest.mark.parametrize("text", ["\\", "\\n", "\\x", "\\x0", "\\x0g"])
+def test_a_lone_backslash_is_refused(text: str) -> None:
+    with pytest.raises(BadDescriptionError):
+        decode_bytes(text)
+
+
+@given(stores())
+def test_a_described_snapshot_is_the_writers(entries: list[tuple[bytes, bytes]]) -> None:
+    described = [{"raw_key": render_bytes(key), "raw_value": render_bytes(value)} for key, value in entries]
+    pieces = describe_snapshot({"entries": described, "last_commit": 7})
+    assert decode_hex(render_hex(pieces)) == snapshot(entries, last_commit=7)
+    for size in (1, 5, 40):
+        cut = describe_snapshot({"entries": described, "last_commit": 7, "cut": size})
+        assert b"".join(piece.data for piece in cut) == snapshot(entries, last_commit=7)[:-size]
+
+
+def test_hex_that_is_none_is_refused() -> None:
+    with pytest.raises(BadDescriptionError, match="line 2"):
+        decode_hex("00 01  fine\n0x  not\n")
+
+
+# ---- broken suites and profiles ----
+
+GOOD = (FIXTURES / "rstr" / "rstr-expiry-0.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('level = "must"', 'level = "perhaps"'), ("id = 'rstr", "id = 'other"), ("= 'complete'", "= 'fine'"),
+        ("= 'complete'", "= 'refused'"), ("['RSTR-7']", "[]"), ("[described]", "[undescribed]"),
+        ("FF 01 01", "FF 01 02"), ("45 4B", "4B 4Z"), ("hi'", "ho'"), ("[expect.tree]", "[expect.woods]"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_fixture_that_is_no_case_is_named(tmp_path: Path, old: str, new: str) -> None:
+    assert old in GOOD
+    path = tmp_path / "rstr" / "rstr-expiry-0.toml"
+    path.parent.mkdir()
+    path.write_text(GOOD)
+    assert load_case(path).id == "rstr-expiry-0"
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(BrokenCaseError, match=r"rstr-expiry-0\.toml"):
+        load_case(path)
+
+
+def test_no_cases_are_a_broken_suite(tmp_path: Path) -> None:
+    with pytest.raises(BrokenCaseError):
+        load_cases(tmp_path)
+
+
+def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
+    assert [case.id for case in select_cases(CASES, ["RSTR-7"])] == ["rstr-expiry-0"]
+    assert {case.chapter for case in select_cases(CASES, ["kmap"])} == {"kmap"}
+    assert len(select_cases(CASES, ["visi-reserved-bit-*"])) == 5
+    assert select_cases(CASES, ["must"]) == CASES
+    assert cli.main(["run", "no-such-case"]) == 2
+
+
+def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    for text in ("", "command = ['x']", "command = ['{snapshot}', '{out}']\nwhat = 1", "not toml"):
+        path = tmp_path / "profile.toml"
+        path.write_text(text)
+        with pytest.raises(BrokenProfileError):
+            load_profile(path)
+        assert cli.main(["run", "--profile", str(path)]) == 2
+    with pytest.raises(BrokenProfileError):
+        bare_profile(["decoder", "{snapshot}"])
+
+
+# ---- the production decoder's recorded texts ----
+
+PRODUCTION = load_profile(FIXTURES.parent / "conformance" / "profiles" / "production.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("EOF", "truncated"),
+        ("unexpected EOF", "truncated"),
+        ('got "EKVPBBL9": backup: snapshot magic header does not match "EKVPBBL1"', "bad-magic"),
+        ("backup: snapshot truncated mid-entry", "truncated"),
+        ("encoded key length 3 < 8: backup: encoded key shorter than timestamp suffix", "too-short"),
+        ("encoded value length 5 < 9: backup: encoded value shorter than value-header", "too-short"),
+        ("length 2097152 > 1048584: backup: snapshot key length exceeds limit", "too-large"),
+        ("length 999999999 > 268435499: backup: snapshot value length exceeds limit", "too-large"),
+        ("backup: snapshot contains encrypted entries", "encrypted"),
+        ("encryption_state=0x2 is reserved: backup: value header carries reserved encryption_state", "reserved-bits"),
+        ("value header byte 0b00001000: backup: value header carries reserved encryption_state", "reserved-bits"),
+        ("header truncated: backup: invalid !redis|str| value", "invalid-value"),
+        ("ttl section truncated: backup: invalid !redis|hll| value", "invalid-value"),
+        ("length 7 != 8: backup: invalid !redis|ttl| value", "invalid-value"),
+        ("backup: refusing to overwrite symlink at /o: open /o: too many levels of symbolic links", "unsafe-path"),
+        ("backup: refusing to overwrite hard-linked file at /o/x (nlink=2)", "unsafe-path"),
+        ("backup: refusing to write to FIFO at /o/x: open /o/x: no such device or address", "unsafe-path"),
+        ("backup: refusing to traverse symlinked ancestor at /o", "unsafe-path"),
+        ("something nobody has recorded", None),
+    ],
+)  # fmt: skip
+def test_texts_of_the_production_decoder_are_mapped(text: str, fault: str | None) -> None:
+    assert PRODUCTION.fault_in(f"elastickv-snapshot-decode: decode /s.fsm: {text}\n") == fault
+
+
+def test_the_warning_of_the_production_decoder_is_mapped() -> None:
+    line = 'time=x level=WARN msg="encoder warning" event=redis_orphan_ttl count=3 hint="..."\n'
+    assert PRODUCTION.warnings_in(line) == {"orphan-ttl": 3}
+
+
+# ---- odd decoders: each gets its verdict and no other ----
+
+ACCEPTED = next(case for case in CASES if case.id == "rstr-envelope")
+TO_REFUSE = next(case for case in CASES if case.id == "file-footer-mismatch")
+LIMITS = Limits(seconds=2.0, memory_mib=200)
+PYTHON = sys.executable
+
+
+EATS_MEMORY = "data = bytearray(400 * 2**20); import time; time.sleep(60)"
+
+
+def odd(program: str, *, refused: tuple[int, ...] = (4,)) -> Profile:
+    return Profile(
+        "odd", (PYTHON, "-c", program, "{snapshot}", "{out}", EATS_MEMORY),
+        refused=frozenset(refused), texts=REFERENCE.texts, limits=LIMITS,
+    )  # fmt: skip
+
+
+DECODE = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-m', 'ekvdump', 'decode', '--quiet', *sys.argv[1:3]]); "
+)
+ODD = {
+    "exits 0 and writes nothing": ("", ACCEPTED, "FAIL"),
+    "exits 0 and writes nothing, also where it should refuse": ("", TO_REFUSE, "FAIL"),
+    "hangs": ("import time; time.sleep(60)", ACCEPTED, "HANG"),
+    "forks a child that hangs and exits": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)", ACCEPTED, "FAIL",
+    ),
+    "eats memory": (EATS_MEMORY, ACCEPTED, "LIMIT"),
+    "lets a child eat memory": (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[3]])",
+        ACCEPTED, "LIMIT",
+    ),
+    "floods stderr": ("import sys\nwhile True: sys.stderr.write('x' * 65536)", ACCEPTED, "LIMIT"),
+    "prints a traceback and exits with 4": (
+        "import sys\nsys.excepthook = lambda *how: (sys.__excepthook__(*how), sys.exit(4))\n1 / 0", TO_REFUSE, "CRASH",
+    ),
+    "exits with a status that it does not document": ("import sys; sys.exit(77)", TO_REFUSE, "CRASH"),
+    "ends by a signal": ("import os; os.abort()", TO_REFUSE, "CRASH"),
+    "refuses everything with a plausible text": (
+        "import sys; print('ekvdump: truncated [FILE-13] at offset 1: cut', file=sys.stderr); sys.exit(4)",
+        TO_REFUSE, "WRONG_REASON",
+    ),
+    "refuses everything": ("import sys; sys.exit(4)", ACCEPTED, "FAIL"),
+    "leaves a seal behind a refusal": (
+        "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/CHECKSUMS', 'w'); sys.exit(4)", TO_REFUSE, "FAIL",
+    ),
+    "writes outside": (DECODE + "open(sys.argv[2] + '/../beside', 'w')", ACCEPTED, "ESCAPED"),
+    "changes a canary": (DECODE + "open(sys.argv[2] + '/../../canary/file', 'a').write('x')", ACCEPTED, "ESCAPED"),
+    "touches the snapshot": (DECODE + "import os; os.utime(sys.argv[1])", ACCEPTED, "ESCAPED"),
+    "writes a file too many": (DECODE + "open(sys.argv[2] + '/more', 'w')", ACCEPTED, "FAIL"),
+    "changes a blob after its seal": (
+        DECODE + "open(sys.argv[2] + '/redis/db_0/strings/k.bin', 'w').write('ho')", ACCEPTED, "FAIL",
+    ),
+    "uses its TMPDIR": (DECODE + "import os; open(os.environ['TMPDIR'] + '/x', 'w')", ACCEPTED, "PASS"),
+    "decodes": (DECODE, ACCEPTED, "PASS"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path: Path) -> None:
+    program, case, verdict = ODD[what]
+    # In a process of its own, as the command does it, since it takes in what the program leaves behind.
+    script = (
+        "import pickle, sys, tempfile\n"
+        "from ekvconform.verdicts import judge_case\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "case, profile = pickle.load(sys.stdin.buffer)\n"
+        "judgement = judge_case(case, profile)\n"
+        "print(judgement.verdict, judgement.differences)\n"
+    )
+
+    told = subprocess.run(
+        [PYTHON, "-c", script, tmp_path],
+        input=pickle.dumps((case, odd(program))),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    ).stdout.decode()
+    assert told.split()[0] == verdict, told
+    assert list(tmp_path.iterdir()) == [], "a file stayed behind"
+    assert not [pid for pid in descendants(os.getpid()) if b"time.sleep(60)" in command_of(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_program_that_cannot_be_started_is_void(tmp_path: Path) -> None:
+    profile = bare_profile([str(tmp_path / "missing"), "{snapshot}", "{out}"])
+    assert judge_case(ACCEPTED, profile).verdict == "VOID"
+    assert cli.main(["run", "rstr-envelope", "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 3
+
+
+def test_a_program_without_database_index_is_not_asked_for_one() -> None:
+    case = next(case for case in CASES if case.id == "tree-database-index")
+    assert judge_case(case, PRODUCTION).verdict == "UNSUPPORTED"
+
+
+def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) -> None:
+    command = [PYTHON, "-c", "", "{snapshot}", "{out}"]
+    assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
+    told = capfd.readouterr().out
+    assert "FAIL rstr-envelope [RSTR-2 RSTR-8 RSTR-15]" in told
+    assert "redis/db_0/strings/k.bin: missing" in told
+
+
+def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "kmap"]) == 0
+    assert capfd.readouterr().out.count("\n") == 2
+    assert cli.main(["show", "rstr-expiry-0"]) == 0
+    assert capfd.readouterr().out == GOOD
+    assert cli.main(["snapshot", "rstr-expiry-0", "-o", str(tmp_path / "s")]) == 0
+    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "rstr" / "rstr-expiry-0.toml").snapshot
+    (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
+    assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
+    assert "version suffix: NOT 5" in capfd.readouterr().out
+    (tmp_path / "store.toml").write_text("entries = [{ key = 'k' }]")
+    assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 2
+
+
+def test_an_answer_equal_to_the_models_is_no_fault() -> None:
+    for case in CASES:
+        if case.expected.outcome != "refused":
+            try:
+                _, files = decode_in_memory(case.snapshot)
+            except Fault as fault:
+                raise AssertionError(f"{case.id}: {fault}") from fault
+            assert {path.split("/", 2)[2] for path in files} == {path.split("/", 2)[2] for path in case.expected.tree}
