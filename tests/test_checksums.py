@@ -102,8 +102,9 @@ def test_sums_7_a_line_is_a_hash_a_separator_and_a_path(separator: bytes) -> Non
         SHA[1:] + b"  a", b"g" + SHA[1:] + b"  a", b"0" + SHA + b"  a",
         b"\\" + SHA + b"  a\\x", b"\\" + SHA + b"  a\\",
         SHA + b"  " + b"a" * (8192 - 66 + 1),
+        SHA + b"  a\0b", SHA + b"  MANIFEST.json\0zzz\n",
     ],
-    ids=range(13),
+    ids=range(15),
 )  # fmt: skip
 def test_sums_7_any_other_line_is_malformed(line: bytes) -> None:
     assert refused(line) == ("malformed-line", "SUMS-7", 100)

@@ -14,10 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 from ekvdump import __version__, cli
+from ekvdump.tree import Tree
 from harness import read_tree
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
+from test_interruption import listen
 from test_properties import stores
 from test_real import unpack
 from test_tree import FULL
@@ -360,6 +362,28 @@ def test_an_answer_that_cannot_be_printed_is_a_failure(snapshot_path: Path, comm
     assert result.stderr == b"ekvdump: cannot print the answer: No space left on device\n"
 
 
+def test_a_partial_dump_stays_partial_if_its_summary_cannot_be_printed(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "ekvdump", "decode", unpack("grown-clean", tmp_path), str(tmp_path / "out")]
+        assert subprocess.run(command, stdout=full, stderr=full, check=False, timeout=60).returncode == 3
+
+
+def test_verify_into_a_pipe_that_is_closed_still_says_1(tmp_path: Path, snapshot_path: Path) -> None:
+    assert run("decode", snapshot_path, tmp_path / "out").returncode == 0
+    for number in range(300):
+        (tmp_path / "out" / f"foreign-{number}-{'x' * 100}").touch()
+    command = f"({sys.executable} -m ekvdump verify {tmp_path}/out; echo $? >&2) | head -n 1"
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    assert result.stderr == "1\n"
+
+
+def test_json_is_json_whatever_the_encoding_of_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "é.fsm").write_bytes(FULL)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    told = json.loads(run("inspect", "--json", tmp_path / "é.fsm", env=environment).stdout)
+    assert told["snapshot"] == f"{tmp_path}/é.fsm"
+
+
 def test_messages_that_cannot_be_printed_leave_the_exit_status(tmp_path: Path, snapshot_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "ekvdump", "decode", str(tmp_path / "missing"), str(tmp_path / "out")]
@@ -491,6 +515,75 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: Path, m
     assert run_json("decode", snapshot_path, tmp_path / "out")["exit_status"] == 130
     assert run_json("inspect", snapshot_path)["exit_status"] == 130
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("where", "arguments", "status"),
+    [
+        ("ekvdump.cli._parser", [], 130),
+        ("ekvdump.cli._print_state_of_out", ["inspect", "missing"], 7),
+        ("ekvdump.cli._print_state_of_out", ["decode", "missing", "out"], 7),
+        ("ekvdump.reports.print_inspection", ["inspect", "SNAPSHOT"], 130),
+    ],
+    ids=range(4),
+)
+def test_outc_6_a_signal_at_other_moments(
+    monkeypatch: pytest.MonkeyPatch, snapshot_path: Path, capfd: pytest.CaptureFixture[str],
+    where: str, arguments: list[str], status: int,
+) -> None:  # fmt: skip
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(where, interrupted)
+    monkeypatch.setattr(cli, "_silence", lambda stream: None)
+    words = [str(snapshot_path) if word == "SNAPSHOT" else word for word in arguments]
+    assert cli.main(words) == status
+    assert ("interrupted" in capfd.readouterr().err) == (status == 130 and not arguments)
+
+
+def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Tree._close_handles
+
+    def interrupted(target: Tree) -> None:
+        real(target)
+        if target.is_sealed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Tree, "_close_handles", interrupted)
+    told = run_json("decode", unpack("grown-clean", tmp_path), tmp_path / "out")
+    assert (told["exit_status"], told["out_state"]) == (3, "sealed")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("arguments", [["inspect", "--json", "SNAPSHOT"], ["inspect", "missing"]], ids=" ".join)
+def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
+    snapshot_path: Path, stream: str, arguments: list[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    words = [str(snapshot_path) if word == "SNAPSHOT" else word for word in arguments]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ekvdump", *words],
+        stdout=writer if stream == "stdout" else subprocess.DEVNULL,
+        stderr=writer if stream == "stderr" else subprocess.DEVNULL,
+        preexec_fn=listen,
+    )
+    number = {"stdout": 1, "stderr": 2}[stream]
+    waiting = f"1 {number:#x} "
+    while running.poll() is None and not Path(f"/proc/{running.pid}/syscall").read_text().startswith(waiting):
+        os.sched_yield()
+    if running.returncode is None:
+        running.send_signal(signal.SIGINT)
+    status = running.wait(timeout=60)
+    os.close(reader)
+    os.close(writer)
+    assert status in ((7,) if "missing" in arguments else (0, 130))
 
 
 @pytest.mark.parametrize("where", ["ekvdump.tree.Tree._close_handles", "ekvdump.reports.print_outcome"])

@@ -1,5 +1,6 @@
 """Runs that are ended from outside: Ctrl-C, SIGTERM, SIGKILL; and what the next run makes of what is left."""
 
+import io
 import json
 import os
 import pty
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import model
 import pytest
+from ekvdump.cli import Interrupted
 from ekvdump.decode import decode
-from ekvdump.outcomes import Interrupted
 from ekvdump.outputs import Options
+from ekvdump.progress import TerminalProgress
 from ekvdump.tree import Tree
 from ekvdump.verification import Verification
 from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 
 COUNT = 40
@@ -55,6 +58,11 @@ raise SystemExit(main(sys.argv[4:]))
 """
 
 
+def listen() -> None:
+    """Take signals as a program does that nobody has put into the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
@@ -69,7 +77,9 @@ def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.
         "--no-sync",
     ]
     arguments = [str(tmp_path / "snapshot"), str(tmp_path / "out")]
-    return subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [*command, *arguments], check=False, capture_output=True, text=True, timeout=60, preexec_fn=listen
+    )
 
 
 def check_no_half_blob(out: Path) -> None:
@@ -160,8 +170,9 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
     running = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen,
+    )  # fmt: skip
     assert running.stderr is not None
     assert running.stderr.readline() == "waiting\n"
     running.send_signal(number)
@@ -185,8 +196,9 @@ def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path
     )
     command = [sys.executable, "-c", program, "60", "after", "SIGINT", "decode", "--no-sync"]
     result = subprocess.run(
-        [*command, tmp_path / "snapshot", tmp_path / "out"], check=False, capture_output=True, text=True, timeout=60
-    )
+        [*command, tmp_path / "snapshot", tmp_path / "out"],
+        check=False, capture_output=True, text=True, timeout=60, preexec_fn=listen,
+    )  # fmt: skip
     assert (result.returncode, result.stdout) == (130, "")
     assert "Traceback" not in result.stderr
     assert not [path for path in read_tree(tmp_path / "out") if path.endswith((".tmp", ".json", "CHECKSUMS"))]
@@ -298,6 +310,17 @@ def test_what_goes_into_a_pipe_goes_there_while_a_terminal_shows_progress(tmp_pa
     assert "1 finding in " in told
     assert "foreign" not in shown
     assert "\x1b" not in told
+
+
+def test_a_terminal_that_has_gone_away_is_no_reason_to_fail() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    console = Console(file=Gone(), force_terminal=True)
+    with TerminalProgress(console) as progress:
+        for stage in ("bytes", "keys"):
+            progress(stage, 1, 2)
 
 
 def test_progress_hears_every_stage(tmp_path: Path) -> None:

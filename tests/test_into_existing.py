@@ -5,9 +5,11 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ekvdump import folders, tree
+from ekvdump.decode import Run
 from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Tree
@@ -242,13 +244,22 @@ def test_tree_34_from_the_first_write_on_there_is_no_seal(
 
 def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_again(FULL, tmp_path)
+    unlinked = []
+    unlink = os.unlink
+
+    def recorded(name: str, **keywords: int) -> None:
+        unlinked.append(name)
+        unlink(name, **keywords)
+
+    monkeypatch.setattr(os, "unlink", recorded)
     with monkeypatch.context() as patch:
         Failing(patch, "unlink", 2, 5)
         fault, out_state = refused_again(FULL, tmp_path)
     assert (fault.name, out_state) == ("io-error", "unfinished")
-    left = os.listdir(tmp_path / "out")
-    assert "CHECKSUMS" not in left
-    assert "MANIFEST.json" in left, "the second call failed, so this is what it was for"
+    assert (fault.path, fault.also) == (str(tmp_path / "out"), ())
+    # The second call fails; at the end both are tried again, the seal first as before.
+    assert unlinked == ["CHECKSUMS", "CHECKSUMS", "MANIFEST.json"]
+    assert not {"MANIFEST.json", "CHECKSUMS"} & set(os.listdir(tmp_path / "out"))
 
 
 def test_tree_23_a_value_that_refuses_the_snapshot_late_leaves_no_seal(tmp_path: Path) -> None:
@@ -281,6 +292,120 @@ def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_wri
     assert (fault.clause, fault.path) == (clause, str(path))
     assert out_state == "untouched"
     assert {name for _, _, found in os.walk(tmp_path / "out") for name in found} == names
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "clause"),
+    [
+        (".ekvdump.tmp", "folder", "TREE-16"), (f"{BASE}/strings/.ekvdump.tmp", "folder", "TREE-16"),
+        (f"{BASE}/KEYMAP.jsonl", "folder", "TREE-16"), ("redis", "file", "TREE-32"), (BASE, "file", "TREE-32"),
+        (f"{BASE}/hll", "file", "TREE-32"),
+    ],
+)  # fmt: skip
+def test_tree_33_what_would_be_refused_later_is_refused_before_the_old_seal_is_gone(
+    tmp_path: Path, canary: Canary, place: str, kind: str, clause: str, handles: bool
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "CHECKSUMS").write_bytes(b"the old seal")
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plant(path, kind, canary)
+    fault, out_state = refused_again(FULL, tmp_path, handles=handles)
+    assert (fault.clause, fault.path, out_state) == (clause, str(path), "untouched")
+    assert (tmp_path / "out" / "CHECKSUMS").read_bytes() == b"the old seal"
+
+
+def test_tree_33_a_path_that_sha256sum_could_not_open_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / "out"
+    parts = ["x" * 199] * 19
+    deep.joinpath(*parts).mkdir(parents=True)
+    deep.joinpath(*parts, "y" * 200).touch()
+    assert decode_again(FULL, tmp_path).complete
+    check_sealed(tmp_path / "out")
+    deep.joinpath(*parts, "y" * 201).touch()
+    fault, out_state = refused_again(FULL, tmp_path)
+    assert (fault.clause, out_state) == ("TREE-33", "untouched")
+
+
+@pytest.mark.parametrize("place", ["snapshot.fsm", ".ekvdump.tmp", f"{BASE}/strings/s1.bin"])
+def test_tree_41_a_snapshot_in_the_output_folder_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(FULL)
+    (tmp_path / "link").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for spelling in (str(path), "link", f"out/{place}"):
+        run = Run(spelling, "out/", Options(into_existing=True))
+        with pytest.raises(UnsafePath) as caught:
+            run.run()
+        assert (caught.value.clause, caught.value.path, run.out_state) == ("TREE-41", spelling, "untouched")
+    assert path.read_bytes() == FULL
+
+
+def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
+    decode_again(snapshot([put(STR + b"%" * 81, 1, b"v")]), tmp_path)
+    assert decode_again(snapshot([put(STR + b"&" * 81, 1, b"v")]), tmp_path).exit_status == 3
+    verification = Verification(str(tmp_path / "out"), print)
+    verification.run()
+    assert verification.counts == {"needs-keymap": 1}
+
+
+def test_tree_1_mani_8_an_index_of_many_digits(tmp_path: Path) -> None:
+    database = 12345678901234567890123
+    decode_again(FULL, tmp_path, database)
+    decode_again(EMPTY, tmp_path, 2)
+    assert databases(tmp_path / "out") == {"databases": [database]}
+    verification = Verification(str(tmp_path / "out"), print)
+    verification.run()
+    assert verification.counts == {}
+
+
+@pytest.mark.parametrize("function", ["mkdir", "open", "unlink"])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, earlier: bool
+) -> None:
+    """Right after each call, as if a signal had come: what lies there fits to what is said, and is clean."""
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)  # so that temporary files without a name are made, too
+    states = set()
+    for nth in range(1, 40):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        if earlier:
+            decode_again(FULL, folder)
+        run = prepare_run(FULL, folder, Options(into_existing=True, sync=False))
+        real = getattr(os, function)
+        calls: list[int] = []
+
+        def interrupted(
+            *words: Any, real: Any = real, calls: list[int] = calls, nth: int = nth, **keywords: Any
+        ) -> Any:
+            result = real(*words, **keywords)
+            calls.append(1)
+            if len(calls) == nth:
+                raise KeyboardInterrupt
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, interrupted)
+            try:
+                run.run()
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        left = set(read_tree(folder / "out")) if (folder / "out").exists() else None
+        states.add(run.out_state)
+        if run.out_state == "untouched":
+            assert left is None or (earlier and "CHECKSUMS" in left)
+        elif run.out_state == "unfinished":
+            assert left is not None
+            assert not [path for path in left if path in ("CHECKSUMS", "MANIFEST.json") or path.endswith(".tmp")]
+        else:
+            assert "CHECKSUMS" in (left or ())
+    assert "unfinished" in states or (function, earlier) == ("mkdir", True)
 
 
 @pytest.mark.parametrize("place", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/strings_ttl.jsonl", f"{BASE}/strings/s1.bin"])

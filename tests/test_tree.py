@@ -446,6 +446,21 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
     assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
 
 
+def test_tree_12_an_output_folder_that_became_a_link_to_itself_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge_places = Tree._judge_places
+
+    def swapped(target: Tree) -> None:
+        (tmp_path / "out").rename(tmp_path / "aside")
+        (tmp_path / "out").symlink_to("aside")
+        judge_places(target)
+
+    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    fault = refused(tmp_path)
+    assert (fault.clause, fault.path) == ("TREE-12", str(tmp_path / "out"))
+
+
 def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take_stock = Tree.take_stock
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import socket
+import tempfile
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -182,6 +183,13 @@ Edit = Callable[[list[bytes]], list[bytes]]
         pytest.param(lambda lines: [b"0" * 64 + b"  \n", *lines], ("empty-path", "SUMS-8"), id="empty-path"),
         pytest.param(lambda lines: [b"0" * 64 + b"  CHECKSUMS\n", *lines], ("mismatch", "SUMS-11"), id="itself"),
         pytest.param(lambda lines: [b"0" * 64 + b"  a//b\n", *lines], ("missing-file", "SUMS-15"), id="empty-part"),
+        pytest.param(
+            lambda lines: [lines[0], b"0" * 64 + b"  MANIFEST.json\0z\n", *lines[1:]],
+            ("malformed-line", "SUMS-7"), id="nul",
+        ),
+        pytest.param(
+            lambda lines: [*lines, b"0" * 64 + b"  " + b"z" * 8126 + b"\n"], ("missing-file", "SUMS-15"), id="8-kib"
+        ),
         pytest.param(lambda lines: lines[1:], ("foreign-file", "VERI-3"), id="one-less"),
         pytest.param(lambda lines: [], ("no-line", "SUMS-10"), id="none"),
     ],
@@ -394,6 +402,54 @@ def test_salv_4_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> 
     (dump / BASE / "unreadable/x.list.bin").write_bytes(b"")
     reseal(dump)
     assert ("invalid-segment", "SALV-4", f"{BASE}/unreadable/x.list.bin") in told(verify(dump))
+
+
+def test_segm_13_segments_of_unreadable_values_are_judged_too(dump: Path) -> None:
+    (dump / BASE / "unreadable/a b.string.bin").write_bytes(b"")
+    reseal(dump)
+    assert told(verify(dump)) == [
+        ("blob-without-row", "VERI-14", f"{BASE}/unreadable/a b.string.bin"),
+        ("invalid-segment", "SEGM-13", f"{BASE}/unreadable/a b.string.bin"),
+    ]
+
+
+def test_a_slash_at_the_end_does_not_make_a_link_a_folder(dump: Path, tmp_path: Path) -> None:
+    assert verify(Path(f"{dump}/")) == []
+    (tmp_path / "link").symlink_to(dump)
+    with pytest.raises(Fault) as caught:
+        Verification(f"{tmp_path}/link/", print).run()
+    assert caught.value.clause == "TREE-13"
+
+
+def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 256)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").touch()
+    peaks = []
+    for count in (1000, 10_000):
+        (tmp_path / "out" / "CHECKSUMS").write_bytes(b"".join(b"%064d  x\n" % n for n in range(count)))
+        tracemalloc.start()
+        verification = Verification(str(tmp_path / "out"), lambda _: None)
+        verification.run()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert verification.counts["repeated-path"] == count - 1
+    assert peaks[1] < 2 * peaks[0] + 500_000
+
+
+def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
+    dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    with pytest.raises(Fault) as caught:
+        Verification(str(dump), print).run()
+    assert (caught.value.name, caught.value.path) == ("disk-full", tempfile.gettempdir())
 
 
 def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ekvdump.outcomes import AbsolutePath, EmptyPath, MalformedLine, NoLine, Par
 
 MAX_LINE_SIZE: Final = 8 * 1024
 """Bytes, without the LF. [SUMS-7]"""
-LINE_SHAPE: Final = re.compile(rb"(\\?)([0-9A-Fa-f]{64})(?:  | \*)(.*)", re.DOTALL)
+LINE_SHAPE: Final = re.compile(rb"(\\?)([0-9A-Fa-f]{64})(?:  | \*)([^\0]*)", re.DOTALL)
 """A line without its LF. [SUMS-7]"""
 ESCAPES: Final = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 """Byte = how it is written in an escaped path. [SUMS-2]"""

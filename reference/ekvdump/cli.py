@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from ekvdump import __version__
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 EXIT_IO_ERROR: Final = 7
+EXIT_INTERRUPTED: Final = 130
 """As in `outcomes`, which takes longer to load than `--version` to answer."""
 MAX_LISTED_FINDINGS: Final = 1000
 """Findings that the object of `verify` holds; all of them are counted, and printed without `--json`."""
@@ -76,10 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             with _signals_raise(for_good=arguments is None):
-                options = _parser(wants_json="--json" in words).parse_args(words)
-                _run(options, end)
+                end.options = _parser(wants_json="--json" in words).parse_args(words)
+                _run(end.options, end)
         except SystemExit as asked:
             end.exit_status = int(asked.code or 0)  # argparse has printed help, or what is wrong
+        except Interrupted:
+            _end_early(end)
         sys.stdout.flush()
     except OSError as error:
         # All that goes to disk has faults of its own, so this is about what is printed. Whoever reads our
@@ -91,38 +94,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return end.exit_status
 
 
+class Interrupted(BaseException):
+    """The user or the system wants the run to end. [TREE-39]
+
+    Like every exception that is no `Exception` it passes through what deals with faults.
+    """
+
+
 class _End:
     """How a command ends, as far as that is known; a command can be interrupted at any moment."""
 
     def __init__(self) -> None:
+        self.options: argparse.Namespace | None = None
         self.exit_status = 0
         self.run: Run | None = None
         """The decode under way."""
+        self.is_printing = False
+        """Whether the answer, or what went wrong, is being printed."""
 
 
 def _run(options: argparse.Namespace, end: _End) -> None:
     """Run a command, and say what went wrong."""
-    from ekvdump.decode import SEALED
-    from ekvdump.outcomes import EXIT_INTERRUPTED, Fault, Interrupted
+    from ekvdump.outcomes import Fault
 
-    faults: tuple[Fault, ...] = ()
     try:
         options.run(options, end)
-        return
     except Fault as fault:
-        faults = (fault, *fault.also)
         end.exit_status = fault.exit_status
+        end.is_printing = True
+        faults = (fault, *fault.also)
         for each in faults:
             _print_error(str(each))
         _print_error(fault.advice)
-    except Interrupted:
-        if end.run is not None and end.run.out_state == SEALED:
-            return  # while the summary was printed
-        end.exit_status = EXIT_INTERRUPTED
-        _print_error("interrupted")
-    _print_state_of_out(options, end)
-    if options.json:
-        _print_json(_failure(options, end, faults))
+        _print_state_of_out(options, end)
+        if options.json:
+            _print_json(_failure(options, end, faults))
+
+
+def _end_early(end: _End) -> None:
+    """Say that a run was interrupted, unless it was too late for that."""
+    # What had to be cleaned up is: from here on a signal ends the process as it stands.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if end.run is not None and end.run.outcome is not None and end.run.out_state == "sealed":
+        end.exit_status = end.run.outcome.exit_status  # [OUTC-6] The dump is there, and whole.
+        if not end.is_printing and end.options is not None:
+            _print_outcome(end.options, end, end.run.outcome)
+            return
+    if end.is_printing:
+        # Nobody reads what we print, or not now; more of it would only wait as well.
+        end.exit_status = end.exit_status or EXIT_INTERRUPTED
+        _silence(sys.stdout)
+        _silence(sys.stderr)
+        return
+    end.exit_status = EXIT_INTERRUPTED
+    _print_error("interrupted")
+    if end.options is not None:
+        _print_state_of_out(end.options, end)
+        if end.options.json:
+            _print_json(_failure(end.options, end, ()))
 
 
 @contextmanager
@@ -134,8 +164,6 @@ def _signals_raise(*, for_good: bool) -> Iterator[None]:
 
     def end(*_: object) -> NoReturn:
         ignore()
-        from ekvdump.outcomes import Interrupted
-
         raise Interrupted
 
     def ignore() -> None:
@@ -160,10 +188,9 @@ def _signals_raise(*, for_good: bool) -> Iterator[None]:
 
 
 def _decode(options: argparse.Namespace, end: _End) -> None:
-    from ekvdump.decode import SEALED, Run
+    from ekvdump.decode import Run
     from ekvdump.folders import HAS_HANDLES
     from ekvdump.manifest import Provenance
-    from ekvdump.outcomes import Interrupted
     from ekvdump.outputs import Options
 
     wanted = Options(
@@ -180,26 +207,21 @@ def _decode(options: argparse.Namespace, end: _End) -> None:
         cluster_id=options.cluster_id,
         elastickv_version=options.elastickv_version,
     )
-    try:
-        with _progress(options) as progress:
-            end.run = Run(options.snapshot, options.out, wanted, provenance, progress)
-            outcome = end.run.run()
-    except Interrupted:
-        # [OUTC-6] Too late: the dump is there, and whole.
-        if end.run is None or end.run.out_state != SEALED:
-            raise
-        outcome = cast("Outcome", end.run.outcome)
+    with _progress(options) as progress:
+        end.run = Run(options.snapshot, options.out, wanted, provenance, progress)
+        outcome = end.run.run()
+    _print_outcome(options, end, outcome)
+
+
+def _print_outcome(options: argparse.Namespace, end: _End, outcome: "Outcome") -> None:
     end.exit_status = outcome.exit_status
+    end.is_printing = True
     if options.json:
         from ekvdump.reports import render_envelope, render_outcome, text_of_path
 
         _print_json(
             render_envelope("decode", outcome.exit_status)
-            | {
-                "snapshot": text_of_path(options.snapshot),
-                "out": text_of_path(options.out),
-                "out_state": end.run.out_state,
-            }
+            | {"snapshot": text_of_path(options.snapshot), "out": text_of_path(options.out), "out_state": "sealed"}
             | render_outcome(outcome)
         )
     elif not options.quiet:
@@ -213,6 +235,7 @@ def _inspect(options: argparse.Namespace, end: _End) -> None:
 
     with _progress(options) as progress:
         result = inspect(options.snapshot, progress)
+    end.is_printing = True
     faults = [] if result.fault is None else [result.fault]
     end.exit_status = faults[0].exit_status if faults else 0
     if options.json:
@@ -240,15 +263,18 @@ def _verify(options: argparse.Namespace, end: _End) -> None:
     listed: list[Finding] = []
 
     def report(finding: Finding) -> None:
+        end.exit_status = EXIT_FINDINGS
         if options.json and len(listed) < MAX_LISTED_FINDINGS:
             listed.append(finding)
         elif not options.json and not options.quiet:
+            end.is_printing = True
             print(finding)
+            end.is_printing = False
 
     with _progress(options) as progress:
         verification = Verification(options.out, report, progress, handles=HAS_HANDLES and not options.by_path)
         verification.run()
-    end.exit_status = EXIT_FINDINGS if verification.counts else 0
+    end.is_printing = True
     complete = verification.says_complete
     if options.json:
         from ekvdump.reports import render_envelope, render_fault, text_of_path
@@ -310,7 +336,7 @@ def _print_error(words: str) -> None:
 def _print_json(rendered: dict[str, Any]) -> None:
     import json
 
-    print(json.dumps(rendered, ensure_ascii=False), flush=True)
+    print(json.dumps(rendered), flush=True)
 
 
 def _console(stream: TextIO) -> "Console":

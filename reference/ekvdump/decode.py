@@ -4,13 +4,23 @@ No chapter of its own. Data runs one way, and this module is the order of it:
 snapshot bytes, entries, visible records, decoded values, outputs, tree.
 """
 
+import os
 from dataclasses import replace
 from typing import Final
 
 from ekvdump import keys
 from ekvdump.conventions import Progress
 from ekvdump.manifest import Provenance, render_manifest
-from ekvdump.outcomes import Changed, DumpWarning, Fault, InvalidValue, Outcome, PartialReason, SnapshotFault
+from ekvdump.outcomes import (
+    Changed,
+    DumpWarning,
+    Fault,
+    InvalidValue,
+    Outcome,
+    PartialReason,
+    SnapshotFault,
+    UnsafePath,
+)
 from ekvdump.outputs import Options, Outputs
 from ekvdump.segments import encode_percent
 from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name
@@ -41,6 +51,7 @@ class Run:
         progress: Progress | None = None,
     ) -> None:
         self._snapshot_path = snapshot_path
+        self._out = out
         self._options = options
         self._provenance = provenance or Provenance(snapshot_path)
         self._progress = progress
@@ -69,6 +80,9 @@ class Run:
         write [TREE-9].
         """
         self._tree.judge_out()  # [OUTC-5]
+        # [TREE-41] Into existing it could be overwritten before it is read.
+        if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
+            raise UnsafePath("TREE-41", "the snapshot lies in the output folder", None, self._snapshot_path)
         with SnapshotFile(self._snapshot_path) as source:
             found = survey(WatchedSource(source, self._progress) if self._progress else source)  # [FILE-19]
             try:

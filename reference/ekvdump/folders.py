@@ -28,6 +28,9 @@ FOLDER_MODE: Final = 0o755
 MAX_DEPTH: Final = 512
 """Folders below one another that a walk goes down. [TREE-33]"""
 
+MAX_PATH_SIZE: Final = 4000
+"""Bytes of a path below the output folder. `sha256sum` opens no longer one. [TREE-33]"""
+
 # A platform lacks some of these; then the flag is 0 and `PathFolder` looks instead.
 NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 NO_BLOCK: Final = getattr(os, "O_NONBLOCK", 0)
@@ -222,8 +225,12 @@ def iter_tree(top: Folder) -> Iterator[tuple[Parts, str]]:
     pending: list[Parts] = [()]
     while pending:
         parts = pending.pop()
+        room = MAX_PATH_SIZE - sum(len(os.fsencode(part)) + 1 for part in parts)
         with entered(top, parts) as folder:
             for name, kind in folder.iter_names():
+                if len(os.fsencode(name)) > room:
+                    detail = f"a path of more than {MAX_PATH_SIZE} bytes"
+                    raise UnsafePath("TREE-33", detail, None, os.path.join(*parts, name))
                 if kind == FOLDER:
                     if len(parts) == MAX_DEPTH:
                         detail = f"more than {MAX_DEPTH} folders below one another"

@@ -72,13 +72,6 @@ class Fault(Exception):
         return f"{self.name} [{self.clause}]{place}: {self.detail}"
 
 
-class Interrupted(BaseException):
-    """The user or the system wants the run to end. [TREE-39]
-
-    Like every exception that is no `Exception` it passes through what deals with faults.
-    """
-
-
 class SnapshotFault(Fault):
     """The snapshot is refused."""
 

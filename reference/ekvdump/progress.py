@@ -4,6 +4,7 @@ No chapter of its own. Loaded only where a terminal shows it.
 """
 
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -59,10 +60,15 @@ class TerminalProgress:
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self._shown.stop()
+        with suppress(OSError):
+            self._shown.stop()
 
     def __call__(self, stage: str, done: int, in_all: int) -> None:
-        """Show how much of a stage is done."""
+        """Show how much of a stage is done; a terminal that has gone away is no reason to fail."""
+        with suppress(OSError):
+            self._show(stage, done, in_all)
+
+    def _show(self, stage: str, done: int, in_all: int) -> None:
         if stage != self._stage:
             self._shown.stop()
             self._stage = stage

@@ -33,10 +33,10 @@ from ekvdump.checksums import render_checksum_line
 from ekvdump.folders import (
     FILE,
     FILE_MODE,
+    FOLDER,
     FOLDER_MODE,
     HAS_HANDLES,
     READ_FILE,
-    SPECIAL,
     SYMLINK,
     WRITE_FILE,
     Folder,
@@ -57,14 +57,18 @@ TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """What a file is called before it is whole. [TREE-20]"""
 MANIFEST_NAME: Final = "MANIFEST.json"
 CHECKSUMS_NAME: Final = "CHECKSUMS"
+OWN_FOLDERS: Final = frozenset(("strings", "hll", "unreadable"))
+"""Folders of blobs in the folder of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
 """Files that no failed run leaves. [TREE-23]"""
 BLOB_SUFFIX: Final = ".bin"
 """Behind the segment. [TREE-2]"""
 MAX_STALE_EXAMPLES: Final = 16
 """Paths that the warning shows. [TREE-36]"""
-DATABASE_PATH: Final = re.compile(rb"redis/db_(0|[1-9][0-9]{0,18})/")
-"""Begins the path of a file of a database. [TREE-1]"""
+DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
+"""A folder of one database. [TREE-1]"""
+SIDECAR_SUFFIX: Final = ".jsonl"
+"""Of every sidecar, and of nothing else in the folder of a database."""
 
 NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 """Errors that mean a full disk. [TREE-24]"""
@@ -175,7 +179,7 @@ class Tree:
     ) -> None:
         # A slash at the end would make the system follow a link at the last name. [TREE-10]
         self._out = out.rstrip("/") or out[:1]
-        self._own = "/".join((*own, "")).encode("ascii")
+        self._own = own
         self._into_existing = into_existing
         self._handles = handles
         # [TREE-21] One call flushes everything, just before CHECKSUMS appears, or else each file is flushed.
@@ -229,7 +233,6 @@ class Tree:
             if next(top.iter_names(), None) is not None:
                 raise NotEmpty("TREE-7", "the output folder is not empty", None, self._out)
             return []
-        # [TREE-33]
         leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
         for name in (CHECKSUMS_NAME, MANIFEST_NAME):
             if status := look_if_there(top, name):
@@ -237,22 +240,35 @@ class Tree:
         return leftovers
 
     def _iter_files(self, top: Folder) -> Iterator[Parts]:
-        """Yield every regular file; raise `UnsafePath` for what is neither file nor folder. [TREE-33]"""
+        """Yield every regular file; raise `UnsafePath` for what may not lie in the output folder. [TREE-33]"""
+        own = self._own
         for parts, kind in iter_tree(top):
             if kind == FILE:
+                if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_FOLDERS):
+                    detail = "a file lies where a folder belongs"
+                    raise UnsafePath("TREE-32", detail, None, self._shown(parts))
                 yield parts
+            elif kind == FOLDER:
+                if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1].endswith(SIDECAR_SUFFIX)):
+                    detail = "a folder lies where a file belongs"
+                    raise UnsafePath("TREE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:
                 raise UnsafePath("TREE-13", "a symlink lies in the output folder", None, self._shown(parts))
-            elif kind == SPECIAL:
+            else:
                 detail = "a FIFO, socket or device lies in the output folder"
                 raise UnsafePath("TREE-14", detail, None, self._shown(parts))
 
     def _begin(self) -> Folder:
         """Open the output folder for writing; from here on it has no seal. [TREE-8]"""
         with FaultsAt(self._out, ()):
-            with suppress(FileExistsError):
+            # Noted before it is done: an interrupt may come at any moment.
+            self.is_touched = True
+            try:
                 os.mkdir(self._out, FOLDER_MODE)
-                self.is_touched = True
+            except OSError as error:
+                self.is_touched = False
+                if not isinstance(error, FileExistsError):
+                    raise
             top = self._open_top()
             try:
                 leftovers = self._judge_contents(top)
@@ -266,6 +282,7 @@ class Tree:
             self.is_touched = True
             # [TREE-34] The seal first; then the leftovers. [TREE-37]
             seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
+            self._own_places += reversed(seals)
             for parts in (*seals, *leftovers):
                 with entered(top, parts[:-1]) as folder, suppress(FileNotFoundError):
                     folder.unlink(parts[-1])
@@ -364,9 +381,10 @@ class Tree:
         stale_count = 0
         stale_examples: list[bytes] = []
         for path, notes in self._iter_files_and_notes():
-            if match := DATABASE_PATH.match(path):
+            parts = tuple(os.fsdecode(path).split("/"))
+            if len(parts) > 2 and parts[0] == "redis" and (match := DATABASE_NAME.fullmatch(parts[1])):
                 databases.add(int(match[1]))
-            if notes == [THERE] and path.startswith(self._own):
+            if notes == [THERE] and parts[: len(self._own)] == self._own:
                 stale_count += 1  # [TREE-36]
                 if len(stale_examples) < MAX_STALE_EXAMPLES:
                     stale_examples.append(path)
@@ -452,8 +470,14 @@ class Tree:
         """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
         top = self._folder(())
         with FaultsAt(self._out, (TEMPORARY_NAME,)):
+            self._own_places.append((TEMPORARY_NAME,))
             file = FileIO(create_temporary(top), "r+")
-            top.unlink(TEMPORARY_NAME)
+            try:
+                top.unlink(TEMPORARY_NAME)
+            except BaseException:
+                file.close()
+                raise
+            self._own_places.remove((TEMPORARY_NAME,))
         return file
 
     def _shown(self, place: Parts) -> str:

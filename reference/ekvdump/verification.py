@@ -13,7 +13,6 @@ grow with the dump. [VERI-17]
 
 import json
 import os
-import re
 import stat
 import tempfile
 from collections import Counter
@@ -75,6 +74,7 @@ from ekvdump.sorting import Sorter
 from ekvdump.tree import (
     BLOB_SUFFIX,
     CHECKSUMS_NAME,
+    DATABASE_NAME,
     MANIFEST_NAME,
     FaultsAt,
     hash_file,
@@ -84,8 +84,6 @@ from ekvdump.tree import (
 
 VERIFYING: Final = "files"
 """The stage of a run that hashes files."""
-DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
-"""A folder of one database. [TREE-1]"""
 
 # Notes of the path sorter.
 A_FILE: Final = b"F"
@@ -157,18 +155,26 @@ class Verification:
                 raise IoError("TREE-3", "there is no such folder", None, self._out)
             judge_folder(os.lstat(self._out), self._out)
             self._top = open_top(self._out, handles=self._handles)
-            try:
-                self._walk()
-                self._read_manifest()
-                self._read_checksums()
-                for parts in self._sidecars:
-                    self._read_sidecar(parts)
-                self._compare_files()
-                self._compare_names()
-            finally:
-                self._top.close()
-                self._paths.close()
-                self._names.close()
+        try:
+            self._walk()
+            self._read_manifest()
+            self._read_checksums()
+            for parts in self._sidecars:
+                self._read_sidecar(parts)
+            self._compare_files()
+            self._compare_names()
+        finally:
+            self._top.close()
+            self._paths.close()
+            self._names.close()
+
+    def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
+        with FaultsAt(tempfile.gettempdir(), ()):
+            sorter.add(key, note)
+
+    def _iter_places(self) -> Iterator[tuple[Parts, str]]:
+        with FaultsAt(self._out, ()):
+            yield from iter_tree(self._top)
 
     def _report(
         self, kind: type[Finding], clause: str, detail: str, path: bytes | str, offset: int | None = None
@@ -182,17 +188,17 @@ class Verification:
     # ---- what lies there ----
 
     def _walk(self) -> None:
-        for parts, kind in iter_tree(self._top):
+        for parts, kind in self._iter_places():
             path = os.fsencode("/".join(parts))
             if kind == FILE:
                 self.file_count += 1
-                self._paths.add(path, A_FILE)
+                self._note(self._paths, path, A_FILE)
                 self._note_file(parts, path)
             elif kind == SYMLINK:
-                self._paths.add(path, NO_FILE)
+                self._note(self._paths, path, NO_FILE)
                 self._report(Symlink, "VERI-4", "a symlink; it was not followed", path)
             elif kind != FOLDER:
-                self._paths.add(path, NO_FILE)
+                self._note(self._paths, path, NO_FILE)
                 self._report(NotRegular, "VERI-4", "a FIFO, socket or device; it was not opened", path)
 
     def _note_file(self, parts: Parts, path: bytes) -> None:
@@ -208,14 +214,14 @@ class Verification:
             stem = name.removesuffix(BLOB_SUFFIX)
             if folder in BLOB_NOTES:
                 self._judge_segment(stem, path)
-                self._names.add(name_of(parts[1], stem), BLOB_NOTES[folder])
+                self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[folder])
             elif folder == UNREADABLE_FOLDER:
                 segment, _, kind = stem.rpartition(".")
                 if kind in KINDS:
                     self._judge_segment(segment, path)
                 else:
                     self._report(InvalidSegment, "SALV-4", f"the name does not end in one of {KINDS}", path)
-                self._names.add(name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
+                self._note(self._names, name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
 
     def _judge_segment(self, segment: str, path: bytes) -> None:
         try:
@@ -271,7 +277,7 @@ class Verification:
                     detail = "the path comes before the path of the line before"
                     self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
                 previous = line.path
-                self._paths.add(line.path, A_LINE + line.sha256)
+                self._note(self._paths, line.path, A_LINE + line.sha256)
         # [SUMS-10]
         if offset < 0:
             self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
@@ -280,24 +286,31 @@ class Verification:
         """Compare every file with its line, in the order of the paths."""
         done = 0
         for path, records in groupby(self._paths, key=lambda record: record[0]):
-            notes = Counter(note for _, note in records)
-            lines = [note[1:] for note in notes if note[:1] == A_LINE]
-            if A_FILE in notes:
+            is_file, is_seen, differs, line_count, found = False, False, False, 0, b""
+            # In the order of notes: the file, its lines, and whatever else lies there.
+            for _, note in records:
+                if note == A_FILE:
+                    is_file = True
+                elif note == NO_FILE:
+                    is_seen = True
+                else:
+                    line_count += 1
+                    if is_file:
+                        found = found or self._hash(tuple(os.fsdecode(path).split("/")))
+                        differs |= note[len(A_LINE) :] != found
+            if is_file:
                 done += 1
                 if self._progress:
                     self._progress(VERIFYING, done, self.file_count)
             # [VERI-19]
-            for _ in range(sum(notes[A_LINE + sha256] for sha256 in lines) - 1):
+            for _ in range(line_count - 1):
                 self._report(RepeatedPath, "VERI-19", "the path has more than one line", path)
-            if A_FILE not in notes:
-                if NO_FILE not in notes:
-                    self._report_missing(path)
-            elif lines:
+            if differs:
                 # [SUMS-11]
-                found = self._hash(tuple(os.fsdecode(path).split("/")))
-                if any(sha256 != found for sha256 in lines):
-                    self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
-            elif path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
+                self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
+            elif not is_file and not is_seen:
+                self._report_missing(path)
+            elif is_file and not line_count and path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
                 self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
 
     def _report_missing(self, path: bytes) -> None:
@@ -340,7 +353,7 @@ class Verification:
                 if names is None:
                     self._report(InvalidRow, "VERI-11", "not a row of this sidecar", path, offset)
                 else:
-                    self._names.add(name_of(parts[1], *names), ROW_NOTES[parts[2]])
+                    self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
 
     def _read_keymap(self, file: BinaryIO, database: str, path: str) -> None:
         try:
@@ -352,7 +365,7 @@ class Verification:
                     detail = f"the key of this line has the segment {encode_segment(line.original)}"
                     self._report(KeymapMismatch, "VERI-9", detail, path)
                 else:
-                    self._names.add(name_of(database, line.encoded), KEYMAP_LINE)
+                    self._note(self._names, name_of(database, line.encoded), KEYMAP_LINE)
         except InvalidKeymap as finding:
             self._pass_on(finding)  # [KMAP-9]
 
