@@ -1,6 +1,11 @@
 """Hypothesis profiles: `quick` for `make test`, `deep` for a long search."""
 
+import os
+
 from hypothesis import settings
+
+# Programs that the tests start buffer what they print, as they do for a user.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 # The quick profile tries the same examples on every run, so that a red run is red again; no test is timed.
 settings.register_profile("quick", deadline=None, derandomize=True, print_blob=True)

@@ -91,6 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):
             _print_error(f"cannot print the answer: {error.strerror}")
             end.exit_status = end.exit_status or EXIT_IO_ERROR
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)  # or the interpreter would end with a status of its own
     return end.exit_status
 
 
