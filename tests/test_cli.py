@@ -556,34 +556,57 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     assert (told["exit_status"], told["out_state"]) == (3, "sealed")
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("arguments", [["inspect", "--json", "SNAPSHOT"], ["inspect", "missing"]], ids=" ".join)
+# Says on one pipe that it is about to write to the other, which nobody reads.
+WRITER = """
+import io, os, sys
+from ekvdump.cli import main
+
+class Waiting(io.RawIOBase):
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+    def writable(self):
+        return True
+    def fileno(self):
+        return self._descriptor
+    def write(self, data):
+        os.write(int(sys.argv[1]), b".")
+        return os.write(self._descriptor, data)
+
+name = sys.argv[2]
+stream = io.TextIOWrapper(io.BufferedWriter(Waiting(getattr(sys, name).fileno())), write_through=True)
+setattr(sys, name, stream)
+raise SystemExit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "status"),
+    [("stdout", ["inspect", "--json", "SNAPSHOT"], 130), ("stderr", ["inspect", "missing"], 7)],
+    ids=["stdout", "stderr"],
+)
 def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
-    snapshot_path: Path, stream: str, arguments: list[str]
+    snapshot_path: Path, stream: str, arguments: list[str], status: int
 ) -> None:
     reader, writer = os.pipe()
+    ready, tell = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
     words = [str(snapshot_path) if word == "SNAPSHOT" else word for word in arguments]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "ekvdump", *words],
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tell), stream, *words],
         stdout=writer if stream == "stdout" else subprocess.DEVNULL,
         stderr=writer if stream == "stderr" else subprocess.DEVNULL,
         preexec_fn=listen,
-    )
-    number = {"stdout": 1, "stderr": 2}[stream]
-    waiting = f"1 {number:#x} "
-    while running.poll() is None and not Path(f"/proc/{running.pid}/syscall").read_text().startswith(waiting):
-        os.sched_yield()
-    if running.returncode is None:
+        pass_fds=[tell],
+    ) as running:
+        assert os.read(ready, 1) == b"."
         running.send_signal(signal.SIGINT)
-    status = running.wait(timeout=60)
-    os.close(reader)
-    os.close(writer)
-    assert status in ((7,) if "missing" in arguments else (0, 130))
+        assert running.wait(timeout=60) == status
+    for descriptor in (reader, writer, ready, tell):
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("where", ["ekvdump.tree.Tree._close_handles", "ekvdump.reports.print_outcome"])
