@@ -77,13 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             with _signals_raise(for_good=arguments is None):
-                end.options = _parser(wants_json="--json" in words).parse_args(words)
-                _run(end.options, end)
-        except SystemExit as asked:
-            end.exit_status = int(asked.code or 0)  # argparse has printed help, or what is wrong
+                try:
+                    end.options = _parser(wants_json="--json" in words).parse_args(words)
+                    _run(end.options, end)
+                except SystemExit as asked:
+                    end.exit_status = int(asked.code or 0)  # argparse has printed help, or what is wrong
+                # Here a signal still ends the wait for a reader.
+                end.is_printing = True
+                sys.stdout.flush()
         except Interrupted:
             _end_early(end)
-        sys.stdout.flush()
+            sys.stdout.flush()
     except OSError as error:
         # All that goes to disk has faults of its own, so this is about what is printed. Whoever reads our
         # output may have seen enough; but an answer that could not be given is a failure.
@@ -145,7 +149,7 @@ def _end_early(end: _End) -> None:
         if not end.is_printing and end.options is not None:
             _print_outcome(end.options, end, end.run.outcome)
             return
-    if end.is_printing:
+    if end.is_printing or end.options is None:
         # Nobody reads what we print, or not now; more of it would only wait as well.
         end.exit_status = end.exit_status or EXIT_INTERRUPTED
         _silence(sys.stdout)
@@ -153,10 +157,9 @@ def _end_early(end: _End) -> None:
         return
     end.exit_status = EXIT_INTERRUPTED
     _print_error("interrupted")
-    if end.options is not None:
-        _print_state_of_out(end.options, end)
-        if end.options.json:
-            _print_json(_failure(end.options, end, ()))
+    _print_state_of_out(end.options, end)
+    if end.options.json:
+        _print_json(_failure(end.options, end, ()))
 
 
 @contextmanager
