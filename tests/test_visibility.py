@@ -7,7 +7,7 @@ import pytest
 from ekvdump.conventions import Cursor
 from ekvdump.outcomes import Truncated
 from ekvdump.snapshot_file import Entry as StoredEntry
-from ekvdump.visibility import OpenKeys, Record, decode_commit_ts, find_header_fault, iter_records, precedes
+from ekvdump.visibility import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records, precedes
 from harness import decode_in_memory, refusal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +42,14 @@ def test_visi_1_an_empty_storage_key_is_a_key() -> None:
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=12))
 def test_visi_1_the_suffix_is_the_inverted_commit_timestamp(commit_ts: int, storage_key: bytes) -> None:
-    assert decode_commit_ts(storage_key + version_suffix(commit_ts)) == commit_ts
+    assert first_suffix_shown(commit_ts) == version_suffix(commit_ts)
+    entry = put(storage_key, commit_ts, b"")
+    assert (entry_counts([entry], commit_ts).get("future"), entry_counts([entry], 2**64 - 1).get("future")) == (
+        None,
+        None,
+    )
+    if commit_ts:
+        assert entry_counts([entry], commit_ts - 1) == {"future": 1}
 
 
 @pytest.mark.parametrize("size", range(9))

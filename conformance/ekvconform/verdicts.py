@@ -44,7 +44,6 @@ PANIC: Final = re.compile(
     r"^(Traceback \(most recent call last\)|panic: |thread '.*' panicked|fatal error: )", re.MULTILINE
 )
 SEAL: Final = ("MANIFEST.json", "CHECKSUMS")
-SIDECARS: Final = ("KEYMAP.jsonl", "strings_ttl.jsonl", "hll_ttl.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,6 @@ class Judgement:
     differences: tuple[str, ...] = ()
     """Each says what was expected and what was found."""
     finish: Finish | None = None
-    unmapped: str | None = None
-    """A refusal's text that no pattern of the profile fits."""
     command: tuple[str, ...] = field(default=())
 
 

@@ -8,11 +8,9 @@ a path with LF, CR or backslash:
 """
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from ekvdump.conventions import iter_bounded_lines
-from ekvdump.outcomes import AbsolutePath, EmptyPath, MalformedLine, NoLine, ParentPath
+from ekvdump.outcomes import AbsolutePath, EmptyPath, MalformedLine, ParentPath
 
 MAX_LINE_SIZE: Final = 8 * 1024
 """Bytes, without the LF. [SUMS-7]"""
@@ -42,21 +40,11 @@ def render_checksum_line(path: bytes, sha256: bytes) -> bytes:
     return mark + sha256 + b"  " + written + b"\n"
 
 
-def iter_checksums(lines: BinaryIO, path: str = "CHECKSUMS") -> Iterator[ChecksumLine]:
-    """Yield the lines of a CHECKSUMS.
-
-    Raises `MalformedLine`, `EmptyPath`, `AbsolutePath`, `ParentPath` or `NoLine`.
-    """
-    offset = -1
-    for offset, line in iter_bounded_lines(lines, MAX_LINE_SIZE + 1):
-        yield decode_checksum_line(line, offset, path)
-    # [SUMS-10]
-    if offset < 0:
-        raise NoLine("SUMS-10", "there is no line", None, path)
-
-
 def decode_checksum_line(line: bytes, offset: int = 0, path: str = "CHECKSUMS") -> ChecksumLine:
-    """Decode one line, which begins at `offset` in the file."""
+    """Decode one line, which begins at `offset` in the file.
+
+    Raises `MalformedLine`, `EmptyPath`, `AbsolutePath` or `ParentPath`.
+    """
     line = line.removesuffix(b"\n")
     # [SUMS-7]
     if len(line) > MAX_LINE_SIZE:

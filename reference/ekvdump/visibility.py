@@ -156,11 +156,6 @@ def is_operational(encoded_key: bytes, value_size: int) -> bool:
     )
 
 
-def decode_commit_ts(encoded_key: bytes) -> int:
-    """Return the commit timestamp in the version suffix. [VISI-1]"""
-    return int.from_bytes(encoded_key[-VERSION_SUFFIX_SIZE:], "big") ^ ALL_ONES
-
-
 def find_header_fault(entry: Entry) -> Fault | None:
     """Return what is wrong with the headers of an entry that is not operational. [VISI-6]"""
     # [VISI-1]
@@ -189,9 +184,10 @@ def find_header_fault(entry: Entry) -> Fault | None:
 
 
 def first_suffix_shown(last_commit_ts: int) -> bytes:
-    """Return the version suffix of the last commit: what sorts below it is future. [VISI-14]
+    """Return the version suffix of the last commit: a suffix that sorts below it is of a future version. [VISI-14]
 
-    The suffix is inverted, so the order of suffixes is the order of timestamps turned around.
+    A suffix is NOT commit timestamp [VISI-1], so that newer versions sort first; two of them can be compared as
+    they stand.
     """
     return (last_commit_ts ^ ALL_ONES).to_bytes(VERSION_SUFFIX_SIZE, "big")
 
