@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,13 @@ from pathlib import Path
 import pytest
 from ekvconform import cli
 from ekvconform.cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.known import (
+    BrokenListError,
+    KnownFailures,
+    decode_list,
+    load_known_failures,
+    render_updated,
+)
 from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, bare_profile, load_profile
 from ekvconform.sandbox import Limits, descendants
 from ekvconform.snapshots import (
@@ -20,11 +28,12 @@ from ekvconform.snapshots import (
     render_bytes,
     render_hex,
 )
-from ekvconform.verdicts import judge_case
+from ekvconform.verdicts import Judgement, judge_case
 from ekvdump.outcomes import Fault
 from harness import decode_in_memory, refusal
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from test_properties import stores
 from test_spec import IDS
 from writer import snapshot
@@ -253,7 +262,7 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
     # In a process of its own, as the command does it, since it takes in what the program leaves behind.
     script = (
         "import pickle, sys, tempfile\n"
-        "from ekvconform.verdicts import judge_case\n"
+        "from ekvconform.verdicts import Judgement, judge_case\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "case, profile = pickle.load(sys.stdin.buffer)\n"
         "judgement = judge_case(case, profile)\n"
@@ -320,3 +329,119 @@ def test_an_answer_equal_to_the_models_is_no_fault() -> None:
             except Fault as fault:
                 raise AssertionError(f"{case.id}: {fault}") from fault
             assert {path.split("/", 2)[2] for path in files} == {path.split("/", 2)[2] for path in case.expected.tree}
+
+
+# ---- known failures ----
+
+IDS_OF_CASES = [case.id for case in CASES]
+
+
+def known_of(tmp_path: Path, text: str) -> KnownFailures:
+    path = tmp_path / "known"
+    path.write_text(text)
+    return load_known_failures(path, IDS_OF_CASES)
+
+
+def judged(case_id: str, verdict: str) -> Judgement:
+    return Judgement(next(case for case in CASES if case.id == case_id), verdict, ("why",))
+
+
+@pytest.mark.parametrize(
+    ("found", "counts_as"),
+    [
+        ("FAIL", "XFAIL"), ("PASS", "XPASS"), ("CRASH", "CRASH"), ("WRONG_REASON", "WRONG_REASON"),
+        ("UNSUPPORTED", "UNSUPPORTED"), ("VOID", "VOID"),
+    ],
+)  # fmt: skip
+def test_a_listed_case_counts_as_the_list_lets_it(tmp_path: Path, found: str, counts_as: str) -> None:
+    known = known_of(tmp_path, "# a list\n\nrstr-expiry-0  FAIL  # bug 7\n")
+    assert known.apply(judged("rstr-expiry-0", found)).verdict == counts_as
+    assert known.apply(judged("rstr-envelope", found)).verdict == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["rstr-expiry-0", "rstr-expiry-0 FAIL", "rstr-expiry-0 FAIL #", "rstr-expiry-0 PASS # x", "rstr-expiry-0 VOID # x",
+     "rstr-expiry-0 fail # x", "* FAIL # x", "visi-* FAIL # x", "rstr-expiry-0 FAIL # x\nrstr-expiry-* FAIL # y"],
+)  # fmt: skip
+def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(BrokenListError, match=r"known:[12]: "):
+        known_of(tmp_path, line + "\n")
+
+
+def test_a_line_that_matches_nothing_is_stale(tmp_path: Path) -> None:
+    known = known_of(tmp_path, "no-such-case FAIL # x\nvisi-reserved-bit-? FAIL # five\n")
+    assert [each.word for each in known.stale] == ["no-such-case"]
+    assert len(known.by_case) == 5
+
+
+VERDICTS_OF_A_RUN = st.sampled_from(
+    ["PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED"]
+)
+
+
+class KnownFailureMachine(RuleBasedStateMachine):
+    """A program that changes, its list, and runs of all or some cases. A model in plain words stands beside."""
+
+    ids = IDS_OF_CASES[:8]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verdicts = dict.fromkeys(self.ids, "PASS")
+        self.text = "# kept\n"
+
+    @rule(case=st.sampled_from(ids), verdict=VERDICTS_OF_A_RUN)
+    def the_program_changes(self, case: str, verdict: str) -> None:
+        self.verdicts[case] = verdict
+
+    @rule(case=st.sampled_from([*ids, "gone"]), verdict=st.sampled_from(["FAIL", "CRASH"]))
+    def somebody_adds_a_line(self, case: str, verdict: str) -> None:
+        if not re.search(rf"^{case} ", self.text, re.MULTILINE):
+            self.text += f"{case}  {verdict}  # by hand\n"
+
+    @rule(ran=st.sets(st.sampled_from(ids), min_size=1))
+    def the_list_is_updated(self, ran: set[str]) -> None:
+        before = {known.word: known for known in decode_list(self.text, "list")}
+        stale = [known for known in before.values() if known.word not in self.ids]
+        found = [judged(case, self.verdicts[case]) for case in sorted(ran)]
+        self.text = render_updated(self.text, found, stale)
+        after = {known.word: known for known in decode_list(self.text, "list")}
+        assert self.text.startswith("# kept\n")
+        for case in self.ids:
+            verdict = self.verdicts[case]
+            if case not in ran:
+                assert after.get(case) is None or after[case].verdict == before[case].verdict
+                assert (case in after) == (case in before)
+            elif verdict == "PASS":
+                assert case not in after
+            elif verdict == "UNSUPPORTED":
+                assert (case in after) == (case in before)
+            else:
+                assert after[case].verdict == verdict
+                assert after[case].reason == (before[case].reason if case in before else "not looked into yet")
+        assert set(after) <= set(self.ids)
+        # What was updated is as expected at once, and updating it again changes nothing.
+        known = KnownFailures(after)
+        assert {known.apply(each).verdict for each in found} <= {"PASS", "XFAIL", "UNSUPPORTED"}
+        assert render_updated(self.text, found, []) == self.text
+
+
+TestKnownFailureMachine = KnownFailureMachine.TestCase
+
+
+def test_known_failures_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "known"
+    path.write_text("rhll-envelope  FAIL  # bug 1\ngone  FAIL  # bug 2\n")
+    program = ["--", PYTHON, "-c", "", "{snapshot}", "{out}"]
+    command = ["run", "--known-failures", str(path), "rhll-envelope", "rstr-envelope", *program]
+    assert cli.main(command) == 1
+    told = capfd.readouterr().out
+    assert "stale: line 2" in told
+    assert "XFAIL" in told
+    assert cli.main([*command[:3], "--update-known-failures", *command[3:]]) == 0
+    assert "+rstr-envelope  FAIL  # not looked into yet" in capfd.readouterr().out
+    assert path.read_text() == "rhll-envelope  FAIL  # bug 1\nrstr-envelope  FAIL  # not looked into yet\n"
+    assert cli.main(command) == 0
+    assert cli.main(["run", "--known-failures", str(path), "rhll-envelope"]) == 1, "the reference passes what is listed"
+    assert cli.main(["run", "--update-known-failures", "rhll-envelope"]) == 2
+    assert cli.main(["run", "--known-failures", str(tmp_path / "missing"), "rhll-envelope"]) == 2

@@ -7,12 +7,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from difflib import unified_diff
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases import BrokenCaseError, Case, load_cases, select_cases
+from ekvconform.known import (
+    NOTHING_KNOWN,
+    XFAIL,
+    XPASS,
+    BrokenListError,
+    KnownFailure,
+    load_known_failures,
+    render_updated,
+)
 from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, bare_profile, load_profile
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
 from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, judge_case
@@ -22,6 +32,8 @@ EXIT_UNEXPECTED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_BROKEN_SUITE: Final = 3
 
+AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
+"""Verdicts that do not make a run red."""
 FIXTURES: Final = Path(__file__).resolve().parent.parent.parent / "fixtures"
 """Where the cases lie in a checkout."""
 
@@ -55,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProfileError as error:
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BadDescriptionError as error:
+    except (BadDescriptionError, BrokenListError) as error:
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenCaseError as error:
@@ -78,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("words", nargs="*", metavar="SELECT", help="id glob, clause, chapter or level; all cases if none")
     run.add_argument("--profile", type=Path, metavar="FILE", help="what is known of the program (TOML)")
     run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at once")
+    run.add_argument("--known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason, one a line")
+    run.add_argument("--update-known-failures", action="store_true", help="rewrite that file, and print the change")
     run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case")
     run.set_defaults(run=_run)
 
@@ -109,18 +123,37 @@ def _selected(words: Sequence[str]) -> list[Case]:
 def _run(options: argparse.Namespace, command: list[str]) -> int:
     cases = _selected(options.words)
     profile = _profile(options.profile, command)
-    judgements = []
+    known = NOTHING_KNOWN
+    if options.known_failures:
+        known = load_known_failures(options.known_failures, [case.id for case in load_cases(FIXTURES)])
+    elif options.update_known_failures:
+        raise BrokenProfileError("--update-known-failures goes with --known-failures FILE")
+    found, judgements = [], []
     for judgement in _iter_judgements(cases, profile, max(1, options.jobs)):
-        judgements.append(judgement)
-        if judgement.verdict != PASS:
-            _print_judgement(judgement)
+        found.append(judgement)
+        judgements.append(known.apply(judgement))
+        if judgements[-1].verdict not in AS_EXPECTED:
+            _print_judgement(judgements[-1])
+    for stale in known.stale:
+        print(f"stale: line {stale.line} of {options.known_failures} names no case: {stale.word}")
     _print_matrix(judgements, profile)
     if options.jsonl:
         _write_jsonl(options.jsonl, judgements, profile)
+    if options.update_known_failures:
+        _update(options.known_failures, found, known.stale)
+        return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
     verdicts = {judgement.verdict for judgement in judgements}
     if VOID in verdicts:
         return EXIT_BROKEN_SUITE
-    return EXIT_AS_EXPECTED if verdicts <= {PASS, UNSUPPORTED} else EXIT_UNEXPECTED
+    return EXIT_AS_EXPECTED if verdicts <= AS_EXPECTED and not known.stale else EXIT_UNEXPECTED
+
+
+def _update(path: Path, found: Sequence[Judgement], stale: Sequence[KnownFailure]) -> None:
+    before = path.read_text(encoding="utf-8")
+    after = render_updated(before, found, stale)
+    path.write_text(after, encoding="utf-8")
+    for line in unified_diff(before.splitlines(), after.splitlines(), str(path), str(path), lineterm="", n=0):
+        print(line)
 
 
 def _profile(path: Path | None, command: list[str]) -> Profile:
@@ -147,7 +180,7 @@ def _print_judgement(judgement: Judgement) -> None:
 
 def _print_matrix(judgements: Sequence[Judgement], profile: Profile) -> None:
     counts = Counter((judgement.case.chapter, judgement.verdict) for judgement in judgements)
-    shown = [verdict for verdict in VERDICTS if any(each == verdict for _, each in counts)]
+    shown = [verdict for verdict in (*VERDICTS, XFAIL, XPASS) if any(each == verdict for _, each in counts)]
     chapters = sorted({chapter for chapter, _ in counts})
     width = max(map(len, [*chapters, "chapter"]))
     print(f"{profile.name}: {len(judgements)} cases")
