@@ -47,9 +47,9 @@ REFUSED = [case for case in CASES if case.expected.outcome == "refused"]
 
 
 def test_there_are_cases_for_every_chapter_that_a_program_can_show() -> None:
-    assert len(CASES) >= 105
+    assert len(CASES) >= 114
     assert {case.chapter for case in CASES} == {
-        "file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "outc",
+        "file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "mani", "outc",
     }  # fmt: skip
 
 
@@ -200,6 +200,7 @@ def test_the_warning_of_the_production_decoder_is_mapped() -> None:
 # ---- odd decoders: each gets its verdict and no other ----
 
 ACCEPTED = next(case for case in CASES if case.id == "rstr-envelope")
+MANIFEST_CASE = next(case for case in CASES if case.id == "mani-fixed-members")
 TO_REFUSE = next(case for case in CASES if case.id == "file-footer-mismatch")
 LIMITS = Limits(seconds=2.0, memory_mib=200)
 PYTHON = sys.executable
@@ -250,6 +251,11 @@ ODD = {
     "writes a file too many": (DECODE + "open(sys.argv[2] + '/more', 'w')", ACCEPTED, "FAIL"),
     "changes a blob after its seal": (
         DECODE + "open(sys.argv[2] + '/redis/db_0/strings/k.bin', 'w').write('ho')", ACCEPTED, "FAIL",
+    ),
+    "leaves another manifest": (
+        DECODE + "p = sys.argv[2] + '/MANIFEST.json'; t = open(p).read(); open(p, 'w').write(t.replace('240', '241'));"
+        "import hashlib; h = hashlib.sha256(t.replace('240', '241').encode()).hexdigest();"
+        "c = sys.argv[2] + '/CHECKSUMS'; t = open(c).read(); open(c, 'w').write(h + t[64:])", MANIFEST_CASE, "FAIL",
     ),
     "uses its TMPDIR": (DECODE + "import os; open(os.environ['TMPDIR'] + '/x', 'w')", ACCEPTED, "PASS"),
     "decodes": (DECODE, ACCEPTED, "PASS"),

@@ -14,6 +14,8 @@
     [expect.tree]  path = bytes, of everything below OUT but MANIFEST.json and
                    CHECKSUMS; nothing else may be there
     [expect.warnings]  name = count; no others may be given
+    [expect.manifest]  member = value; "a.b" is b inside a; "(absent)" for one that
+                   may not be there. What is not named is not compared.
     [twin]         why: what is repaired; snapshot: annotated hex that must decode; described
 
 Bytes are written as in `snapshots`.
@@ -30,7 +32,9 @@ from ekvconform.snapshots import BadDescriptionError, decode_bytes, decode_hex, 
 LEVELS: Final = ("must", "should", "may")
 OUTCOMES: Final = ("complete", "partial", "refused")
 MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "expect", "twin"}
-EXPECTED: Final = {"outcome", "fault", "clause", "offset", "tree", "warnings"}
+EXPECTED: Final = {"outcome", "fault", "clause", "offset", "tree", "warnings", "manifest"}
+ABSENT: Final = "(absent)"
+"""Of a member of MANIFEST.json that may not be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Expected:
     offset: int | None = None
     tree: dict[str, bytes] = field(default_factory=dict)
     warnings: dict[str, int] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def _expected(expect: dict[str, Any]) -> Expected:
     _require(expect["outcome"] in OUTCOMES, f"outcome {expect['outcome']!r}")
     refused = expect["outcome"] == "refused"
     _require(refused == ("fault" in expect) == ("clause" in expect), "a refusal, and nothing else, has a fault")
-    _require(not (refused and "tree" in expect), "a refusal has no tree")
+    _require(not (refused and ("tree" in expect or "manifest" in expect)), "a refusal has no tree")
     return Expected(
         expect["outcome"],
         expect.get("fault"),
@@ -112,6 +117,7 @@ def _expected(expect: dict[str, Any]) -> Expected:
         expect.get("offset"),
         {path: decode_bytes(text) for path, text in expect.get("tree", {}).items()},
         expect.get("warnings", {}),
+        expect.get("manifest", {}),
     )
 
 

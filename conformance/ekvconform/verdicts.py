@@ -18,14 +18,15 @@ the reason of a refusal and the warnings.
 """
 
 import hashlib
+import json
 import os
 import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ekvconform.cases import Case
+from ekvconform.cases import ABSENT, Case
 from ekvconform.profiles import Profile
 from ekvconform.sandbox import Finish, run_program, sandbox
 
@@ -109,6 +110,7 @@ def _judge(case: Case, profile: Profile, finish: Finish, touched: list[str], out
             return FAIL, (f"refused what must be accepted: {_first_line(finish.stderr)}",)
         return FAIL, (f"expected a {expected.outcome} dump, exit status {finish.exit_status}",)
     differences = [*_differences_of_tree(expected.tree, out), *_differences_of_seal(out)]
+    differences += _differences_of_manifest(expected.manifest, out / SEAL[0])
     if profile.warnings:
         found = profile.warnings_in(finish.stdout + finish.stderr)
         differences += [
@@ -184,6 +186,25 @@ def _differences_of_seal(out: Path) -> list[str]:
     if found != expected:
         return ["CHECKSUMS: not what sha256sum gives for this tree, in the order of its paths"]
     return []
+
+
+def _differences_of_manifest(expected: dict[str, Any], path: Path) -> list[str]:
+    """Compare the members of MANIFEST.json that a case fixes."""
+    if not path.is_file():
+        return []  # said already
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
+        return [f"MANIFEST.json: not JSON: {error}"]
+    differences = []
+    for name, value in expected.items():
+        found: Any = manifest
+        for part in name.split("."):
+            found = found.get(part, ABSENT) if isinstance(found, dict) else ABSENT
+        # To Python, 1 and true are equal; to a reader of JSON they are not.
+        if found != value or isinstance(found, bool) != isinstance(value, bool):
+            differences.append(f"MANIFEST.json {name}: expected {json.dumps(value)}, found {json.dumps(found)}")
+    return differences
 
 
 def _shown(data: bytes, limit: int = 120) -> str:
