@@ -149,7 +149,15 @@ def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
 
 
 def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    for text in ("", "command = ['x']", "command = ['{snapshot}', '{out}']\nwhat = 1", "not toml"):
+    command = "command = ['{snapshot}', '{out}']\n"
+    for text in (
+        command + "exit = 3",
+        command + "features = 3",
+        "",
+        "command = ['x']",
+        "command = ['{snapshot}', '{out}']\nwhat = 1",
+        "not toml",
+    ):
         path = tmp_path / "profile.toml"
         path.write_text(text)
         with pytest.raises(BrokenProfileError):
@@ -323,8 +331,26 @@ def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str
     (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
     assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
     assert "version suffix: NOT 5" in capfd.readouterr().out
-    (tmp_path / "store.toml").write_text("entries = [{ key = 'k' }]")
-    assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 2
+    for text in (
+        "entries = [{ key = 'k' }]", "last_commit = 'x'", "last_commit = -1", "header = 5", "footer = 3", "cut = 'x'",
+        "entries = [1]", "entries = [{ key = 'k', ts = 'x' }]", "what = 1", "no toml",
+    ):  # fmt: skip
+        (tmp_path / "store.toml").write_text(text)
+        assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 2
+
+
+def test_files_that_cannot_be_written_are_usage(tmp_path: Path) -> None:
+    program = "import sys; from ekvconform.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [PYTHON, "-c", program]
+    for words in (
+        ["snapshot", "rstr-expiry-0", "-o", str(tmp_path)],
+        ["run", "rstr-expiry-0", "--jsonl", str(tmp_path / "no" / "x")],
+    ):  # fmt: skip
+        told = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 2
+        assert "Traceback" not in told.stderr
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run([*command, "list"], stdout=full, check=False, timeout=60).returncode == 2
 
 
 def test_an_answer_equal_to_the_models_is_no_fault() -> None:

@@ -119,8 +119,11 @@ STRANGE: list[object] = [None, [], {}, {"database": "7"}, {"database": 7, "compl
         None, b"", b"{}", b"no json", b'{"format_version":2}',
         *({"outcome": each} for each in STRANGE),
         {"outcome": {"earlier": [None, {"database": 7, "partial_reasons": {}}, {"database": None}]}, "source": None},
+        {"outcome": {"database": 7, "partial_reasons": [[float("inf")]]}},
+        {"outcome": {"database": 7, "partial_reasons": [{"reason": "\ud800", "about": "", "count": 1}]}},
+        {"outcome": {"database": 7}, "source": {"fsm_path": "\ud800"}},
     ],
-    ids=range(11),
+    ids=range(14),
 )  # fmt: skip
 def test_mani_24_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dict[str, object] | None) -> None:
     decode_again(FULL, tmp_path, 7)

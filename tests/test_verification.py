@@ -184,6 +184,9 @@ Edit = Callable[[list[bytes]], list[bytes]]
         pytest.param(lambda lines: [b"0" * 64 + b"  CHECKSUMS\n", *lines], ("mismatch", "SUMS-11"), id="itself"),
         pytest.param(lambda lines: [b"0" * 64 + b"  a//b\n", *lines], ("missing-file", "SUMS-15"), id="empty-part"),
         pytest.param(
+            lambda lines: [lines[0].replace(b"  ", b"  ./"), *lines[1:]], ("unusual-line", "VERI-5"), id="dot-part"
+        ),
+        pytest.param(
             lambda lines: [lines[0], b"0" * 64 + b"  MANIFEST.json\0z\n", *lines[1:]],
             ("malformed-line", "SUMS-7"), id="nul",
         ),
@@ -248,9 +251,10 @@ def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
     [
         ({"redis": {"databases": [0]}}, False), ({"redis": {"databases": [0, 1]}}, True),
         ({"redis": {"databases": []}}, True), ({"redis": {"databases": "0"}}, True),
+        ({"redis": {"databases": [False]}}, True),
         ({"redis": {}}, False), ({}, False), ({"redis": None}, False),
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 def test_veri_15_databases_are_those_that_are_there(dump: Path, adapters: dict[str, Any], found: bool) -> None:
     edit_manifest(dump, adapters=adapters)
@@ -358,6 +362,7 @@ def test_veri_11_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes)
     [
         {"segment": "a b"}, {"segment": None}, {"storage_key": "A"}, {"storage_key": 1}, {"offset": -1},
         {"offset": "1"}, {"clause": None}, {"kind": "list"}, {"kind": None}, {"more": 1},
+        {"clause": "nonsense"}, {"segment": "other"}, {"kind": "ttl"},
     ],
     ids=str,
 )  # fmt: skip
@@ -450,6 +455,24 @@ def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     with pytest.raises(Fault) as caught:
         Verification(str(dump), print).run()
     assert (caught.value.name, caught.value.path) == ("disk-full", tempfile.gettempdir())
+
+
+def test_salv_3_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
+    data = snapshot([put(b"k", 1, b"v"), put(TTL + b"k", 1, b"")])
+    decode_bytes(data, tmp_path, Options(salvage=True, sync=False))
+    assert verify(tmp_path / "out") == []
+
+
+def test_veri_17_without_a_folder_for_temporary_files_nothing_is_looked_at(
+    dump: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(IoError) as caught:
+        Verification(str(dump), print).run()
+    assert caught.value.clause == "VERI-17"
 
 
 def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ EPILOG: Final = """\
 examples:
   ekvconform run                                        the reference decoder
   ekvconform run -- ./decoder {snapshot} {out} {db}     any other program
-  ekvconform run --profile decoder.toml rstr_7          one clause (also an id glob, a chapter, a level)
-  ekvconform show visi-deleted-key
+  ekvconform run --profile decoder.toml rstr-7          one clause (also an id glob, a chapter, a level)
+  ekvconform show visi-deleted
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
 
 exit status:
@@ -73,9 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenCaseError as error:
         print(f"ekvconform: broken suite: {error}", file=sys.stderr)
         return EXIT_BROKEN_SUITE
-    except BrokenPipeError:
+    except OSError as error:
+        # What is run is judged elsewhere; this is about files that the caller named, and about what is printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_UNEXPECTED
+        if isinstance(error, BrokenPipeError):
+            return EXIT_UNEXPECTED
+        print(f"ekvconform: {error}", file=sys.stderr)
+        return EXIT_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:

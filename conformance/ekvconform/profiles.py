@@ -92,7 +92,7 @@ def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
     """Read a profile; a command given beside it is used instead of its own. Raises `BrokenProfileError`."""
     try:
         return make_profile(tomllib.loads(path.read_text(encoding="utf-8")), tuple(command))
-    except (OSError, ValueError, KeyError, TypeError, re.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise BrokenProfileError(f"{path}: {type(error).__name__}: {error}") from error
 
 

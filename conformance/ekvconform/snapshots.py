@@ -30,6 +30,7 @@ Bytes are text in UTF-8 with `\xHH` for any byte and `\\` for a backslash.
 """
 
 import re
+import struct
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -92,6 +93,13 @@ def render_hex(pieces: Iterable[Piece], width: int = 16) -> str:
 
 def describe_snapshot(description: dict[str, Any]) -> list[Piece]:
     """Make a snapshot of a description, piece by piece. Raises `BadDescriptionError`."""
+    try:
+        return _describe(description)
+    except (TypeError, AttributeError, struct.error) as error:
+        raise BadDescriptionError(f"a member of another kind than is expected: {error}") from error
+
+
+def _describe(description: dict[str, Any]) -> list[Piece]:
     unknown = set(description) - {"header", "last_commit", "entries", "footer", "cut", "append"}
     if unknown:
         raise BadDescriptionError(f"unknown members: {', '.join(sorted(unknown))}")

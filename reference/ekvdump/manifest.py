@@ -153,20 +153,29 @@ def render_earlier(databases: list[int], before: bytes | None) -> list[dict[str,
         for each in [*(earlier if isinstance(earlier, list) else []), own]:
             if isinstance(each, dict) and is_number(each.get("database")):
                 known[each["database"]] = each
-    return [
-        {
-            "database": database,
-            "complete": _kept(known, database, "complete", bool, None),
-            "partial_reasons": _kept(known, database, "partial_reasons", list, []),
-            "fsm_path": _kept(known, database, "fsm_path", str, None),
-        }
-        for database in databases
-    ]
+    return [{"database": database, **_kept(known.get(database, {}))} for database in databases]
 
 
-def _kept(known: dict[int, dict[str, Any]], database: int, name: str, kind: type, default: object) -> object:
-    value = known.get(database, {}).get(name)
-    return value if isinstance(value, kind) else default
+def _kept(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is to be kept of what an earlier manifest told of a database; null for what makes no sense."""
+    complete, reasons, fsm_path = told.get("complete"), told.get("partial_reasons"), told.get("fsm_path")
+    return {
+        "complete": complete if isinstance(complete, bool) else None,
+        "partial_reasons": [
+            {"reason": each["reason"], "about": each["about"], "count": each["count"]}
+            for each in (reasons if isinstance(reasons, list) else [])
+            if isinstance(each, dict)
+            and is_text(each.get("reason"))
+            and is_text(each.get("about"))
+            and is_number(each.get("count"))
+        ],
+        "fsm_path": fsm_path if is_text(fsm_path) else None,
+    }
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Say whether a JSON value is a string that can be written again. JSON can spell surrogates, UTF-8 cannot."""
+    return isinstance(value, str) and value.encode("utf-8", "replace") == value.encode("utf-8", "surrogatepass")
 
 
 def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:

@@ -67,8 +67,8 @@ MAX_STALE_EXAMPLES: Final = 16
 """Paths that the warning shows. [TREE-36]"""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
 """A folder of one database. [TREE-1]"""
-SIDECAR_SUFFIX: Final = ".jsonl"
-"""Of every sidecar, and of nothing else in the folder of a database."""
+OWN_SIDECARS: Final = frozenset(("KEYMAP.jsonl", "strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"))
+"""Sidecars in the folder of a database."""
 
 NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 """Errors that mean a full disk. [TREE-24]"""
@@ -249,7 +249,7 @@ class Tree:
                     raise UnsafePath("TREE-32", detail, None, self._shown(parts))
                 yield parts
             elif kind == FOLDER:
-                if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1].endswith(SIDECAR_SUFFIX)):
+                if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1] in OWN_SIDECARS):
                     detail = "a folder lies where a file belongs"
                     raise UnsafePath("TREE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:

@@ -13,6 +13,7 @@ grow with the dump. [VERI-17]
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections import Counter
@@ -37,6 +38,7 @@ from ekvdump.folders import (
     open_top,
 )
 from ekvdump.keymap import KEYMAP_NAME, MAX_LINE_SIZE, SHA_FALLBACK, iter_keymap
+from ekvdump.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
 from ekvdump.manifest import MAX_MANIFEST_SIZE, decode_manifest, is_number
 from ekvdump.outcomes import (
     BlobWithoutRow,
@@ -68,7 +70,7 @@ from ekvdump.outcomes import (
 )
 from ekvdump.redis_strings import MAX_EXPIRY_MS
 from ekvdump.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
-from ekvdump.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
+from ekvdump.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_FOLDER, UNREADABLE_NAME
 from ekvdump.segments import decode_base64url, decode_segment, encode_segment, is_fallback, refuse_constant
 from ekvdump.sorting import Sorter
 from ekvdump.tree import (
@@ -105,6 +107,10 @@ BLOB_NOTES: Final = {"strings": STRING_BLOB, "hll": HLL_BLOB}
 ROW_NOTES: Final = {STRINGS_TTL_NAME: STRING_ROW, HLL_TTL_NAME: HLL_ROW, UNREADABLE_NAME: UNREADABLE_ROW}
 BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW: UNREADABLE_BLOB}
 SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
+
+CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
+"""An ID of a clause. [SALV-3]"""
+PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_KIND: TTL_PREFIX}
 
 Report = Callable[[Finding], None]
 
@@ -154,6 +160,11 @@ class Verification:
             if not os.path.lexists(self._out):
                 raise IoError("TREE-3", "there is no such folder", None, self._out)
             judge_folder(os.lstat(self._out), self._out)
+        try:
+            self._temporary_folder = tempfile.gettempdir()
+        except OSError as error:
+            raise IoError("VERI-17", "there is no folder for temporary files: set TMPDIR") from error
+        with FaultsAt(self._out, ()):
             self._top = open_top(self._out, handles=self._handles)
         try:
             self._walk()
@@ -169,7 +180,7 @@ class Verification:
             self._names.close()
 
     def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
-        with FaultsAt(tempfile.gettempdir(), ()):
+        with FaultsAt(self._temporary_folder, ()):
             sorter.add(key, note)
 
     def _iter_places(self) -> Iterator[tuple[Parts, str]]:
@@ -250,7 +261,7 @@ class Verification:
         redis = self.manifest["adapters"].get("redis")
         named = redis.get("databases") if isinstance(redis, dict) else None
         # [VERI-15] Other decoders may leave them out.
-        if named is not None and named != sorted(self._databases):
+        if named is not None and not (named == sorted(self._databases) and all(map(is_number, named))):
             detail = f"`databases` says {named!r:.80}, the folders say {sorted(self._databases)!r:.80}"
             self._report(WrongDatabases, "VERI-15", detail, MANIFEST_NAME)
 
@@ -268,16 +279,17 @@ class Verification:
                 except Finding as finding:
                     self._pass_on(finding)
                     continue
-                # [VERI-5]
-                if render_checksum_line(line.path, line.sha256) != text:
+                # [VERI-5] Parts that lead nowhere are taken out, as the system does when it opens a path.
+                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
+                if render_checksum_line(path, line.sha256) != text:
                     detail = "the line would have been written otherwise"
                     self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
                 # [VERI-6]
-                if line.path < previous:
+                if path < previous:
                     detail = "the path comes before the path of the line before"
                     self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
-                previous = line.path
-                self._note(self._paths, line.path, A_LINE + line.sha256)
+                previous = path
+                self._note(self._paths, path, A_LINE + line.sha256)
         # [SUMS-10]
         if offset < 0:
             self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
@@ -431,17 +443,27 @@ def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
     segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
     offset = row.get("offset")
     if (
-        is_segment(segment)
-        and isinstance(storage_key, str)
-        and decode_base64url(storage_key) is not None
+        isinstance(storage_key, str)
+        and kind in KINDS
+        and segment in segments_of(decode_base64url(storage_key), kind)
         and is_number(offset)
         and offset >= 0
-        and isinstance(row.get("clause"), str)
-        and kind in KINDS
+        and isinstance(clause := row.get("clause"), str)
+        and CLAUSE_SHAPE.fullmatch(clause)
         and len(row) == 5
     ):
         return UNREADABLE_FOLDER, f"{segment}.{kind}"
     return None
+
+
+def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
+    """Return the segments that a record of this storage key and kind may have. [SALV-3]"""
+    if storage_key is None:
+        return []
+    prefix = PREFIX_OF_KIND[kind]
+    segments = [encode_segment(storage_key.removeprefix(prefix))] if storage_key.startswith(prefix) else []
+    # [RSTR-12] A bare string has no prefix.
+    return [*segments, encode_segment(storage_key)] if kind == STRING_KIND else segments
 
 
 def is_segment(value: object) -> TypeGuard[str]:
