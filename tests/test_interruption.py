@@ -313,14 +313,18 @@ def test_what_goes_into_a_pipe_goes_there_while_a_terminal_shows_progress(tmp_pa
 
 
 def test_a_terminal_that_has_gone_away_is_no_reason_to_fail() -> None:
+    tried: list[str] = []
+
     class Gone(io.StringIO):
-        def write(self, _: str) -> int:
+        def write(self, text: str) -> int:
+            tried.append(text)
             raise OSError(5, "Input/output error")
 
     console = Console(file=Gone(), force_terminal=True)
     with TerminalProgress(console) as progress:
         for stage in ("bytes", "keys"):
             progress(stage, 1, 2)
+    assert tried
 
 
 def test_progress_hears_every_stage(tmp_path: Path) -> None:

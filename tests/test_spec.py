@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump import keys, outcomes
+from ekvdump import exit_statuses, keys, outcomes
 from ekvdump.conventions import Cursor
 from ekvdump.outcomes import Fault, InvalidValue, Truncated
 from ekvdump.redis_hlls import decode_hll_value
@@ -163,7 +163,7 @@ def test_outc_6_faults_and_exit_statuses_are_the_same_in_all_three_places() -> N
     assert fault_classes() == table["faults"]
     exits = {
         name.removeprefix("EXIT_").lower().replace("_", "-"): value
-        for name, value in vars(outcomes).items()
+        for name, value in vars(exit_statuses).items()
         if name.startswith("EXIT_")
     }
     assert exits == table["exit"]

@@ -270,10 +270,18 @@ def plant_at(
     return planted
 
 
-def check_no_seal(tmp_path: Path, place: str) -> None:
+def check_no_seal(folder: Path, place: str = "") -> None:
+    """Check that no seal lies in the dump, but for what was planted at `place`."""
     for name in ("MANIFEST.json", "CHECKSUMS"):
         if name != place:
-            assert not os.path.lexists(tmp_path / "out" / name)
+            assert not os.path.lexists(folder / "out" / name)
+
+
+def check_unsafe(tmp_path: Path, clause: str, place: str) -> None:
+    """Check that a run is refused for what was planted at `place`, and leaves no seal."""
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
+    check_no_seal(tmp_path, place)
 
 
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("folder", "TREE-16")])
@@ -282,9 +290,7 @@ def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
-    fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
-    check_no_seal(tmp_path, place)
+    check_unsafe(tmp_path, clause, place)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +301,7 @@ def test_tree_13_tree_14_tree_15_tree_16_tree_17_what_may_not_lie_at_a_sidecars_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
-    fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
-    check_no_seal(tmp_path, place)
+    check_unsafe(tmp_path, clause, place)
 
 
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
@@ -306,9 +310,7 @@ def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_folders_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
-    fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", clause, place)
-    check_no_seal(tmp_path, place)
+    check_unsafe(tmp_path, clause, place)
 
 
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
@@ -632,7 +634,7 @@ def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
             else:
                 break
         assert failing.calls >= nth
-        check_no_seal(folder, "")
+        check_no_seal(folder)
         assert not [path for path in listing(folder) if path.endswith(".tmp")]
     assert nth > 4
 
@@ -656,7 +658,7 @@ def test_tree_25_tree_27_looks_and_closes_may_fail_too(
         if outcomes == {"complete"}:
             assert (folder / "out" / "CHECKSUMS").exists()
         elif not (folder / "out" / "CHECKSUMS").exists():
-            check_no_seal(folder, "")
+            check_no_seal(folder)
     assert {"complete", "io-error"} <= outcomes
 
 
@@ -686,7 +688,7 @@ def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
         os.close(full)
     found = [(each.name, place_of(each, tmp_path)) for each in (fault, *fault.also)]
     assert sorted(found) == sorted(("disk-full", place) for place in SIDECARS[:3])
-    check_no_seal(tmp_path, "")
+    check_no_seal(tmp_path)
 
 
 def test_tree_27_a_close_that_fails_after_a_write_that_failed_is_reported_too(
@@ -780,7 +782,7 @@ def test_tree_12_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
     monkeypatch.setattr(os, "rename", swapped)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", place)
-    check_no_seal(tmp_path, "")
+    check_no_seal(tmp_path)
 
 
 def open_descriptors() -> int:

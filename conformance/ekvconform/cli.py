@@ -18,13 +18,13 @@ from ekvconform.known import (
     NOTHING_KNOWN,
     XFAIL,
     XPASS,
-    BrokenListError,
     KnownFailure,
     load_known_failures,
     render_updated,
 )
-from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, bare_profile, load_profile
+from ekvconform.profiles import REFERENCE, Profile, bare_profile, load_profile
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
+from ekvconform.usage import UsageError
 from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, judge_case
 
 EXIT_AS_EXPECTED: Final = 0
@@ -64,10 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except SystemExit as end:
         return int(end.code or 0)
-    except BrokenProfileError as error:
-        print(f"ekvconform: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except (BadDescriptionError, BrokenListError) as error:
+    except UsageError as error:
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenCaseError as error:
@@ -117,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 def _selected(words: Sequence[str]) -> list[Case]:
     cases = select_cases(load_cases(FIXTURES), words)
     if not cases:
-        raise BrokenProfileError(f"no case is named by {' '.join(words)}")
+        raise UsageError(f"no case is named by {' '.join(words)}")
     return cases
 
 
@@ -131,7 +128,7 @@ def _run(options: argparse.Namespace, command: list[str]) -> int:
     if options.known_failures:
         known = load_known_failures(options.known_failures, [case.id for case in load_cases(FIXTURES)])
     elif options.update_known_failures:
-        raise BrokenProfileError("--update-known-failures goes with --known-failures FILE")
+        raise UsageError("--update-known-failures goes with --known-failures FILE")
     found, judgements = [], []
     for judgement in _iter_judgements(cases, profile, max(1, options.jobs)):
         found.append(judgement)

@@ -28,6 +28,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from ekvconform.usage import UsageError
 from ekvconform.verdicts import (
     CRASH,
     ESCAPED,
@@ -48,7 +49,7 @@ MAX_GLOB_CASES: Final = 20
 LINE: Final = re.compile(r"(?P<word>\S+)\s+(?P<verdict>[A-Z_]+)\s+#\s*(?P<reason>\S.*)")
 
 
-class BrokenListError(Exception):
+class BrokenListError(UsageError):
     """A list that cannot be used; says which line and why."""
 
 

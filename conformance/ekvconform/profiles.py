@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ekvconform.sandbox import Limits
+from ekvconform.usage import UsageError
 
 
-class BrokenProfileError(Exception):
+class BrokenProfileError(UsageError):
     """A profile that cannot be used; says which and why."""
 
 

@@ -34,6 +34,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from ekvconform.usage import UsageError
 from ekvconform.writer import HEADER_V1, Entry, delete, footer, header_v2, payload_start, put
 
 HEADERS: Final = {"v1": HEADER_V1, "v2": header_v2(), "none": b""}
@@ -48,7 +49,7 @@ class Piece(NamedTuple):
     note: str
 
 
-class BadDescriptionError(Exception):
+class BadDescriptionError(UsageError):
     """A description or annotated hex that cannot be read; says what and where."""
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from ekvdump import __version__
+from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_IO_ERROR, EXIT_USAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from ekvdump.decode import Run
     from ekvdump.outcomes import Fault, Outcome
 
-EXIT_USAGE: Final = 2
-EXIT_IO_ERROR: Final = 7
-EXIT_INTERRUPTED: Final = 130
-"""As in `outcomes`, which takes longer to load than `--version` to answer."""
 MAX_LISTED_FINDINGS: Final = 1000
 """Findings that the object of `verify` holds; all of them are counted, and printed without `--json`."""
 
@@ -264,7 +261,7 @@ def _inspect(options: argparse.Namespace, end: _End) -> None:
 
 def _verify(options: argparse.Namespace, end: _End) -> None:
     from ekvdump.folders import HAS_HANDLES
-    from ekvdump.outcomes import EXIT_FINDINGS, Finding
+    from ekvdump.outcomes import Finding
     from ekvdump.verification import Verification
 
     listed: list[Finding] = []
