@@ -6,11 +6,14 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ekvconform import cli
-from ekvconform.cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.cases import BrokenCaseError, load_case, load_cases, select_cases
+from ekvconform.differences import Difference
 from ekvconform.known import (
     BrokenListError,
     KnownFailures,
@@ -18,7 +21,9 @@ from ekvconform.known import (
     load_known_failures,
     render_updated,
 )
-from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, bare_profile, load_profile
+from ekvconform.probing import probe
+from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, Told, bare_profile, load_profile, make_profile
+from ekvconform.running import workers
 from ekvconform.sandbox import Limits, descendants
 from ekvconform.snapshots import (
     BadDescriptionError,
@@ -29,8 +34,6 @@ from ekvconform.snapshots import (
     render_hex,
 )
 from ekvconform.verdicts import Judgement, judge_case
-from ekvdump.outcomes import Fault
-from harness import decode_in_memory, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -40,7 +43,6 @@ from writer import snapshot
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CASES = load_cases(FIXTURES)
-REFUSED = [case for case in CASES if case.expected.outcome == "refused"]
 
 
 # ---- the cases ----
@@ -60,17 +62,13 @@ def test_every_case_names_clauses_that_exist_and_its_own_chapter_among_them() ->
         assert case.chapter.upper() in {clause.split("-")[0] for clause in case.clauses}, case.id
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
-def test_a_refusal_has_one_defect_for_with_it_repaired_the_snapshot_decodes(case: Case) -> None:
-    assert case.twin is not None
-    decode_in_memory(case.twin)
-
-
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
-def test_the_reference_refuses_at_the_clause_and_offset_of_the_case(case: Case) -> None:
-    name, clause, offset, _ = refusal(case.snapshot)
-    assert (name, clause) == (case.expected.fault, case.expected.clause)
-    assert case.expected.offset in (None, offset)
+def test_a_case_has_one_defect_for_its_repaired_twin_is_accepted() -> None:
+    twins = [replace(case, scene=case.twin) for case in CASES if case.twin is not None]
+    assert len(twins) >= 45
+    with workers(2) as pool:
+        probes = list(pool.map(partial(probe, profile=REFERENCE), twins))
+    accepted = {"decode": (0, 3), "verify": (0,)}
+    assert [each.case.id for each in probes if each.exit_status not in accepted[each.case.scene.verb]] == []
 
 
 def test_the_reference_passes_all_of_it(tmp_path: Path) -> None:
@@ -197,7 +195,7 @@ PRODUCTION = load_profile(FIXTURES.parent / "conformance" / "profiles" / "produc
     ],
 )  # fmt: skip
 def test_texts_of_the_production_decoder_are_mapped(text: str, fault: str | None) -> None:
-    assert PRODUCTION.fault_in(f"elastickv-snapshot-decode: decode /s.fsm: {text}\n") == fault
+    assert PRODUCTION.told(f"elastickv-snapshot-decode: decode /s.fsm: {text}\n") == (fault and Told(fault))
 
 
 def test_the_warning_of_the_production_decoder_is_mapped() -> None:
@@ -218,10 +216,8 @@ EATS_MEMORY = "data = bytearray(400 * 2**20); import time; time.sleep(60)"
 
 
 def odd(program: str, *, refused: tuple[int, ...] = (4,)) -> Profile:
-    return Profile(
-        "odd", (PYTHON, "-c", program, "{snapshot}", "{out}", EATS_MEMORY),
-        refused=frozenset(refused), texts=REFERENCE.texts, limits=LIMITS,
-    )  # fmt: skip
+    words = {"command": [PYTHON, "-c", program, "{snapshot}", "{out}", EATS_MEMORY], "exit": {"refused": refused}}
+    return replace(make_profile(words), name="odd", texts=REFERENCE.texts, limits=LIMITS)
 
 
 DECODE = (
@@ -305,7 +301,7 @@ def command_of(pid: int) -> bytes:
 def test_a_program_that_cannot_be_started_is_void(tmp_path: Path) -> None:
     profile = bare_profile([str(tmp_path / "missing"), "{snapshot}", "{out}"])
     assert judge_case(ACCEPTED, profile).verdict == "VOID"
-    assert cli.main(["run", "rstr-envelope", "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 3
+    assert cli.main(["run", "rstr-envelope", "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 2
 
 
 def test_a_program_without_database_index_is_not_asked_for_one() -> None:
@@ -318,16 +314,16 @@ def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) 
     assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
     told = capfd.readouterr().out
     assert "FAIL rstr-envelope [RSTR-2 RSTR-8 RSTR-15]" in told
-    assert "redis/db_0/strings/k.bin: missing" in told
+    assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in told
 
 
 def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "kmap"]) == 0
     assert capfd.readouterr().out.count("\n") == 2
     assert cli.main(["show", "rstr-expiry-0"]) == 0
-    assert capfd.readouterr().out == GOOD
+    assert capfd.readouterr().out.endswith(GOOD)
     assert cli.main(["snapshot", "rstr-expiry-0", "-o", str(tmp_path / "s")]) == 0
-    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "rstr" / "rstr-expiry-0.toml").snapshot
+    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "rstr" / "rstr-expiry-0.toml").scene.snapshot
     (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
     assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
     assert "version suffix: NOT 5" in capfd.readouterr().out
@@ -353,16 +349,6 @@ def test_files_that_cannot_be_written_are_usage(tmp_path: Path) -> None:
         assert subprocess.run([*command, "list"], stdout=full, check=False, timeout=60).returncode == 2
 
 
-def test_an_answer_equal_to_the_models_is_no_fault() -> None:
-    for case in CASES:
-        if case.expected.outcome != "refused":
-            try:
-                _, files = decode_in_memory(case.snapshot)
-            except Fault as fault:
-                raise AssertionError(f"{case.id}: {fault}") from fault
-            assert {path.split("/", 2)[2] for path in files} == {path.split("/", 2)[2] for path in case.expected.tree}
-
-
 # ---- known failures ----
 
 IDS_OF_CASES = [case.id for case in CASES]
@@ -375,7 +361,7 @@ def known_of(tmp_path: Path, text: str) -> KnownFailures:
 
 
 def judged(case_id: str, verdict: str) -> Judgement:
-    return Judgement(next(case for case in CASES if case.id == case_id), verdict, ("why",))
+    return Judgement(next(case for case in CASES if case.id == case_id), verdict, (Difference("it", "good", "bad"),))
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def citations(text: str) -> set[str]:
 
 
 def test_the_gate_sees_the_whole_spec() -> None:
-    assert len(CHAPTERS) == 16
-    assert len(CHAPTER_IDS) == 16
+    assert len(CHAPTERS) == 17
+    assert len(CHAPTER_IDS) == 17
     assert len(DEFINED) > 190
     marked = sum(text.count("\n**") for text in SPEC_TEXT.values())
     assert marked == len(DEFINED), "a line that begins in bold and is no clause"
@@ -71,7 +71,7 @@ def test_each_chapter_defines_only_its_own_clauses() -> None:
         assert {name.split("-")[0] for name, _ in DEFINITION.findall(text)} <= {letters[1]}
 
 
-@pytest.mark.parametrize("folder", ["reference", "tests", "spec"])
+@pytest.mark.parametrize("folder", ["reference", "conformance", "tests", "spec"])
 def test_every_citation_is_of_a_clause_that_exists(folder: str) -> None:
     texts = [path.read_text() for path in (python_files(folder) if folder != "spec" else CHAPTERS)]
     assert sorted(set().union(*map(citations, texts)) - IDS) == []
@@ -79,8 +79,10 @@ def test_every_citation_is_of_a_clause_that_exists(folder: str) -> None:
 
 def test_every_module_of_a_chapter_cites_its_clauses() -> None:
     for chapter in CHAPTERS:
-        module = ROOT / "reference" / "ekvdump" / (chapter.stem[3:].replace("-", "_") + ".py")
         letters = SPEC_TEXT[chapter][2:6]
+        # What a judge lets pass is the judge's; all other chapters are the decoder's.
+        package = "conformance/ekvconform" if letters == "TOLE" else "reference/ekvdump"
+        module = ROOT / package / (chapter.stem[3:].replace("-", "_") + ".py")
         if letters == "DIVR":
             assert not module.exists(), "divergences are not ours"
             continue

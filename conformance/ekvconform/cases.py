@@ -1,4 +1,4 @@
-"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
+r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
 
     member         value
     -------------  --------------------------------------------------------------
@@ -6,48 +6,133 @@
     title          the claim, as a sentence
     clauses        IDs of the spec that the case stands for
     level          "must", "should" or "may"
-    snapshot       annotated hex
+    snapshot       annotated hex; none where the run needs none
     [described]    the same snapshot in the words of `snapshots`, where it has them
-    [run]          db (default 0), name of the snapshot file (default snapshot.fsm)
-    [expect]       outcome: "complete", "partial" or "refused"; of a refusal also
-                   fault, clause and, where the spec gives one, offset
-    [expect.tree]  path = bytes, of everything below OUT but MANIFEST.json and
+    [run]          see below
+    [scene]        path = what lies there before the run: of a file its bytes, of a
+                   folder { folder = true }. OUT is `out`, the folder above is `.`.
+    [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
+    [twin]         the repaired twin, which must be accepted: why (what is repaired),
+                   and what is other than in the case: snapshot, described, run,
+                   scene (a path with { nothing = true } is taken away)
+
+    run            value
+    -------------  --------------------------------------------------------------
+    verb           "decode" (default), or "verify": look for what is wrong with OUT
+    db             database index, default 0
+    name           of the snapshot file, default snapshot.fsm
+    snapshot_is    "file" (default), "missing", "folder", "fifo"
+    below_out      true: the snapshot lies in OUT
+    options        only = "strings,hll" or one of both; salvage = true;
+                   into_existing = true; wall_time, cluster_id, elastickv_version
+
+    expect         value
+    -------------  --------------------------------------------------------------
+    outcome        of decode: "complete", "partial" or "refused"; of verify: "whole"
+                   or "findings"
+    fault, clause  of a refusal; also offset (in the snapshot) or path (from the
+                   folder above OUT), where the spec gives one
+    out            what a refusal leaves: "untouched" (OUT is as it was, absent if it
+                   was), or "unsealed" (neither MANIFEST.json nor CHECKSUMS)
+    exit_status    the number itself, in cases about exit statuses
+    [tree]         path = bytes, of everything below OUT but MANIFEST.json and
                    CHECKSUMS; nothing else may be there
-    [expect.warnings]  name = count; no others may be given
-    [expect.manifest]  member = value; "a.b" is b inside a; "(absent)" for one that
-                   may not be there. What is not named is not compared.
-    [twin]         why: what is repaired; snapshot: annotated hex that must decode; described
+    [warnings]     name = count; no others of the spec may be given
+    [manifest]     member = value; "a.b" is b inside a; "(absent)" for one that may
+                   not be there; {folder} in a text is the snapshot's folder. What
+                   is not named is not compared.
+    canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
+    [findings]     fault = paths from OUT, each as often as it is found
+    strict         names of tolerances (spec chapter TOLE) that do not hold here
 
 Bytes are written as in `snapshots`.
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from ekvconform.places import FIXTURES
 from ekvconform.snapshots import BadDescriptionError, decode_bytes, decode_hex, describe_snapshot, render_hex
+from ekvconform.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
-OUTCOMES: Final = ("complete", "partial", "refused")
-MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "expect", "twin"}
-EXPECTED: Final = {"outcome", "fault", "clause", "offset", "tree", "warnings", "manifest"}
+DECODE: Final = "decode"
+VERIFY: Final = "verify"
+COMPLETE: Final = "complete"
+PARTIAL: Final = "partial"
+REFUSED: Final = "refused"
+WHOLE: Final = "whole"
+FINDINGS: Final = "findings"
+OUTCOMES: Final = {DECODE: (COMPLETE, PARTIAL, REFUSED), VERIFY: (WHOLE, FINDINGS, REFUSED)}
+UNTOUCHED: Final = "untouched"
+UNSEALED: Final = "unsealed"
 ABSENT: Final = "(absent)"
 """Of a member of MANIFEST.json that may not be there."""
+
+MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "scene", "expect", "twin"}
+RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "options"}
+SNAPSHOT_KINDS: Final = ("file", "missing", "folder", "fifo")
+OPTIONS: Final = ("only", "salvage", "into_existing", "wall_time", "cluster_id", "elastickv_version")
+TWIN: Final = {"why", "snapshot", "described", "run", "scene"}
+REFUSAL: Final = {"outcome", "fault", "clause", "offset", "path", "out", "exit_status"}
+DUMP: Final = {"outcome", "exit_status", "tree", "warnings", "manifest", "canonical", "strict"}
+EXPECTED: Final = {
+    REFUSED: REFUSAL, COMPLETE: DUMP, PARTIAL: DUMP,
+    WHOLE: {"outcome", "exit_status"}, FINDINGS: {"outcome", "exit_status", "findings"},
+}  # fmt: skip
+SMOKE: Final = (
+    "file-no-entry", "file-header-v1", "file-header-v2", "file-bare-without-footer", "file-empty-file",
+    "file-bad-magic", "file-footer-mismatch", "file-cut-in-value", "file-out-of-order", "visi-newest-counts",
+    "visi-deleted", "visi-encrypted", "visi-reserved-bit-3", "visi-meta-applied-index", "keys-unknown", "rstr-envelope",
+    "rstr-expiry-0", "rstr-legacy", "rstr-bare", "rstr-envelope-without-flags", "rhll-envelope", "rttl-row-of-7-bytes",
+    "segm-escapes", "segm-243-fallback-form", "tree-database-index",
+)  # fmt: skip
+"""What an author tries first: some of each chapter, and a refusal of each class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come of a run."""
+    """One outcome that is allowed."""
 
     outcome: str
-    fault: str | None = None
-    clause: str | None = None
+    fault: str = ""
+    """Of a refusal; empty otherwise, and so is `clause`."""
+    clause: str = ""
     offset: int | None = None
-    tree: dict[str, bytes] = field(default_factory=dict)
+    path: bytes | None = None
+    out: str | None = None
+    exit_status: int | None = None
+    tree: dict[bytes, bytes] = field(default_factory=dict)
     warnings: dict[str, int] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
+    canonical: bool = False
+    findings: dict[str, list[str]] = field(default_factory=dict)
+    strict: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a program is set before: its input, what lies around, and how it is called."""
+
+    verb: str = DECODE
+    snapshot: bytes | None = None
+    snapshot_name: bytes = b"snapshot.fsm"
+    snapshot_is: str = "file"
+    below_out: bool = False
+    database: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+    """Of an option without a value, the empty text."""
+    files: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Path from the folder above OUT = bytes of a file, None for a folder."""
+
+    @property
+    def has_output(self) -> bool:
+        """Is there an OUT before the run?"""
+        return any(path.split(b"/")[0] == b"out" for path in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +144,17 @@ class Case:
     title: str
     clauses: tuple[str, ...]
     level: str
-    snapshot: bytes
-    expected: Expected
-    database: int = 0
-    snapshot_name: str = "snapshot.fsm"
-    twin: bytes | None = None
-    """The same snapshot with its one defect repaired."""
+    scene: Scene
+    allowed: tuple[Expected, ...]
+    twin: Scene | None = None
+    """The same scene with its one defect repaired."""
+    annotated: str = ""
+    """The snapshot as annotated hex."""
+
+    @property
+    def expected(self) -> Expected:
+        """What is allowed first."""
+        return self.allowed[0]
 
 
 class BrokenCaseError(Exception):
@@ -74,50 +164,102 @@ class BrokenCaseError(Exception):
 def load_case(path: Path) -> Case:
     """Read one fixture. Raises `BrokenCaseError`."""
     try:
-        case = tomllib.loads(path.read_text(encoding="utf-8"))
-        _require(not set(case) - MEMBERS, f"unknown members {set(case) - MEMBERS}")
-        _require(case["id"] == path.stem, "the id is not the file's name")
-        _require(case["level"] in LEVELS, f"level {case['level']!r}")
-        _require(bool(case["clauses"]) and bool(case["title"]), "no clauses or no title")
-        run, twin = case.get("run", {}), case.get("twin")
-        for described in filter(None, (case, twin)):
-            _require_described(described)
+        words = tomllib.loads(path.read_text(encoding="utf-8"))
+        _require_known(words, MEMBERS, "a case")
+        _require(words["id"] == path.stem, "the id is not the file's name")
+        _require(words["level"] in LEVELS, f"level {words['level']!r}")
+        _require(bool(words["clauses"]) and bool(words["title"]), "no clauses or no title")
+        scene = _scene(words)
+        expectations = words["expect"] if isinstance(words["expect"], list) else [words["expect"]]
+        _require((len(expectations) > 1) == (words["level"] == "may"), "a may case, and no other, has several outcomes")
+        allowed = tuple(_expected(expect, scene.verb) for expect in expectations)
+        twin = words.get("twin")
+        has_defect = any(expected.outcome in (REFUSED, FINDINGS) for expected in allowed)
+        _require(has_defect == (twin is not None), "a case with a defect, and no other, has a twin")
         return Case(
-            id=case["id"],
+            id=words["id"],
             chapter=path.parent.name,
-            title=case["title"],
-            clauses=tuple(case["clauses"]),
-            level=case["level"],
-            snapshot=decode_hex(case["snapshot"]),
-            expected=_expected(case["expect"]),
-            database=run.get("db", 0),
-            snapshot_name=run.get("name", "snapshot.fsm"),
-            twin=None if twin is None else decode_hex(twin["snapshot"]),
+            title=words["title"],
+            clauses=tuple(words["clauses"]),
+            level=words["level"],
+            scene=scene,
+            allowed=allowed,
+            twin=None if twin is None else _twin(words, twin),
+            annotated=words.get("snapshot", ""),
         )
-    except (KeyError, TypeError, ValueError, BadDescriptionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
         raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def _require_described(case: dict[str, Any]) -> None:
-    if "described" in case:
-        hex_of_it = render_hex(describe_snapshot(case["described"]))
-        _require(case["snapshot"] == hex_of_it, "the annotated hex is not what the description gives")
+def _scene(words: dict[str, Any]) -> Scene:
+    run = words.get("run", {})
+    _require_known(run, RUN, "a run")
+    verb = run.get("verb", DECODE)
+    kind = run.get("snapshot_is", "file")
+    _require(verb in OUTCOMES and kind in SNAPSHOT_KINDS, f"verb {verb!r}, snapshot_is {kind!r}")
+    needs_bytes = verb == DECODE and kind == "file"
+    _require(("snapshot" in words) == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
+    if "described" in words:
+        hex_of_it = render_hex(describe_snapshot(words["described"]))
+        _require(words["snapshot"] == hex_of_it, "the annotated hex is not what the description gives")
+    options = run.get("options", {})
+    _require_known(options, set(OPTIONS), "options")
+    return Scene(
+        verb=verb,
+        snapshot=decode_hex(words["snapshot"]) if needs_bytes else None,
+        snapshot_name=decode_bytes(run.get("name", "snapshot.fsm")),
+        snapshot_is=kind,
+        below_out=run.get("below_out", False),
+        database=run.get("db", 0),
+        options={name: "" if value is True else value for name, value in options.items()},
+        files={decode_bytes(path): _file(what) for path, what in words.get("scene", {}).items()},
+    )
 
 
-def _expected(expect: dict[str, Any]) -> Expected:
-    _require(not set(expect) - EXPECTED, f"unknown members {set(expect) - EXPECTED}")
-    _require(expect["outcome"] in OUTCOMES, f"outcome {expect['outcome']!r}")
-    refused = expect["outcome"] == "refused"
-    _require(refused == ("fault" in expect) == ("clause" in expect), "a refusal, and nothing else, has a fault")
-    _require(not (refused and ("tree" in expect or "manifest" in expect)), "a refusal has no tree")
+def _file(what: str | dict[str, bool]) -> bytes | None:
+    if isinstance(what, str):
+        return decode_bytes(what)
+    _require(what == {"folder": True}, f"a scene of {what}")
+    return None
+
+
+def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
+    _require_known(twin, TWIN, "a twin")
+    _require(bool(twin["why"]) and len(twin) > 1, "a twin says what is repaired, and repairs it")
+    repaired: dict[str, Any] = {name: words[name] for name in ("snapshot", "described", "run") if name in words}
+    if "snapshot" in twin:
+        repaired.pop("described", None)
+    repaired |= {name: twin[name] for name in ("snapshot", "described", "run") if name in twin}
+    files = words.get("scene", {}) | twin.get("scene", {})
+    repaired["scene"] = {path: what for path, what in files.items() if what != {"nothing": True}}
+    return _scene(repaired)
+
+
+def _expected(expect: dict[str, Any], verb: str) -> Expected:
+    outcome = expect["outcome"]
+    _require(outcome in OUTCOMES[verb], f"outcome {outcome!r} of {verb}")
+    _require_known(expect, EXPECTED[outcome], f"an outcome {outcome}")
+    if outcome == REFUSED:
+        _require({"fault", "clause"} <= set(expect), "a refusal has a fault and a clause")
+        _require(expect["out"] in (UNTOUCHED, UNSEALED), f"out {expect['out']!r}")
+    if outcome == FINDINGS:
+        _require(bool(expect["findings"]), "no findings")
+    strict = frozenset(expect.get("strict", ()))
+    _require(strict <= set(TOLERANCES), f"tolerances {sorted(strict)}")
     return Expected(
-        expect["outcome"],
-        expect.get("fault"),
-        expect.get("clause"),
+        outcome,
+        expect.get("fault", ""),
+        expect.get("clause", ""),
         expect.get("offset"),
-        {path: decode_bytes(text) for path, text in expect.get("tree", {}).items()},
+        decode_bytes(expect["path"]) if "path" in expect else None,
+        expect.get("out"),
+        expect.get("exit_status"),
+        {decode_bytes(path): decode_bytes(text) for path, text in expect.get("tree", {}).items()},
         expect.get("warnings", {}),
         expect.get("manifest", {}),
+        expect.get("canonical", False),
+        {name: sorted(paths) for name, paths in expect.get("findings", {}).items()},
+        strict,
     )
 
 
@@ -126,12 +268,22 @@ def _require(holds: bool, words: str) -> None:
         raise ValueError(words)
 
 
-def load_cases(folder: Path) -> list[Case]:
-    """Read all fixtures, in the order of chapters and ids. Raises `BrokenCaseError`, for none at all too."""
-    paths = sorted(folder.glob("*/*.toml"))
+def _require_known(words: dict[str, Any], known: Iterable[str], what: str) -> None:
+    unknown = sorted(set(words) - set(known))
+    _require(not unknown, f"{what} has no {', '.join(unknown)}")
+
+
+def case_paths(folder: Path = FIXTURES) -> list[Path]:
+    """Return the paths of all fixtures, in the order of chapters and ids. Raises `BrokenCaseError` for none at all."""
+    paths = sorted(folder.glob("????/*.toml"))
     if not paths:
         raise BrokenCaseError(f"{folder}: no cases")
-    cases = [load_case(path) for path in paths]
+    return paths
+
+
+def load_cases(folder: Path = FIXTURES) -> list[Case]:
+    """Read all fixtures, in the order of chapters and ids. Raises `BrokenCaseError`."""
+    cases = [load_case(path) for path in case_paths(folder)]
     seen: dict[str, str] = {}
     for case in cases:
         if case.id in seen:
@@ -142,15 +294,14 @@ def load_cases(folder: Path) -> list[Case]:
 
 def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
     """Return the cases that any word names: an id glob, a clause, a chapter or a level; all for no word."""
-    from fnmatch import fnmatchcase
-
     wanted = list(words)
-    return [
-        case
-        for case in cases
-        if not wanted
-        or any(
-            fnmatchcase(case.id, word) or word.upper() in case.clauses or word in (case.chapter, case.level)
-            for word in wanted
-        )
-    ]
+    return [case for case in cases if not wanted or any(_names(word, case) for word in wanted)]
+
+
+def _names(word: str, case: Case) -> bool:
+    return fnmatchcase(case.id, word) or word.upper() in case.clauses or word.lower() in (case.chapter, case.level)
+
+
+def iter_smoke(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield the cases of `SMOKE`."""
+    return (case for case in cases if case.id in SMOKE)

@@ -1,52 +1,61 @@
 """The command `ekvconform`."""
 
 import argparse
-import json
 import os
+import shlex
+import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+import tomllib
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from difflib import unified_diff
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ekvconform.cases import BrokenCaseError, Case, load_cases, select_cases
-from ekvconform.known import (
-    NOTHING_KNOWN,
-    XFAIL,
-    XPASS,
-    KnownFailure,
-    load_known_failures,
-    render_updated,
-)
+from ekvconform.cases import DECODE, SMOKE, BrokenCaseError, Case, case_paths, load_cases, select_cases
+from ekvconform.clauses import load_clauses
+from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
+from ekvconform.places import FIXTURES
 from ekvconform.profiles import REFERENCE, Profile, bare_profile, load_profile
+from ekvconform.rows import Report, iter_jsonl, load_report, make_report
+from ekvconform.running import judge_cases, workers
+from ekvconform.sandbox import environment, make_sandbox
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
+from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, judge_case
+from ekvconform.verdicts import VOID, command_of
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_BROKEN_SUITE: Final = 3
+EXIT_INTERRUPTED: Final = 130
 
-AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
-"""Verdicts that do not make a run red."""
-FIXTURES: Final = Path(__file__).resolve().parent.parent.parent / "fixtures"
-"""Where the cases lie in a checkout."""
-
+PROFILE_NAME: Final = "ekvconform.toml"
+KNOWN_NAME: Final = "ekvconform-known-failures.txt"
+KNOWN_HEAD: Final = """\
+# Known failures: case-id  VERDICT  # reason, link
+# A listed case that passes, or fails otherwise, makes the run red; `ekvconform show CASE` says what it is about.
+"""
 EPILOG: Final = """\
 examples:
   ekvconform run                                        the reference decoder
-  ekvconform run -- ./decoder {snapshot} {out} {db}     any other program
-  ekvconform run --profile decoder.toml rstr-7          one clause (also an id glob, a chapter, a level)
+  ekvconform run --smoke -- ./decoder {snapshot} {out}  any other program; {db} is the database index
+  ekvconform init -- ./decoder {snapshot} {out} {db}    work out a profile, and what is known to fail
+  ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
+  ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
   ekvconform show visi-deleted
+  ekvconform repro visi-deleted -- ./decoder {snapshot} {out}
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
 
 exit status:
-  0  as expected   1  unexpected verdicts   2  usage or a broken profile   3  the suite itself is broken
+  0    as expected
+  1    unexpected verdicts
+  2    usage, or a profile or list that is broken
+  3    the suite itself is broken
+  130  interrupted
 """
 
 
@@ -59,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, command = words[:place], words[place + 1 :]
     try:
         options = _parser().parse_args(words)
-        status: int = options.run(options, command)
+        if command and not options.takes_command:
+            raise UsageError(f"{options.command} takes no program behind --")
+        options.program = command
+        status: int = options.run(options)
         sys.stdout.flush()
         return status
     except SystemExit as end:
@@ -70,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenCaseError as error:
         print(f"ekvconform: broken suite: {error}", file=sys.stderr)
         return EXIT_BROKEN_SUITE
+    except BrokenProcessPool:
+        print("ekvconform: a process that judges was ended from outside; nothing is proved", file=sys.stderr)
+        return EXIT_BROKEN_SUITE
+    except KeyboardInterrupt:
+        print("ekvconform: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except OSError as error:
         # What is run is judged elsewhere; this is about files that the caller named, and about what is printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_UNEXPECTED
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+Run = Callable[[argparse.Namespace], int]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,148 +108,258 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run cases against a program: -- CMD .. {snapshot} {out} {db}")
-    run.add_argument("words", nargs="*", metavar="SELECT", help="id glob, clause, chapter or level; all cases if none")
-    run.add_argument("--profile", type=Path, metavar="FILE", help="what is known of the program (TOML)")
-    run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at once")
+    def add(name: str, run: Run, words: str, *, takes_command: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, description=words, epilog=EPILOG, formatter_class=formatter)
+        command.set_defaults(run=run, takes_command=takes_command)
+        return command
+
+    run = add("run", _run, "run cases against a program: -- CMD .. {snapshot} {out} {db}", takes_command=True)
+    _add_selection(run)
+    _add_program(run)
+    run.add_argument(
+        "--smoke", action="store_true", help=f"only {len(SMOKE)} cases, in a few seconds: the first thing to try"
+    )
+    run.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
+    run.add_argument(
+        "--strict-reasons", action="store_true", help="a refusal that the profile maps no text of is WRONG_REASON"
+    )
     run.add_argument("--known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason, one a line")
     run.add_argument("--update-known-failures", action="store_true", help="rewrite that file, and print the change")
-    run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case")
-    run.set_defaults(run=_run)
+    run.add_argument("--quiet", action="store_true", help="print what is not as expected, and one line")
+    run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
+    run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
+    run.add_argument("--markdown", type=Path, metavar="FILE", help="a summary for CI; added to what the file holds")
+    run.add_argument("--html", type=Path, metavar="FILE", help="one page: matrix, filter, each failure")
+    run.add_argument("--badge", type=Path, metavar="FILE", help="JSON of a badge")
+    run.add_argument("--annotations", action="store_true", help="print the error lines of a GitHub workflow")
 
-    listing = commands.add_parser("list", help="list cases")
-    listing.add_argument("words", nargs="*", metavar="SELECT")
-    listing.set_defaults(run=_list)
+    init = add(
+        "init", _init, "probe a program; write a commented profile and a list of known failures", takes_command=True
+    )
+    init.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where to write both (default here)")
+    init.add_argument("--name", help="of the program, for reports")
+    init.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
+    init.add_argument("--force", action="store_true", help="write over files that are there")
 
-    show = commands.add_parser("show", help="show one case")
+    listing = add("list", _list, "list cases")
+    _add_selection(listing)
+
+    show = add("show", _show, "show one case: its fixture, and the clauses that it stands for")
     show.add_argument("case", metavar="CASE")
-    show.set_defaults(run=_show)
 
-    snapshot = commands.add_parser("snapshot", help="make a snapshot from a case or a description")
+    repro = add("repro", _repro, "set the scene of one case, keep it, and print the command", takes_command=True)
+    repro.add_argument("case", metavar="CASE")
+    _add_program(repro)
+    repro.add_argument("--folder", type=Path, metavar="DIR", help="a new folder to set it in (default a temporary one)")
+
+    snapshot = add("snapshot", _snapshot, "make a snapshot from a case or a description")
     snapshot.add_argument("source", metavar="CASE|FILE.toml")
     snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="annotated hex on stdout if not given")
-    snapshot.set_defaults(run=_snapshot)
+    snapshot.add_argument("--twin", action="store_true", help="the case's repaired twin")
+
+    combine = add("combine", _combine, "put the JSONL reports of several programs into one HTML page")
+    combine.add_argument("reports", nargs="+", type=Path, metavar="REPORT.jsonl")
+    combine.add_argument("--html", type=Path, required=True, metavar="FILE")
+
+    exporting = add("export", _export, "write all cases as plain files, for a loop in any language")
+    exporting.add_argument("folder", type=Path, metavar="DIR", help="new or empty")
     return parser
 
 
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", nargs="*", metavar="SELECT", help="id glob, clause, chapter or level; all cases if none"
+    )
+
+
+def _add_program(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="what is known of the program (TOML)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def _selected(words: Sequence[str]) -> list[Case]:
-    cases = select_cases(load_cases(FIXTURES), words)
+    cases = select_cases(load_cases(), words)
     if not cases:
-        raise UsageError(f"no case is named by {' '.join(words)}")
+        raise UsageError(f"no case is named by {' '.join(words)}; `ekvconform list` names all")
     return cases
+
+
+def _one(case_id: str) -> Case:
+    for case in load_cases():
+        if case.id == case_id:
+            return case
+    raise UsageError(f"there is no case {case_id}; `ekvconform list` names all")
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    if options.profile is not None:
+        profile = load_profile(options.profile, options.program)
+    else:
+        profile = bare_profile(options.program) if options.program else REFERENCE
+    for words in filter(None, (profile.command, profile.verify)):
+        if shutil.which(words[0]) is None:
+            raise UsageError(f"there is no program {words[0]}, or it may not be run")
+    # A program is run in folders of its own, so its name has to lead there from anywhere.
+    return profile.located()
 
 
 # ---- run ----
 
 
-def _run(options: argparse.Namespace, command: list[str]) -> int:
+def _run(options: argparse.Namespace) -> int:
+    from ekvconform.terminal import print_report, progress_of
+
+    suite, total = load_suite(), len(load_cases())
     cases = _selected(options.words)
-    profile = _profile(options.profile, command)
+    if options.smoke:
+        cases = [case for case in cases if case.id in SMOKE]
+        if not cases:
+            raise UsageError("no smoke case is selected")
+    profile = _profile(options)
     known = NOTHING_KNOWN
     if options.known_failures:
-        known = load_known_failures(options.known_failures, [case.id for case in load_cases(FIXTURES)])
+        known = load_known_failures(options.known_failures, [path.stem for path in case_paths()])
     elif options.update_known_failures:
         raise UsageError("--update-known-failures goes with --known-failures FILE")
-    found, judgements = [], []
-    for judgement in _iter_judgements(cases, profile, max(1, options.jobs)):
-        found.append(judgement)
-        judgements.append(known.apply(judgement))
-        if judgements[-1].verdict not in AS_EXPECTED:
-            _print_judgement(judgements[-1])
-    for stale in known.stale:
-        print(f"stale: line {stale.line} of {options.known_failures} names no case: {stale.word}")
-    _print_matrix(judgements, profile)
-    if options.jsonl:
-        _write_jsonl(options.jsonl, judgements, profile)
+    with progress_of(len(cases)) as tell:
+        found = judge_cases(cases, profile, options.jobs, strict_reasons=options.strict_reasons, tell=tell)
+    stale = [f"line {each.line} of {options.known_failures} names no case: {each.word}" for each in known.stale]
+    judgements = [known.apply(judgement) for judgement in found]
+    report = make_report(judgements, profile, suite, total, stale, _words_of_program(options))
+    print_report(report, quiet=options.quiet)
+    _write_reports(options, report)
     if options.update_known_failures:
-        _update(options.known_failures, found, known.stale)
-        return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
-    verdicts = {judgement.verdict for judgement in judgements}
-    if VOID in verdicts:
+        before = options.known_failures.read_text(encoding="utf-8")
+        _rewrite(options.known_failures, before, render_updated(before, found, known.stale))
+    if any(judgement.verdict == VOID for judgement in found):
         return EXIT_BROKEN_SUITE
-    return EXIT_AS_EXPECTED if verdicts <= AS_EXPECTED and not known.stale else EXIT_UNEXPECTED
+    return EXIT_AS_EXPECTED if report.footer["as_expected"] or options.update_known_failures else EXIT_UNEXPECTED
 
 
-def _update(path: Path, found: Sequence[Judgement], stale: Sequence[KnownFailure]) -> None:
-    before = path.read_text(encoding="utf-8")
-    after = render_updated(before, found, stale)
+def _words_of_program(options: argparse.Namespace) -> list[str]:
+    profile = ["--profile", str(options.profile)] if options.profile else []
+    return [*profile, *(["--", *options.program] if options.program else [])]
+
+
+def _write_reports(options: argparse.Namespace, report: Report) -> None:
+    from ekvconform import reports
+
+    if options.jsonl:
+        options.jsonl.write_text("".join(iter_jsonl(report)), encoding="utf-8")
+    if options.junit:
+        options.junit.write_text(reports.render_junit(report), encoding="utf-8")
+    if options.markdown:
+        # A step summary of CI may hold what other steps said.
+        with options.markdown.open("a", encoding="utf-8") as file:
+            file.write(reports.render_markdown(report))
+    if options.html:
+        _write_page(options.html, [report])
+    if options.badge:
+        options.badge.write_text(reports.render_badge(report), encoding="utf-8")
+    if options.annotations:
+        for line in reports.iter_annotations(report):
+            print(line)
+
+
+def _write_page(path: Path, reports: Sequence[Report]) -> None:
+    from ekvconform.page import render_page
+
+    path.write_text(render_page(reports), encoding="utf-8", errors="backslashreplace")
+
+
+def _rewrite(path: Path, before: str, after: str) -> None:
     path.write_text(after, encoding="utf-8")
     for line in unified_diff(before.splitlines(), after.splitlines(), str(path), str(path), lineterm="", n=0):
         print(line)
 
 
-def _profile(path: Path | None, command: list[str]) -> Profile:
-    if path is not None:
-        return load_profile(path, command)
-    return bare_profile(command) if command else REFERENCE
+def _combine(options: argparse.Namespace) -> int:
+    _write_page(options.html, [load_report(path) for path in options.reports])
+    return EXIT_AS_EXPECTED
 
 
-def _iter_judgements(cases: Sequence[Case], profile: Profile, jobs: int) -> Iterator[Judgement]:
-    """Judge cases in processes of their own, which take in what a program leaves behind."""
-    # A fresh process each, so that no worker has children of another.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as workers:
-        yield from workers.map(partial(judge_case, profile=profile), cases)
+# ---- init ----
 
 
-def _print_judgement(judgement: Judgement) -> None:
-    case = judgement.case
-    print(f"{judgement.verdict} {case.id} [{' '.join(case.clauses)}] {case.title}")
-    for difference in judgement.differences:
-        print(f"    {difference}")
-    if judgement.command:
-        print(f"    ekvconform snapshot {case.id} -o {case.snapshot_name}  # and run the program on it")
+def _init(options: argparse.Namespace) -> int:
+    from ekvconform.probing import PROBES, probe, render_profile, work_out
+    from ekvconform.terminal import print_report, progress_of
 
-
-def _print_matrix(judgements: Sequence[Judgement], profile: Profile) -> None:
-    counts = Counter((judgement.case.chapter, judgement.verdict) for judgement in judgements)
-    shown = [verdict for verdict in (*VERDICTS, XFAIL, XPASS) if any(each == verdict for _, each in counts)]
-    chapters = sorted({chapter for chapter, _ in counts})
-    width = max(map(len, [*chapters, "chapter"]))
-    print(f"{profile.name}: {len(judgements)} cases")
-    print(f"{'chapter':<{width}}  " + "  ".join(f"{verdict:>5}" for verdict in shown))
-    for chapter in chapters:
-        cells = "  ".join(f"{counts[chapter, verdict] or '-':>{max(5, len(verdict))}}" for verdict in shown)
-        print(f"{chapter:<{width}}  {cells}")
-
-
-def _write_jsonl(path: Path, judgements: Sequence[Judgement], profile: Profile) -> None:
-    """Write a header, an object a case, and a footer, so that a report that is cut is not taken for whole."""
-    rows: list[dict[str, Any]] = [{"suite": "ekvconform", "program": profile.name, "cases": len(judgements)}]
-    rows += [
-        {
-            "id": judgement.case.id,
-            "clauses": list(judgement.case.clauses),
-            "level": judgement.case.level,
-            "verdict": judgement.verdict,
-            "differences": list(judgement.differences),
-            "seconds": round(judgement.finish.seconds, 3) if judgement.finish else None,
-        }
-        for judgement in judgements
-    ]
-    rows.append({"verdicts": Counter(judgement.verdict for judgement in judgements)})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if not options.program:
+        raise UsageError("init needs a program: ekvconform init -- CMD .. {snapshot} {out} {db}")
+    profile_path, known_path = options.folder / PROFILE_NAME, options.folder / KNOWN_NAME
+    for path in (profile_path, known_path):
+        if path.exists() and not options.force:
+            raise UsageError(f"{path} is there; --force writes over it")
+    options.profile = None
+    bare = _profile(options)
+    cases = load_cases()
+    probed = [case for case in cases if case.id in PROBES and bare.lacks(case) is None]
+    with workers(options.jobs) as pool:
+        probes = list(pool.map(partial(probe, profile=bare), probed))
+    worked_out = work_out(probes)
+    name = options.name or Path(options.program[0]).name
+    profile_path.write_text(render_profile(options.program, worked_out, name), encoding="utf-8")
+    profile = load_profile(profile_path).located()
+    known_path.write_text(KNOWN_HEAD, encoding="utf-8")
+    with progress_of(len(cases)) as tell:
+        found = judge_cases(cases, profile, options.jobs, strict_reasons=False, tell=tell)
+    known_path.write_text(render_updated(KNOWN_HEAD, found, ()), encoding="utf-8")
+    known = load_known_failures(known_path, [case.id for case in cases])
+    command = ["--profile", str(profile_path)]
+    print_report(make_report([known.apply(each) for each in found], profile, load_suite(), len(cases), (), command))
+    print(f"wrote {profile_path}: look it through")
+    print(f"wrote {known_path}: {len(known.by_case)} cases, each without a reason yet")
+    again = ["ekvconform", "run", "--profile", str(profile_path), "--known-failures", str(known_path)]
+    print(f"next: {shlex.join(again)}")
+    return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
 
 
 # ---- the others ----
 
 
-def _list(options: argparse.Namespace, _: list[str]) -> int:
+def _list(options: argparse.Namespace) -> int:
     for case in _selected(options.words):
         print(f"{case.id:<44} {case.level:<6} {' '.join(case.clauses):<24} {case.title}")
     return EXIT_AS_EXPECTED
 
 
-def _show(options: argparse.Namespace, _: list[str]) -> int:
-    (case,) = _selected([options.case])[:1]
+def _show(options: argparse.Namespace) -> int:
+    case = _one(options.case)
+    clauses = load_clauses()
+    for name in case.clauses:
+        if name in clauses:
+            print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
     print((FIXTURES / case.chapter / f"{case.id}.toml").read_text(encoding="utf-8"), end="")
     return EXIT_AS_EXPECTED
 
 
-def _snapshot(options: argparse.Namespace, _: list[str]) -> int:
+def _repro(options: argparse.Namespace) -> int:
+    case, profile = _one(options.case), _profile(options)
+    if lack := profile.lacks(case):
+        raise UsageError(f"{case.id} is UNSUPPORTED: {lack}")
+    if options.folder is None:
+        root = Path(tempfile.mkdtemp(prefix=f"ekvconform.{case.id}."))
+    else:
+        root = options.folder.resolve()
+        root.mkdir()
+    box = make_sandbox(root)
+    command = command_of(profile, case.scene, box, box.arrange(case.scene))
+    variables = [f"{name}={value}" for name, value in environment(box).items()]
+    print(f"# {case.id}: {case.title}. The scene lies in {root} and stays there.")
+    print(f"cd {shlex.quote(str(root / 'work'))} && umask 022 && env -i {shlex.join([*variables, *command])}")
+    return EXIT_AS_EXPECTED
+
+
+def _snapshot(options: argparse.Namespace) -> int:
     source = Path(options.source)
     if source.suffix == ".toml":
-        import tomllib
-
         try:
             description = tomllib.loads(source.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -236,10 +367,23 @@ def _snapshot(options: argparse.Namespace, _: list[str]) -> int:
         pieces = describe_snapshot(description)
         text, data = render_hex(pieces), b"".join(piece.data for piece in pieces)
     else:
-        (case,) = _selected([options.source])[:1]
-        text, data = case.snapshot.hex(" ").upper() + "\n", case.snapshot
+        case = _one(options.source)
+        scene = case.twin if options.twin else case.scene
+        if scene is None or scene.snapshot is None or scene.verb != DECODE:
+            raise UsageError(f"{case.id} has no {'repaired ' if options.twin else ''}snapshot")
+        text = case.annotated if scene is case.scene else scene.snapshot.hex(" ").upper() + "\n"
+        data = scene.snapshot
     if options.output is None:
         print(text, end="")
     else:
         options.output.write_bytes(data)
+    return EXIT_AS_EXPECTED
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ekvconform.bundle import export
+
+    cases = load_cases()
+    count = export(cases, load_suite(), options.folder)
+    print(f"wrote {count} files of {len(cases)} cases into {options.folder}")
     return EXIT_AS_EXPECTED

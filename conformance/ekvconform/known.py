@@ -28,6 +28,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from ekvconform.differences import Difference
 from ekvconform.usage import UsageError
 from ekvconform.verdicts import (
     CRASH,
@@ -80,10 +81,10 @@ class KnownFailures:
         if judgement.verdict == known.verdict:
             return replace(judgement, verdict=XFAIL)
         if judgement.verdict == PASS:
-            words = f"listed as {known.verdict} in line {known.line}, and passes: take the line out"
-            return replace(judgement, verdict=XPASS, differences=(words,))
-        words = f"listed as {known.verdict} in line {known.line}"
-        return replace(judgement, differences=(words, *judgement.differences))
+            listed = Difference("verdict", f"{known.verdict}, by line {known.line}", "PASS: take the line out")
+            return replace(judgement, verdict=XPASS, differences=(listed,))
+        listed = Difference("verdict", f"{known.verdict}, by line {known.line}", judgement.verdict)
+        return replace(judgement, differences=(listed, *judgement.differences))
 
 
 NOTHING_KNOWN: Final = KnownFailures({})

@@ -1,7 +1,7 @@
 """Runs a program once, in folders of its own, and leaves nothing of it running.
 
     <sandbox>/in/<snapshot>   what the program reads
-    <sandbox>/work/out        OUT, absent at first; `work` is the folder above
+    <sandbox>/work/out        OUT; `work` is the folder above
     <sandbox>/tmp             TMPDIR
     <sandbox>/canary/         files that nobody may touch
 
@@ -13,23 +13,27 @@ those too that left the process group. It is to be a process without other child
 import ctypes
 import hashlib
 import os
+import select
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from ekvconform.cases import Scene
+
 PR_SET_CHILD_SUBREAPER: Final = 36
-SAMPLE_SECONDS: Final = 0.02
-"""How often memory is looked at and the time limit is judged."""
+SAMPLE_MS: Final = 20
+"""How often the limits are looked at while a program runs."""
 MAX_OUTPUT_SIZE: Final = 1024 * 1024
 """Bytes of each output stream that are kept; a program that writes more meets a limit."""
+UMASK: Final = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Limits:
 
     seconds: float = 20.0
     memory_mib: int = 1024
-    """Private resident memory of the program and all its descendants."""
+    """Private resident memory of the program and all its descendants, sampled every `SAMPLE_MS`."""
+    files_mib: int = 1024
+    """Everything below OUT and TMPDIR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,23 @@ class Sandbox:
         """The output folder, absent at first."""
         return self.root / "work" / "out"
 
-    def place(self, name: str, snapshot: bytes) -> Path:
-        """Put the snapshot where the program reads it."""
-        path = self.root / "in" / name
-        path.write_bytes(snapshot)
-        return path
+    def arrange(self, scene: Scene) -> Path:
+        """Set a scene; return the path of its snapshot. Raises `OSError`."""
+        for path, data in scene.files.items():
+            place = self.root / "work" / os.fsdecode(path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if data is None:
+                place.mkdir(exist_ok=True)
+            else:
+                place.write_bytes(data)
+        snapshot = (self.out if scene.below_out else self.root / "in") / os.fsdecode(scene.snapshot_name)
+        if scene.snapshot is not None:
+            snapshot.write_bytes(scene.snapshot)
+        elif scene.snapshot_is == "folder":
+            snapshot.mkdir()
+        elif scene.snapshot_is == "fifo":
+            os.mkfifo(snapshot)
+        return snapshot
 
     def look_outside(self) -> Look:
         """Look at everything but OUT and TMPDIR."""
@@ -88,16 +106,21 @@ class Sandbox:
         }
 
 
+def make_sandbox(root: Path) -> Sandbox:
+    """Make the folders of one case in an empty one. Raises `OSError`."""
+    for name in ("in", "work", "tmp", "canary", "canary/folder"):
+        (root / name).mkdir()
+    (root / "canary" / "file").write_bytes(b"precious\n")
+    os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
+    return Sandbox(root)
+
+
 @contextmanager
 def sandbox() -> Iterator[Sandbox]:
-    """Make the folders of one case, and remove them."""
+    """Make the folders of one case, and remove them. Raises `OSError`."""
     root = Path(tempfile.mkdtemp(prefix="ekvconform."))
     try:
-        for name in ("in", "work", "tmp", "canary", "canary/folder"):
-            (root / name).mkdir()
-        (root / "canary" / "file").write_bytes(b"precious\n")
-        os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
-        yield Sandbox(root)
+        yield make_sandbox(root)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -131,24 +154,32 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "cannot adopt orphans")
 
 
-def run_program(command: list[str], box: Sandbox, limits: Limits) -> Finish:
+def environment(box: Sandbox) -> dict[str, str]:
+    """Return all variables that a program is given."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(box.root / "tmp"), "LC_ALL": "C.UTF-8"}
+
+
+def run_program(command: Sequence[str], box: Sandbox, limits: Limits) -> Finish:
     """Run a program to its end or its limits. Raises `OSError` where it cannot be started."""
     adopt_orphans()
-    with (box.root / "tmp" / ".stdout").open("w+b") as stdout, (box.root / "tmp" / ".stderr").open("w+b") as stderr:
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         begin = time.monotonic()
         program = subprocess.Popen(
             command,
             cwd=box.root / "work",
-            env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(box.root / "tmp"), "LC_ALL": "C.UTF-8"},
+            env=environment(box),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            umask=UMASK,
         )
-        hung, over_limit = _wait(program, (stdout, stderr), limits, begin)
-        seconds = time.monotonic() - begin
-        left_running = _end_all(program)
-        over_limit = over_limit or _over_output(stdout, stderr)
+        try:
+            hung, over_limit = _wait(program, (stdout, stderr), box, limits, begin)
+            seconds = time.monotonic() - begin
+        finally:
+            left_running = _end_all(program)
+        over_limit = over_limit or _over_output((stdout, stderr), box, limits)
         told = [_text_of(stream) for stream in (stdout, stderr)]
     code = program.returncode if not hung and over_limit is None else None
     return Finish(
@@ -164,26 +195,41 @@ def run_program(command: list[str], box: Sandbox, limits: Limits) -> Finish:
 
 
 def _wait(
-    program: "subprocess.Popen[bytes]", streams: tuple[BinaryIO, BinaryIO], limits: Limits, begin: float
+    program: "subprocess.Popen[bytes]", streams: Sequence[BinaryIO], box: Sandbox, limits: Limits, begin: float
 ) -> tuple[bool, str | None]:
     """Wait for the end of a program or of its patience; return whether it hung, and what it used too much of."""
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            program.wait(SAMPLE_SECONDS)
-            return False, None
-        if time.monotonic() - begin > limits.seconds:
-            return True, None
-        pids = [program.pid, *descendants(program.pid)]
-        if sum(map(private_memory, pids)) > limits.memory_mib * 1024 * 1024:
-            return False, f"more than {limits.memory_mib} MiB of memory"
-        if over_limit := _over_output(*streams):
-            return False, over_limit
+    handle = os.pidfd_open(program.pid)
+    try:
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        while not ended.poll(SAMPLE_MS):
+            if time.monotonic() - begin > limits.seconds:
+                return True, None
+            if sum(map(private_memory, descendants(os.getpid()))) > limits.memory_mib * 1024 * 1024:
+                return False, f"more than {limits.memory_mib} MiB of memory"
+            if over_limit := _over_output(streams, box, limits):
+                return False, over_limit
+        program.wait()
+        return False, None
+    finally:
+        os.close(handle)
 
 
-def _over_output(*streams: BinaryIO) -> str | None:
+def _over_output(streams: Sequence[BinaryIO], box: Sandbox, limits: Limits) -> str | None:
     if any(os.fstat(stream.fileno()).st_size > MAX_OUTPUT_SIZE for stream in streams):
         return f"more than {MAX_OUTPUT_SIZE} bytes of output"
-    return None
+    size = sum(size_below(folder) for folder in (box.out, box.root / "tmp"))
+    return f"more than {limits.files_mib} MiB of files" if size > limits.files_mib * 1024 * 1024 else None
+
+
+def size_below(folder: Path) -> int:
+    """Return the bytes of all files below a folder; what vanishes meanwhile does not count."""
+    total = 0
+    for base, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(base, name)).st_size
+    return total
 
 
 def _text_of(stream: BinaryIO) -> str:
@@ -197,19 +243,21 @@ def _end_all(program: "subprocess.Popen[bytes]") -> int:
     Orphans come to this process, so whatever descends from it now was started by the program.
     """
     ended: set[int] = set()
+    if program.poll() is None:
+        program.kill()
+        program.wait()
     while True:
-        if program.poll() is None:
-            program.kill()
-            program.wait()
-        alive = descendants(os.getpid())
-        if not alive:
-            return len(ended)
-        for pid in alive:
-            ended.add(pid)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)  # only what has come to us; the others come next time
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # what has ended by itself
+            alive = descendants(os.getpid())
+            ended.update(alive)
+            for pid in alive:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0)
+            continue
+        return len(ended)  # there are no children, so there are no descendants
 
 
 def descendants(pid: int) -> list[int]:

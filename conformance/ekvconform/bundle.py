@@ -1,0 +1,125 @@
+r"""The suite as plain files, for people who want no Python: `ekvconform export`.
+
+    bundle.json           all cases; bundle.schema.json describes it
+    snapshots/<id>.fsm    what a program reads
+    twins/<id>.fsm        the same with the case's defect repaired, where that is in it
+    scenes/<id>/..        files that lie in the folder above OUT before the run
+    trees/<id>/..         what OUT has to hold, but for MANIFEST.json and CHECKSUMS
+                          (<id>.2 and so on, where several outcomes are allowed)
+
+Names that are no UTF-8 stand in bundle.json with `\xHH` for a byte and `\\` for a
+backslash, as in fixtures.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ekvconform.cases import Case, Expected, Scene
+from ekvconform.places import HERE
+from ekvconform.snapshots import render_bytes
+from ekvconform.suite import Suite
+from ekvconform.usage import UsageError
+
+SCHEMA_NAME: Final = "bundle.schema.json"
+FORMAT: Final = 1
+
+
+def export(cases: Sequence[Case], suite: Suite, folder: Path) -> int:
+    """Write the bundle into a new or empty folder; return the number of files. Raises `UsageError` or `OSError`."""
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: not empty; a bundle goes into a new folder, so that nothing stale stays in it")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = dict(_files(cases, suite))
+    for path, data in files.items():
+        place = folder / os.fsdecode(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    shutil.copyfile(HERE / SCHEMA_NAME, folder / SCHEMA_NAME)
+    return len(files) + 1
+
+
+def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]:
+    """Yield path and content of all files but the schema."""
+    rendered = []
+    for case in cases:
+        name = case.id.encode()
+        if case.scene.snapshot is not None:
+            yield b"snapshots/%b.fsm" % name, case.scene.snapshot
+        repaired = case.twin.snapshot if case.twin is not None else None
+        if repaired is not None and repaired != case.scene.snapshot:
+            yield b"twins/%b.fsm" % name, repaired
+        for path, data in case.scene.files.items():
+            if data is not None:
+                yield b"scenes/%b/%b" % (name, path), data
+        for number, expected in enumerate(case.allowed):
+            for path, data in expected.tree.items():
+                yield b"trees/%b/%b" % (_tree_name(case, number).encode(), path), data
+        rendered.append(_case(case))
+    document = {"format": FORMAT, "suite": suite.version, "suite_sha256": suite.sha256, "cases": rendered}
+    yield b"bundle.json", (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _tree_name(case: Case, number: int) -> str:
+    return case.id if number == 0 else f"{case.id}.{number + 1}"
+
+
+def _case(case: Case) -> dict[str, Any]:
+    twin = case.twin
+    return {
+        "id": case.id,
+        "chapter": case.chapter,
+        "title": case.title,
+        "clauses": list(case.clauses),
+        "level": case.level,
+        **_scene(case.scene),
+        "snapshot": None if case.scene.snapshot is None else f"snapshots/{case.id}.fsm",
+        "allowed": [_expected(case, number, expected) for number, expected in enumerate(case.allowed)],
+        "twin": None
+        if twin is None
+        else {
+            **_scene(twin),
+            "snapshot": None
+            if twin.snapshot is None
+            else f"{'snapshots' if twin.snapshot == case.scene.snapshot else 'twins'}/{case.id}.fsm",
+        },
+    }
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    return {
+        "run": {
+            "verb": scene.verb,
+            "db": scene.database,
+            "name": render_bytes(scene.snapshot_name),
+            "snapshot_is": scene.snapshot_is,
+            "below_out": scene.below_out,
+            "options": scene.options,
+        },
+        "scene": [
+            {"path": render_bytes(path), "kind": "folder" if data is None else "file"}
+            for path, data in scene.files.items()
+        ],
+    }
+
+
+def _expected(case: Case, number: int, expected: Expected) -> dict[str, Any]:
+    return {
+        "outcome": expected.outcome,
+        "fault": expected.fault or None,
+        "clause": expected.clause or None,
+        "offset": expected.offset,
+        "path": None if expected.path is None else render_bytes(expected.path),
+        "out": expected.out,
+        "exit_status": expected.exit_status,
+        "tree": f"trees/{_tree_name(case, number)}" if expected.tree else None,
+        "paths": [render_bytes(path) for path in expected.tree],
+        "warnings": expected.warnings,
+        "manifest": expected.manifest,
+        "canonical": expected.canonical,
+        "findings": expected.findings,
+        "strict": sorted(expected.strict),
+    }

@@ -1,0 +1,56 @@
+"""What is different, and how people are shown it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ekvconform.snapshots import render_bytes
+
+WINDOW: Final = 16
+"""Bytes on a line."""
+MAX_SHOWN: Final = 48
+"""Bytes of a file that are shown where only one side has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as expected."""
+
+    place: str
+    """What was compared: a path, "exit status", "fault" .."""
+    expected: str
+    found: str
+    bytes_: tuple[str, ...] = ()
+    """The differing bytes, annotated, a line each."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: expected {self.expected}, found {self.found}"
+
+
+def difference_of_bytes(place: str, expected: bytes, found: bytes) -> Difference:
+    """Compare two files, byte by byte."""
+    first = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), None)
+    if first is None:
+        first = min(len(expected), len(found))
+    start = first - first % WINDOW
+    rows = [_row("expected", expected, start), _row("found", found, start)]
+    marks = [" " * 2 if _at(expected, i) == _at(found, i) else "^^" for i in range(start, start + WINDOW)]
+    rows.append(f"{'':8}  {'':6}  {' '.join(marks).rstrip()}  byte {first} is the first that differs")
+    return Difference(place, shown(expected), shown(found), tuple(rows))
+
+
+def _at(data: bytes, place: int) -> int | None:
+    return data[place] if place < len(data) else None
+
+
+def _row(words: str, data: bytes, start: int) -> str:
+    window = data[start : start + WINDOW]
+    text = f"`{render_bytes(window)}`" if window else "nothing"
+    return f"{words:8}  {start:>6}  {window.hex(' ').upper():<{3 * WINDOW - 1}}  {text}"
+
+
+def shown(data: bytes) -> str:
+    """Say what a file holds, in a few words."""
+    if not data:
+        return "an empty file"
+    more = f" and {len(data) - MAX_SHOWN} bytes more" if len(data) > MAX_SHOWN else ""
+    return f"{len(data)} bytes `{render_bytes(data[:MAX_SHOWN])}`{more}"

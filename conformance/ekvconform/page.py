@@ -1,0 +1,55 @@
+"""One self-contained HTML page, of one program or of several side by side."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ekvconform.cases import load_cases
+from ekvconform.clauses import load_clauses
+from ekvconform.reports import verdict_words
+from ekvconform.rows import ALL_VERDICTS, AS_EXPECTED, Report, Row, count_matrix
+from ekvconform.usage import UsageError
+
+TEMPLATE: Final = "page.html.j2"
+
+
+def render_page(reports: Sequence[Report]) -> str:
+    """Render the page. Raises `UsageError` where reports are of different suites, or two of one name."""
+    suites = {(report.header["suite"], report.header["suite_sha256"]) for report in reports}
+    if len(suites) != 1:
+        versions = sorted({str(version) for version, _ in suites})
+        raise UsageError(f"the reports are of different suites: versions {', '.join(versions)}")
+    names = [report.program for report in reports]
+    if len(set(names)) != len(names):
+        raise UsageError(f"two reports are of one program: {', '.join(names)}")
+    # Everything that is not the template's own is escaped: programs print what they like.
+    environment = Environment(loader=PackageLoader("ekvconform", "."), autoescape=True, undefined=StrictUndefined)
+    matrices = [count_matrix(report.rows) for report in reports]
+    chapters = dict.fromkeys(chapter for _, matrix in matrices for chapter, _ in matrix)
+    return environment.get_template(TEMPLATE).render(
+        reports=reports,
+        words=[verdict_words(report) for report in reports],
+        matrices=[(shown, dict(matrix)) for shown, matrix in matrices],
+        chapters=list(chapters),
+        cases=_cases(reports),
+        verdicts=[each for each in ALL_VERDICTS if any(each in shown for shown, _ in matrices)],
+        as_expected=AS_EXPECTED,
+        clauses=load_clauses(),
+        snapshots=_snapshots({row["id"] for report in reports for row in report.unexpected}),
+    )
+
+
+def _cases(reports: Sequence[Report]) -> list[tuple[Row, list[Row | None]]]:
+    """Return, for each case in order, one of its rows and the row of each report."""
+    by_report = [{row["id"]: row for row in report.rows} for report in reports]
+    ids = dict.fromkeys(row["id"] for report in reports for row in report.rows)
+    return [
+        (next(rows[case_id] for rows in by_report if case_id in rows), [rows.get(case_id) for rows in by_report])
+        for case_id in ids
+    ]
+
+
+def _snapshots(wanted: Collection[str]) -> dict[str, str]:
+    """Return annotated hex of the snapshots of cases, of those that the suite still has."""
+    return {case.id: case.annotated for case in load_cases() if case.id in wanted}

@@ -1,0 +1,137 @@
+"""Reports for machines and for CI: JUnit, Markdown, a badge, annotations."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
+
+from ekvconform.clauses import load_clauses
+from ekvconform.known import XFAIL
+from ekvconform.rows import AS_EXPECTED, Report, Row, broken_clauses, count_matrix
+from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
+
+NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML may hold, in any form."""
+MAX_ANNOTATIONS: Final = 10
+"""What CI shows of one kind in one step."""
+MAX_DETAILS: Final = 50
+"""Failures that a summary spells out."""
+
+
+def render_junit(report: Report) -> str:
+    """Render JUnit XML: a suite a chapter, a test a case. What is known to fail, or unsupported, is skipped."""
+    document = JUnitXml(report.program)
+    for chapter, _ in count_matrix(report.rows)[1]:
+        suite = TestSuite(chapter)
+        for row in report.rows:
+            if row["chapter"] == chapter:
+                suite.add_testcase(_junit_case(row))
+        document.add_testsuite(suite)
+    return str(document.tostring().decode())
+
+
+def _junit_case(row: Row) -> TestCase:
+    test = TestCase(row["id"], f"ekvconform.{row['chapter']}", row["seconds"] or 0)
+    message = NOT_XML.sub("?", f"{row['verdict']}: expected {row['expected']}; found {row['found']}")
+    result: Error | Skipped | Failure
+    if row["verdict"] == VOID:
+        result = Error(message, VOID)
+    elif row["verdict"] in (UNSUPPORTED, XFAIL):
+        result = Skipped(message)
+    else:
+        result = Failure(message, row["verdict"])
+    if row["verdict"] != PASS:
+        result.text = NOT_XML.sub("?", "\n".join(lines_of(row)))
+        test.result = [result]
+    if row["stderr"]:
+        test.system_err = NOT_XML.sub("?", row["stderr"])
+    properties = Properties()
+    properties.append(Property("clauses", " ".join(row["clauses"])))
+    properties.append(Property("level", row["level"]))
+    test.append(properties)
+    return test
+
+
+def lines_of(row: Row) -> Iterator[str]:
+    """Yield what is different in a case, its clauses, and how to see it again."""
+    for difference in row["differences"]:
+        yield f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
+        yield from (f"    {line}" for line in difference["bytes"])
+    clauses = load_clauses()
+    for name in row["clauses"]:
+        if name in clauses:
+            yield f"{name} ({clauses[name].level}): {clauses[name].text}"
+    yield row["repro"]
+
+
+def render_markdown(report: Report) -> str:
+    """Render a summary for CI."""
+    shown, matrix = count_matrix(report.rows)
+    good = report.footer["as_expected"]
+    lines = [
+        f"## {'✅' if good else '❌'} {_cell(report.program)}: {verdict_words(report)}",
+        "",
+        f"Suite {report.header['suite']} of the ekvdump format, {report.header['cases']} cases.",
+        "",
+        f"| chapter | {' | '.join(shown)} |",
+        f"|---|{'---:|' * len(shown)}",
+    ]
+    lines += [f"| {chapter} | {' | '.join(str(count or '') for count in counts)} |" for chapter, counts in matrix]
+    if report.unexpected:
+        lines += ["", "| case | verdict | clauses | expected | found |", "|---|---|---|---|---|"]
+        lines += [
+            f"| `{row['id']}` | {row['verdict']} | {' '.join(row['clauses'])} "
+            f"| {_cell(row['expected'])} | {_cell(row['found'])} |"
+            for row in report.unexpected[:MAX_DETAILS]
+        ]
+        if len(report.unexpected) > MAX_DETAILS:
+            lines += ["", f"{len(report.unexpected) - MAX_DETAILS} more are not listed here."]
+    lines += [f"\nStale line of the known failures: {_cell(line)}" for line in report.footer["stale"]]
+    lines += ["", "What this run did not prove:", "", *(f"- {_cell(line)}" for line in report.footer["not_proved"])]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str, limit: int = 200) -> str:
+    """Return a text that stays inside a cell, whatever a program printed."""
+    text = " ".join(text.split())
+    text = text if len(text) <= limit else text[:limit] + " ..."
+    return re.sub(r"([\\`*_{}\[\]<>|#!])", r"\\\1", text)
+
+
+def verdict_words(report: Report) -> str:
+    """Say in a few words what came of a run."""
+    if report.unexpected or report.footer["stale"]:
+        clauses = len(broken_clauses(report.rows))
+        stale = f", {len(report.footer['stale'])} stale lines" if report.footer["stale"] else ""
+        return f"{len(report.unexpected)} of {len(report.rows)} cases not as expected, {clauses} clauses{stale}"
+    counts = report.footer["verdicts"]
+    others = ", ".join(f"{counts[name]} {name}" for name in sorted(AS_EXPECTED - {PASS}) if counts.get(name))
+    return f"all {len(report.rows)} cases as expected" + (f" ({others})" if others else "")
+
+
+def render_badge(report: Report) -> str:
+    """Render the JSON that a badge service reads (the `endpoint` kind of shields)."""
+    passed, asked = report.footer["verdicts"].get(PASS, 0), len(report.rows)
+    good = report.footer["as_expected"]
+    color = "red" if not good else "brightgreen" if passed == asked else "yellow"
+    message = f"{passed}/{asked} cases, suite {report.header['suite']}"
+    return json.dumps({"schemaVersion": 1, "label": "ekvdump format", "message": message, "color": color}) + "\n"
+
+
+def iter_annotations(report: Report) -> Iterator[str]:
+    """Yield lines that a GitHub workflow shows as errors."""
+    for row in report.unexpected[:MAX_ANNOTATIONS]:
+        title = _annotated(f"{row['verdict']} {row['id']} [{' '.join(row['clauses'])}]", is_property=True)
+        words = _annotated(f"expected {row['expected']}; found {row['found']}")
+        yield f"::error title={title}::{words}"
+    if len(report.unexpected) > MAX_ANNOTATIONS:
+        yield f"::error title=ekvconform::{len(report.unexpected) - MAX_ANNOTATIONS} more cases are not as expected"
+    for line in report.footer["stale"]:
+        yield f"::error title=stale known failure::{_annotated(line)}"
+
+
+def _annotated(text: str, *, is_property: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if is_property else text

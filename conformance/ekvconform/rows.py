@@ -1,0 +1,189 @@
+"""What a run found, as data: the rows that every report is made of, and JSONL. `report.schema.json` describes them."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ekvconform.cases import FINDINGS, REFUSED, Case, Expected
+from ekvconform.clauses import load_clauses
+from ekvconform.known import XFAIL, XPASS
+from ekvconform.profiles import Profile
+from ekvconform.suite import Suite
+from ekvconform.usage import UsageError
+from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement
+
+Row = dict[str, Any]
+AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
+"""Verdicts that do not make a run red."""
+ALL_VERDICTS: Final = (*VERDICTS, XFAIL, XPASS)
+MAX_TOLD: Final = 4000
+"""Characters of a program's own words that are kept."""
+FORMAT: Final = 1
+"""Of the rows; a reader of another number cannot read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run of one program."""
+
+    header: Row
+    rows: tuple[Row, ...]
+    footer: Row
+
+    @property
+    def program(self) -> str:
+        """The program's name."""
+        return str(self.header["program"])
+
+    @property
+    def unexpected(self) -> list[Row]:
+        """Rows that make the run red."""
+        return [row for row in self.rows if row["verdict"] not in AS_EXPECTED]
+
+
+class BrokenReportError(UsageError):
+    """A report that is none, or that was cut."""
+
+
+def make_report(
+    judgements: Sequence[Judgement],
+    profile: Profile,
+    suite: Suite,
+    total: int,
+    stale: Iterable[str],
+    command: Sequence[str],
+) -> Report:
+    """Make a report of what a run found; `command` is how it was called, without its selection."""
+    rows = tuple(_row(judgement, command) for judgement in judgements)
+    header = {
+        "report": "ekvconform",
+        "format": FORMAT,
+        "program": profile.name,
+        "suite": suite.version,
+        "suite_sha256": suite.sha256,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cases": len(rows),
+    }
+    footer = {
+        "verdicts": dict(sorted(Counter(row["verdict"] for row in rows).items())),
+        "as_expected": all(row["verdict"] in AS_EXPECTED for row in rows) and not list(stale),
+        "stale": list(stale),
+        "not_proved": _not_proved(rows, profile, total),
+    }
+    return Report(header, rows, footer)
+
+
+def _row(judgement: Judgement, command: Sequence[str]) -> Row:
+    case, finish = judgement.case, judgement.finish
+    return {
+        "id": case.id,
+        "chapter": case.chapter,
+        "title": case.title,
+        "clauses": list(case.clauses),
+        "level": case.level,
+        "verdict": judgement.verdict,
+        "expected": " or ".join(words_of(each) for each in case.allowed),
+        "found": _found(judgement),
+        "differences": [
+            {"place": each.place, "expected": each.expected, "found": each.found, "bytes": list(each.bytes_)}
+            for each in judgement.differences
+        ],
+        "unmapped": judgement.unmapped,
+        "exit_status": finish.exit_status if finish else None,
+        "stdout": finish.stdout[:MAX_TOLD] if finish else "",
+        "stderr": finish.stderr[:MAX_TOLD] if finish else "",
+        "seconds": round(finish.seconds, 4) if finish else None,
+        "repro": shlex.join(["ekvconform", "repro", case.id, *command]),
+    }
+
+
+def words_of(expected: Expected) -> str:
+    """Say what is expected, in a few words."""
+    if expected.outcome == REFUSED:
+        place = "" if expected.offset is None else f" at offset {expected.offset}"
+        return f"refused: {expected.fault} [{expected.clause}]{place}"
+    if expected.outcome == FINDINGS:
+        return "findings: " + ", ".join(expected.findings)
+    return expected.outcome
+
+
+def _found(judgement: Judgement) -> str:
+    if judgement.differences:
+        return "; ".join(f"{each.place}: {each.found}" for each in judgement.differences)
+    return "as expected"
+
+
+def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
+    """Say how little a run proved: what did not run and why, and what was not compared."""
+    lines = []
+    if len(rows) < total:
+        lines.append(f"{total - len(rows)} of {total} cases were not selected")
+    lacking = Counter(row["differences"][0]["found"] for row in rows if row["verdict"] == UNSUPPORTED)
+    lines += [f"{count} cases did not run: {why}" for why, count in sorted(lacking.items())]
+    unmapped = sum(row["unmapped"] is not None for row in rows)
+    if unmapped:
+        lines.append(f"the reasons of {unmapped} refusals were not compared: the profile maps no text of theirs")
+    ran = [row for row in rows if row["verdict"] not in (UNSUPPORTED, VOID)]
+    if ran and not profile.warnings:
+        lines.append("warnings were not compared: the profile maps none")
+    if any(row["expected"].startswith("findings") for row in ran) and not profile.findings:
+        lines.append("findings were not compared, only that there are some: the profile maps none")
+    musts = {clause.id for clause in load_clauses().values() if clause.level == "MUST"}
+    kept = musts & {clause for row in ran for clause in row["clauses"]}
+    lines.append(f"{len(kept)} of {len(musts)} MUST clauses have a case that ran")
+    return lines
+
+
+def broken_clauses(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Return clause = the cases of it that are not as expected, in the order of the spec."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["verdict"] not in AS_EXPECTED:
+            for clause in row["clauses"]:
+                found.setdefault(clause, []).append(row["id"])
+    order = list(load_clauses())
+    return dict(sorted(found.items(), key=lambda each: order.index(each[0]) if each[0] in order else len(order)))
+
+
+def count_matrix(rows: Iterable[Row]) -> tuple[list[str], list[tuple[str, list[int]]]]:
+    """Return the verdicts that occur, and for each chapter how often each of them does."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(row["chapter"], Counter())[row["verdict"]] += 1
+    shown = [verdict for verdict in ALL_VERDICTS if any(each[verdict] for each in counts.values())]
+    order = list(dict.fromkeys(each[:4].lower() for each in load_clauses()))
+    chapters = sorted(counts, key=lambda each: order.index(each) if each in order else len(order))
+    return shown, [(chapter, [counts[chapter][verdict] for verdict in shown]) for chapter in chapters]
+
+
+# ---- JSONL ----
+
+
+def iter_jsonl(report: Report) -> Iterator[str]:
+    """Yield a header, an object a case, and a footer, so that a report that is cut is not taken for whole."""
+    for row in (report.header, *report.rows, report.footer):
+        # A lone surrogate cannot be written; escaped it can.
+        yield json.dumps(row, ensure_ascii=True) + "\n"
+
+
+def load_report(path: Path) -> Report:
+    """Read a JSONL report. Raises `BrokenReportError`."""
+    try:
+        header, *rows, footer = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if header["report"] != "ekvconform" or header["format"] != FORMAT:
+            raise BrokenReportError(f"{path}: a report of another kind or format")
+        if header["cases"] != len(rows) or sum(footer["verdicts"].values()) != len(rows):
+            raise BrokenReportError(f"{path}: {header['cases']} cases are announced, and {len(rows)} are there")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenReportError(f"{path}: not a whole report: {type(error).__name__}: {error}") from error
+    return Report(header, tuple(rows), footer)
+
+
+def case_of(row: Row, cases: Iterable[Case]) -> Case | None:
+    """Return the case of a row, where the suite still has it."""
+    return next((case for case in cases if case.id == row["id"]), None)

@@ -1,0 +1,62 @@
+"""Judges cases at once, each in a process that has no other children."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from types import FrameType
+
+from ekvconform.cases import Case
+from ekvconform.profiles import Profile
+from ekvconform.verdicts import Judgement, judge_case
+
+_is_judging = False
+
+
+def judge_cases(
+    cases: Sequence[Case], profile: Profile, jobs: int, *, strict_reasons: bool, tell: Callable[[Judgement], None]
+) -> list[Judgement]:
+    """Judge cases, and `tell` of each as soon as it is; return all in their own order.
+
+    Raises `BrokenProcessPool` where a program ends the process that watches it.
+    """
+    judge = partial(_judge_interruptibly, profile=profile, strict_reasons=strict_reasons)
+    with workers(min(jobs, len(cases))) as pool:
+        places: dict[Future[Judgement], int] = {pool.submit(judge, case): place for place, case in enumerate(cases)}
+        found: dict[int, Judgement] = {}
+        for future in as_completed(places):
+            found[places[future]] = future.result()
+            tell(future.result())
+    return [found[place] for place in range(len(cases))]
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Give processes that judge; what waits for them is dropped where the caller is interrupted."""
+    # A new process each, so that none has children of another's.
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_take_interrupts)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _take_interrupts() -> None:
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End the program that is being judged, if any; a worker that waits for work is ended by its parent."""
+    if _is_judging:
+        raise KeyboardInterrupt
+
+
+def _judge_interruptibly(case: Case, profile: Profile, *, strict_reasons: bool) -> Judgement:
+    global _is_judging
+    _is_judging = True
+    try:
+        return judge_case(case, profile, strict_reasons=strict_reasons)
+    finally:
+        _is_judging = False

@@ -1,0 +1,102 @@
+"""Which suite this is: its version, and a hash of each case. `fixtures/index.toml`.
+
+    member      value
+    ----------  -----------------------------------------------------------------
+    version     of the suite, a number that only grows
+    [versions]  version = hash over all cases of it; what was said once stays
+    [cases]     id = { sha256 of its file, version of its last change }
+    [retired]   id = version that it went with; never used again
+
+A case that changes without a new version contradicts the hash of its version.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from ekvconform.cases import BrokenCaseError, case_paths
+from ekvconform.places import FIXTURES
+
+INDEX_NAME: Final = "index.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What a report says it was made with."""
+
+    version: int
+    sha256: str
+
+
+def hash_cases(folder: Path = FIXTURES) -> dict[str, str]:
+    """Return case id = SHA-256 of its file. Raises `BrokenCaseError` for no case."""
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in case_paths(folder)}
+
+
+def hash_suite(cases: Mapping[str, str]) -> str:
+    """Return the hash over all cases."""
+    lines = "".join(f"{case_id} {cases[case_id]}\n" for case_id in sorted(cases))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def load_index(folder: Path = FIXTURES) -> dict[str, Any]:
+    """Read the index. Raises `BrokenCaseError`."""
+    try:
+        return tomllib.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrokenCaseError(f"{folder / INDEX_NAME}: {error}") from error
+
+
+@cache
+def load_suite(folder: Path = FIXTURES) -> Suite:
+    """Return the suite's version and hash. Raises `BrokenCaseError` where the cases are not those of the index."""
+    if faults := faults_of_index(folder):
+        raise BrokenCaseError("; ".join(faults))
+    index = load_index(folder)
+    return Suite(index["version"], index["versions"][str(index["version"])])
+
+
+def faults_of_index(folder: Path = FIXTURES) -> list[str]:
+    """Say where cases and index contradict each other."""
+    index, cases = load_index(folder), hash_cases(folder)
+    listed = index["cases"]
+    faults = [f"{each}: not in the index" for each in cases if each not in listed]
+    faults += [f"{each}: in the index, and gone" for each in listed if each not in cases]
+    faults += [
+        f"{each}: changed, and the suite's version is not"
+        for each, sha256 in cases.items()
+        if each in listed and listed[each]["sha256"] != sha256
+    ]
+    faults += [f"{each}: retired, never to be used again" for each in cases if each in index["retired"]]
+    version = index["version"]
+    if list(map(int, index["versions"])) != list(range(1, version + 1)):
+        faults.append("the versions are not 1 and so on, up to the suite's")
+    elif not faults and index["versions"][str(version)] != hash_suite(cases):
+        faults.append(f"version {version} had other cases")
+    return faults
+
+
+def render_updated_index(folder: Path = FIXTURES) -> str:
+    """Return an index that fits to the cases: the same text, or one of the next version."""
+    text = (folder / INDEX_NAME).read_text(encoding="utf-8") if (folder / INDEX_NAME).is_file() else ""
+    index = tomllib.loads(text) or {"version": 0, "versions": {}, "cases": {}, "retired": {}}
+    cases = hash_cases(folder)
+    sha256 = hash_suite(cases)
+    version, listed = index["version"], index["cases"]
+    if index["versions"].get(str(version)) == sha256:
+        return text
+    version += 1
+    versions = index["versions"] | {str(version): sha256}
+    retired = index["retired"] | {each: version for each in listed if each not in cases}
+    lines = [f"version = {version}", "", "[versions]", *(f'{each} = "{versions[each]}"' for each in versions)]
+    lines += ["", "[cases]"]
+    for each in sorted(cases):
+        same = each in listed and listed[each]["sha256"] == cases[each]
+        since = listed[each]["version"] if same else version
+        lines.append(f'{each} = {{ sha256 = "{cases[each]}", version = {since} }}')
+    lines += ["", "[retired]", *(f"{each} = {retired[each]}" for each in sorted(retired))]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,77 @@
+"""What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ekvconform.reports import lines_of, verdict_words
+from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
+from ekvconform.verdicts import PASS, Judgement
+
+GOOD: Final = "green"
+BAD: Final = "bold red"
+QUIET: Final = "dim"
+
+
+@contextmanager
+def progress_of(total: int) -> Iterator[Callable[[Judgement], None]]:
+    """Show a bar on a terminal, and nothing in a pipe."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda judgement: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("cases", total=total)
+        bad = 0
+
+        def tell(judgement: Judgement) -> None:
+            nonlocal bad
+            bad += judgement.verdict not in AS_EXPECTED
+            progress.update(task, advance=1, description=f"[red]{bad} not as expected[/]" if bad else "cases")
+
+        yield tell
+
+
+def print_report(report: Report, *, quiet: bool = False) -> None:
+    """Print each failure, the matrix, and what was not proved."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for row in report.unexpected:
+        _print_row(console, row)
+    for line in report.footer["stale"]:
+        console.print(Text(f"stale: {line}", BAD))
+    if not quiet:
+        console.print(_matrix(report))
+        for line in report.footer["not_proved"]:
+            console.print(Text(f"  {line}", QUIET))
+    good = report.footer["as_expected"]
+    console.print(Text(f"{report.program}: {verdict_words(report)}", GOOD if good else BAD))
+
+
+def _print_row(console: Console, row: Row) -> None:
+    console.print(Text(f"{row['verdict']} {row['id']} [{' '.join(row['clauses'])}] {row['title']}", BAD))
+    for line in lines_of(row):
+        console.print(Text(f"    {line}"))
+
+
+def _matrix(report: Report) -> Table:
+    shown, matrix = count_matrix(report.rows)
+    table = Table("chapter", title=f"{report.program}, suite {report.header['suite']}", title_justify="left")
+    for verdict in shown:
+        table.add_column(verdict, justify="right", style=_style(verdict))
+    for chapter, counts in matrix:
+        table.add_row(chapter, *(str(count or "-") for count in counts))
+    table.add_section()
+    table.add_row("all", *(str(sum(column)) for column in zip(*(counts for _, counts in matrix), strict=True)))
+    return table
+
+
+def _style(verdict: str) -> str:
+    if verdict == PASS:
+        return GOOD
+    return QUIET if verdict in AS_EXPECTED else BAD
