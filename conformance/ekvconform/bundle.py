@@ -3,7 +3,8 @@ r"""The suite as plain files, for people who want no Python: `ekvconform export`
     bundle.json           all cases; bundle.schema.json describes it
     snapshots/<id>.fsm    what a program reads
     twins/<id>.fsm        the same with the case's defect repaired, where that is in it
-    scenes/<id>/..        files that lie in the folder above OUT before the run
+    scenes/<id>/..        files that lie in the folder above OUT before the run; long
+                          ones stand in bundle.json, as pieces and how often
     trees/<id>/..         what OUT has to hold, but for MANIFEST.json and CHECKSUMS
                           (<id>.2 and so on, where several outcomes are allowed)
 
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import Case, Expected, Scene
+from ekvconform.cases import Case, Expected, Planted, Scene
 from ekvconform.places import HERE
 from ekvconform.snapshots import render_bytes
 from ekvconform.suite import Suite
@@ -52,9 +53,9 @@ def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]
         repaired = case.twin.snapshot if case.twin is not None else None
         if repaired is not None and repaired != case.scene.snapshot:
             yield b"twins/%b.fsm" % name, repaired
-        for path, data in case.scene.files.items():
-            if data is not None:
-                yield b"scenes/%b/%b" % (name, path), data
+        for path, planted in case.scene.planted.items():
+            if planted.kind == "file" and not _is_long(planted):
+                yield b"scenes/%b/%b" % (name, path), planted.data
         for number, expected in enumerate(case.allowed):
             for path, data in expected.tree.items():
                 yield b"trees/%b/%b" % (_tree_name(case, number).encode(), path), data
@@ -97,12 +98,26 @@ def _scene(scene: Scene) -> dict[str, Any]:
             "name": render_bytes(scene.snapshot_name),
             "snapshot_is": scene.snapshot_is,
             "below_out": scene.below_out,
+            "out": render_bytes(scene.out),
             "options": scene.options,
         },
-        "scene": [
-            {"path": render_bytes(path), "kind": "folder" if data is None else "file"}
-            for path, data in scene.files.items()
-        ],
+        "scene": [_planted(path, planted) for path, planted in scene.planted.items()],
+    }
+
+
+def _is_long(planted: Planted) -> bool:
+    return any(times > 1 for _, times in planted.pieces)
+
+
+def _planted(path: bytes, planted: Planted) -> dict[str, Any]:
+    return {
+        "path": render_bytes(path),
+        "kind": planted.kind,
+        "mode": planted.mode,
+        "target": render_bytes(planted.target) or None,
+        "pieces": [{"text": render_bytes(text), "times": times} for text, times in planted.pieces]
+        if _is_long(planted)
+        else None,
     }
 
 

@@ -9,8 +9,10 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     snapshot       annotated hex; none where the run needs none
     [described]    the same snapshot in the words of `snapshots`, where it has them
     [run]          see below
-    [scene]        path = what lies there before the run: of a file its bytes, of a
-                   folder { folder = true }. OUT is `out`, the folder above is `.`.
+    [scene]        path from the folder above OUT = what lies there before the run:
+                   the bytes of a file, or one of { file = bytes, mode = 0o644 },
+                   { folder = true }, { symlink = target }, { hard_link = path },
+                   { fifo = true }, { pieces = [bytes, { text = bytes, times = n }] }
     [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
     [twin]         the repaired twin, which must be accepted: why (what is repaired),
                    and what is other than in the case: snapshot, described, run,
@@ -23,6 +25,7 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     name           of the snapshot file, default snapshot.fsm
     snapshot_is    "file" (default), "missing", "folder", "fifo"
     below_out      true: the snapshot lies in OUT
+    out            OUT, from the folder above; default out
     options        only = "strings,hll" or one of both; salvage = true;
                    into_existing = true; wall_time, cluster_id, elastickv_version
 
@@ -31,16 +34,16 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     outcome        of decode: "complete", "partial" or "refused"; of verify: "whole"
                    or "findings"
     fault, clause  of a refusal; also offset (in the snapshot) or path (from the
-                   folder above OUT), where the spec gives one
+                   folder above OUT, or {snapshot}), where the spec gives one
     out            what a refusal leaves: "untouched" (OUT is as it was, absent if it
                    was), or "unsealed" (neither MANIFEST.json nor CHECKSUMS)
     exit_status    the number itself, in cases about exit statuses
     [tree]         path = bytes, of everything below OUT but MANIFEST.json and
                    CHECKSUMS; nothing else may be there
     [warnings]     name = count; no others of the spec may be given
-    [manifest]     member = value; "a.b" is b inside a; "(absent)" for one that may
-                   not be there; {folder} in a text is the snapshot's folder. What
-                   is not named is not compared.
+    [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
+                   "(absent)" for one that may not be there; {folder} in a text is
+                   the snapshot's folder. What is not named is not compared.
     canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
     [findings]     fault = paths from OUT, each as often as it is found
     strict         names of tolerances (spec chapter TOLE) that do not hold here
@@ -74,7 +77,7 @@ ABSENT: Final = "(absent)"
 """Of a member of MANIFEST.json that may not be there."""
 
 MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "scene", "expect", "twin"}
-RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "options"}
+RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
 SNAPSHOT_KINDS: Final = ("file", "missing", "folder", "fifo")
 OPTIONS: Final = ("only", "salvage", "into_existing", "wall_time", "cluster_id", "elastickv_version")
 TWIN: Final = {"why", "snapshot", "described", "run", "scene"}
@@ -115,6 +118,25 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Planted:
+    """Something that lies there before the run."""
+
+    kind: str
+    """One of "file", "folder", "symlink", "hard_link", "fifo"."""
+    pieces: tuple[tuple[bytes, int], ...] = ()
+    """Of a file: bytes, and how often they stand there."""
+    target: bytes = b""
+    """Of a link."""
+    mode: int | None = None
+    """Permission bits; None for what the umask leaves."""
+
+    @property
+    def data(self) -> bytes:
+        """What a file holds."""
+        return b"".join(text * times for text, times in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """What a program is set before: its input, what lies around, and how it is called."""
 
@@ -126,13 +148,15 @@ class Scene:
     database: int = 0
     options: dict[str, str] = field(default_factory=dict)
     """Of an option without a value, the empty text."""
-    files: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Path from the folder above OUT = bytes of a file, None for a folder."""
+    out: bytes = b"out"
+    """OUT, from the folder above."""
+    planted: dict[bytes, Planted] = field(default_factory=dict)
+    """Path from the folder above OUT = what lies there."""
 
     @property
     def has_output(self) -> bool:
         """Is there an OUT before the run?"""
-        return any(path.split(b"/")[0] == b"out" for path in self.files)
+        return self.below_out or any(path == self.out or path.startswith(self.out + b"/") for path in self.planted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +236,24 @@ def _scene(words: dict[str, Any]) -> Scene:
         below_out=run.get("below_out", False),
         database=run.get("db", 0),
         options={name: "" if value is True else value for name, value in options.items()},
-        files={decode_bytes(path): _file(what) for path, what in words.get("scene", {}).items()},
+        out=decode_bytes(run.get("out", "out")),
+        planted={decode_bytes(path): _planted(what) for path, what in words.get("scene", {}).items()},
     )
 
 
-def _file(what: str | dict[str, bool]) -> bytes | None:
-    if isinstance(what, str):
-        return decode_bytes(what)
-    _require(what == {"folder": True}, f"a scene of {what}")
-    return None
+def _planted(what: str | dict[str, Any]) -> Planted:
+    words: dict[str, Any] = {"file": what} if isinstance(what, str) else dict(what)
+    mode: int | None = words.pop("mode", None)
+    ((kind, value),) = words.items()
+    if kind == "file":
+        return Planted(kind, ((decode_bytes(value), 1),), mode=mode)
+    if kind == "pieces":
+        pieces = [(piece, 1) if isinstance(piece, str) else (piece["text"], piece["times"]) for piece in value]
+        return Planted("file", tuple((decode_bytes(text), times) for text, times in pieces), mode=mode)
+    if kind in ("symlink", "hard_link"):
+        return Planted(kind, target=decode_bytes(value))
+    _require(kind in ("folder", "fifo") and value is True, f"a scene of {what}")
+    return Planted(kind, mode=mode)
 
 
 def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
@@ -230,8 +263,8 @@ def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
     if "snapshot" in twin:
         repaired.pop("described", None)
     repaired |= {name: twin[name] for name in ("snapshot", "described", "run") if name in twin}
-    files = words.get("scene", {}) | twin.get("scene", {})
-    repaired["scene"] = {path: what for path, what in files.items() if what != {"nothing": True}}
+    planted = words.get("scene", {}) | twin.get("scene", {})
+    repaired["scene"] = {path: what for path, what in planted.items() if what != {"nothing": True}}
     return _scene(repaired)
 
 

@@ -349,7 +349,7 @@ def _repro(options: argparse.Namespace) -> int:
     else:
         root = options.folder.resolve()
         root.mkdir()
-    box = make_sandbox(root)
+    box = make_sandbox(root, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     variables = [f"{name}={value}" for name, value in environment(box).items()]
     print(f"# {case.id}: {case.title}. The scene lies in {root} and stays there.")

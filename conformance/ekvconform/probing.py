@@ -38,7 +38,7 @@ class Probe:
 
 def probe(case: Case, profile: Profile) -> Probe:
     """Run a program on one case, and look."""
-    with sandbox() as box:
+    with sandbox(case.scene) as box:
         snapshot = box.arrange(case.scene)
         finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits)
         sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL)

@@ -1,7 +1,7 @@
 """Runs a program once, in folders of its own, and leaves nothing of it running.
 
     <sandbox>/in/<snapshot>   what the program reads
-    <sandbox>/work/out        OUT; `work` is the folder above
+    <sandbox>/work/out        OUT; `work` is the folder above, and the current one
     <sandbox>/tmp             TMPDIR
     <sandbox>/canary/         files that nobody may touch
 
@@ -24,9 +24,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
-from ekvconform.cases import Scene
+from ekvconform.cases import Planted, Scene
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
@@ -64,7 +64,19 @@ class Finish:
     """Descendants that had to be ended."""
 
 
-Look = dict[str, tuple[object, ...]]
+class Seen(NamedTuple):
+    """What lies somewhere."""
+
+    kind: int
+    mode: int
+    inode: int
+    links: int
+    mtime_ns: int
+    content: str | None
+    """Of a file a hash, of a link its target."""
+
+
+Look = dict[str, Seen]
 """Path below a folder = what lies there; two looks are the same if nothing was touched."""
 
 
@@ -73,21 +85,16 @@ class Sandbox:
     """The folders of one case."""
 
     root: Path
-
-    @property
-    def out(self) -> Path:
-        """The output folder, absent at first."""
-        return self.root / "work" / "out"
+    out: Path
 
     def arrange(self, scene: Scene) -> Path:
         """Set a scene; return the path of its snapshot. Raises `OSError`."""
-        for path, data in scene.files.items():
+        for path, planted in scene.planted.items():
             place = self.root / "work" / os.fsdecode(path)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if data is None:
-                place.mkdir(exist_ok=True)
-            else:
-                place.write_bytes(data)
+            plant(place, planted, self.root / "work")
+        if scene.below_out:
+            self.out.mkdir(exist_ok=True)
         snapshot = (self.out if scene.below_out else self.root / "in") / os.fsdecode(scene.snapshot_name)
         if scene.snapshot is not None:
             snapshot.write_bytes(scene.snapshot)
@@ -99,28 +106,47 @@ class Sandbox:
 
     def look_outside(self) -> Look:
         """Look at everything but OUT and TMPDIR."""
+        # The links of the path that leads to OUT are followed, as a program does.
+        out = os.path.join(os.path.realpath(self.out.parent), self.out.name)
+        inside = ("tmp", os.path.relpath(out, os.path.realpath(self.root)))
         return {
             path: what
             for path, what in look(self.root).items()
-            if path.split(os.sep)[0] != "tmp" and path.split(os.sep)[:2] != ["work", "out"]
+            if not any(path == each or path.startswith(each + os.sep) for each in inside)
         }
 
 
-def make_sandbox(root: Path) -> Sandbox:
+def plant(place: Path, planted: Planted, work: Path) -> None:
+    """Put something where a case wants it; `work` is where hard links count from. Raises `OSError`."""
+    if planted.kind == "folder":
+        place.mkdir(exist_ok=True)
+    elif planted.kind == "symlink":
+        place.symlink_to(os.fsdecode(planted.target))
+    elif planted.kind == "hard_link":
+        os.link(work / os.fsdecode(planted.target), place)
+    elif planted.kind == "fifo":
+        os.mkfifo(place)
+    else:
+        place.write_bytes(planted.data)
+    if planted.mode is not None:
+        place.chmod(planted.mode)
+
+
+def make_sandbox(root: Path, scene: Scene) -> Sandbox:
     """Make the folders of one case in an empty one. Raises `OSError`."""
     for name in ("in", "work", "tmp", "canary", "canary/folder"):
         (root / name).mkdir()
     (root / "canary" / "file").write_bytes(b"precious\n")
     os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
-    return Sandbox(root)
+    return Sandbox(root, root / "work" / os.fsdecode(scene.out))
 
 
 @contextmanager
-def sandbox() -> Iterator[Sandbox]:
+def sandbox(scene: Scene) -> Iterator[Sandbox]:
     """Make the folders of one case, and remove them. Raises `OSError`."""
     root = Path(tempfile.mkdtemp(prefix="ekvconform."))
     try:
-        yield make_sandbox(root)
+        yield make_sandbox(root, scene)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -133,18 +159,37 @@ def look(folder: Path) -> Look:
             path = os.path.join(base, name)
             status = os.lstat(path)
             kind = stat.S_IFMT(status.st_mode)
-            content: object = None
+            content = None
             if stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     content = hashlib.sha256(file.read()).hexdigest()
             elif stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
-            times = status.st_mtime_ns if kind == stat.S_IFREG else 0
-            found[os.path.relpath(path, folder)] = (
-                kind, stat.S_IMODE(status.st_mode), status.st_ino, status.st_nlink if kind == stat.S_IFREG else 0,
-                times, content,
-            )  # fmt: skip
+            is_file = kind == stat.S_IFREG
+            found[os.path.relpath(path, folder)] = Seen(
+                kind,
+                stat.S_IMODE(status.st_mode),
+                status.st_ino,
+                status.st_nlink if is_file else 0,
+                status.st_mtime_ns if is_file else 0,
+                content,
+            )
     return found
+
+
+def touched(before: Look, after: Look, scene: Scene) -> list[str]:
+    """Return the paths that two looks outside of OUT differ at."""
+    # A hard link in OUT may be replaced, and the file outside that it was a name of has one name less.
+    may_lose = sum(planted.kind == "hard_link" for planted in scene.planted.values())
+    return sorted(
+        path for path in before.keys() | after.keys() if not _same(before.get(path), after.get(path), may_lose)
+    )
+
+
+def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
+    if before is None or after is None:
+        return before is after
+    return before._replace(links=0) == after._replace(links=0) and 0 <= before.links - after.links <= may_lose
 
 
 def adopt_orphans() -> None:

@@ -55,7 +55,8 @@ def load_index(folder: Path = FIXTURES) -> dict[str, Any]:
 def load_suite(folder: Path = FIXTURES) -> Suite:
     """Return the suite's version and hash. Raises `BrokenCaseError` where the cases are not those of the index."""
     if faults := faults_of_index(folder):
-        raise BrokenCaseError("; ".join(faults))
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise BrokenCaseError(f"{'; '.join(faults[:3])}{more}: `make fixtures` brings the index up to date")
     index = load_index(folder)
     return Suite(index["version"], index["versions"][str(index["version"])])
 

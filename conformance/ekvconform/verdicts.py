@@ -30,7 +30,7 @@ from typing import Any, Final
 from ekvconform.cases import ABSENT, DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.differences import Difference, difference_of_bytes, shown
 from ekvconform.profiles import OUTCOMES_TABLE, Profile
-from ekvconform.sandbox import Finish, Look, Sandbox, look, run_program, sandbox
+from ekvconform.sandbox import Finish, Look, Sandbox, look, run_program, sandbox, touched
 from ekvconform.tolerances import counted_warnings, members_fit, mode_fits, same_file
 
 PASS: Final = "PASS"
@@ -82,11 +82,12 @@ def judge_case(case: Case, profile: Profile, *, strict_reasons: bool = False) ->
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
     try:
-        with sandbox() as box:
-            command = command_of(profile, case.scene, box, box.arrange(case.scene))
+        with sandbox(case.scene) as box:
+            snapshot = box.arrange(case.scene)
+            command = command_of(profile, case.scene, box, snapshot)
             before, out_before = box.look_outside(), look(box.out)
             finish = run_program(command, box, profile.limits)
-            judge = _Judge(case, profile, finish, box, out_before, strict_reasons)
+            judge = _Judge(case, profile, finish, box, snapshot, out_before, strict_reasons)
             verdict, differences = judge.verdict(before)
             return Judgement(case, verdict, tuple(differences), finish, command, judge.unmapped)
     except OSError as error:
@@ -112,12 +113,20 @@ class _Judge:
     """Judges one run, whose traces still lie in its sandbox."""
 
     def __init__(
-        self, case: Case, profile: Profile, finish: Finish, box: Sandbox, out_before: Look, strict_reasons: bool
+        self,
+        case: Case,
+        profile: Profile,
+        finish: Finish,
+        box: Sandbox,
+        snapshot: Path,
+        out_before: Look,
+        strict_reasons: bool,
     ) -> None:
         self._case = case
         self._profile = profile
         self._finish = finish
         self._box = box
+        self._snapshot = snapshot
         self._out_before = out_before
         self._strict_reasons = strict_reasons
         self._had_output = case.scene.has_output
@@ -127,9 +136,8 @@ class _Judge:
         """Return the verdict and what is different; the worst first."""
         finish, profile = self._finish, self._profile
         after = self._box.look_outside()
-        touched = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        if touched:
-            return ESCAPED, [Difference(f"{path}, outside of OUT", *TOUCHED) for path in touched]
+        if paths := touched(before, after, self._case.scene):
+            return ESCAPED, [Difference(f"{path}, outside of OUT", *TOUCHED) for path in paths]
         if finish.over_limit:
             return LIMIT, [Difference("the run", "within its limits", finish.over_limit)]
         if finish.hung:
@@ -187,7 +195,7 @@ class _Judge:
             if self._strict_reasons:
                 return WRONG_REASON, [Difference("reason", words, f"not mapped by the profile: {self.unmapped}")]
         else:
-            path = None if expected.path is None else os.fsdecode(os.fsencode(out.parent) + b"/" + expected.path)
+            path = None if expected.path is None else self._path(expected.path)
             reasons = [
                 Difference(name, str(wanted), str(found))
                 for name, wanted, found in (
@@ -207,6 +215,11 @@ class _Judge:
                 Difference("exit status", f"one of {sorted(statuses)} for {expected.fault}", str(finish.exit_status))
             ]
         return PASS, []
+
+    def _path(self, path: bytes) -> str:
+        if path == b"{snapshot}":
+            return str(self._snapshot)
+        return str(self._box.root / "work" / os.fsdecode(path))
 
     def _differences(self, expected: Expected) -> list[Difference]:
         finish, profile, out = self._finish, self._profile, self._box.out
@@ -265,7 +278,8 @@ def _differences_of_tree(expected: Expected, out: Path, scene: Scene) -> list[Di
                     found[below] = file.read()
             elif stat.S_ISDIR(mode) and not os.listdir(path):
                 differences.append(Difference(place, "no folder without something in it", "an empty folder"))
-            if b"out/" + below in scene.files and below not in SEAL:
+            before = scene.planted.get(scene.out + b"/" + below)
+            if before is not None and (before.kind == "folder" or before.data == found.get(below)):
                 continue  # it was there before, with modes of its own
             right = FILE_MODE if stat.S_ISREG(mode) else FOLDER_MODE
             if not mode_fits(right, stat.S_IMODE(mode), expected.strict):
@@ -322,7 +336,10 @@ def _differences_of_manifest(expected: Expected, out: Path, folder: Path) -> lis
         wanted = value.replace("{folder}", str(folder)) if isinstance(value, str) else value
         found: Any = manifest
         for part in name.split("."):
-            found = found.get(part, ABSENT) if isinstance(found, dict) else ABSENT
+            if isinstance(found, list):
+                found = found[int(part)] if part.isdigit() and int(part) < len(found) else ABSENT
+            else:
+                found = found.get(part, ABSENT) if isinstance(found, dict) else ABSENT
         # Compared as JSON, since 1 and true are equal to Python.
         if json.dumps(found, sort_keys=True) != json.dumps(wanted, sort_keys=True):
             differences.append(Difference(f"MANIFEST.json, {name}", json.dumps(wanted), json.dumps(found)))
