@@ -239,7 +239,8 @@ def bare_profile(command: Iterable[str]) -> Profile:
         raise BrokenProfileError(str(error)) from error
 
 
-PLACE: Final = r"(?: at (?:offset (?P<offset>[0-9]+)|(?P<path>.*?)))?: "
+PLACE: Final = r"(?: at offset (?P<offset>[0-9]+))?(?: at '?(?P<path>.*?)'?)?: "
+"""How the reference names a place; a path stands in quotes where a shell wants them."""
 REFERENCE: Final = make_profile(
     {
         "name": "ekvdump (reference)",

@@ -66,7 +66,13 @@ def encode_binary_segment(key: bytes) -> str:
 
 def is_fallback(segment: str) -> bool:
     """Say whether the key can be read from the segment only with KEYMAP. [SEGM-9]"""
-    return FALLBACK_SHAPE.match(segment) is not None
+    # [SEGM-14] What is too long to be a segment is no fallback form either, however it begins.
+    return size_of(segment) <= MAX_SEGMENT_SIZE and FALLBACK_SHAPE.match(segment) is not None
+
+
+def size_of(segment: str) -> int:
+    """Return the bytes of a segment; a byte of a file name that is no UTF-8 counts as one."""
+    return len(segment.encode("utf-8", "replace"))
 
 
 def decode_segment(segment: str) -> bytes:
@@ -75,8 +81,7 @@ def decode_segment(segment: str) -> bytes:
     Raises `InvalidSegment`, or `NeedsKeymap` for a fallback segment.
     """
     # [SEGM-10]
-    # A byte of a file name that is no UTF-8 counts as one.
-    if (size := len(segment.encode("utf-8", "replace"))) > MAX_SEGMENT_SIZE:
+    if (size := size_of(segment)) > MAX_SEGMENT_SIZE:
         raise InvalidSegment("SEGM-10", f"{size} bytes, more than {MAX_SEGMENT_SIZE}", None, segment)
     # [SEGM-11]
     if is_fallback(segment):
