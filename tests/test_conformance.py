@@ -38,7 +38,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from test_properties import stores
-from test_spec import IDS
 from writer import snapshot
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -46,20 +45,6 @@ CASES = load_cases(FIXTURES)
 
 
 # ---- the cases ----
-
-
-def test_there_are_cases_for_every_chapter_that_a_program_can_show() -> None:
-    assert len(CASES) >= 114
-    assert {case.chapter for case in CASES} == {
-        "file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "mani", "outc",
-    }  # fmt: skip
-
-
-def test_every_case_names_clauses_that_exist_and_its_own_chapter_among_them() -> None:
-    for case in CASES:
-        assert set(case.clauses) <= IDS, case.id
-        assert case.id.startswith(f"{case.chapter}-")
-        assert case.chapter.upper() in {clause.split("-")[0] for clause in case.clauses}, case.id
 
 
 def test_a_case_has_one_defect_for_its_repaired_twin_is_accepted() -> None:

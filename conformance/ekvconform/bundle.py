@@ -3,19 +3,18 @@ r"""The suite as plain files, for people who want no Python: `ekvconform export`
     bundle.json           all cases; bundle.schema.json describes it
     snapshots/<id>.fsm    what a program reads
     twins/<id>.fsm        the same with the case's defect repaired, where that is in it
-    scenes/<id>/..        files that lie in the folder above OUT before the run; long
-                          ones stand in bundle.json, as pieces and how often
     trees/<id>/..         what OUT has to hold, but for MANIFEST.json and CHECKSUMS
                           (<id>.2 and so on, where several outcomes are allowed)
 
-Names that are no UTF-8 stand in bundle.json with `\xHH` for a byte and `\\` for a
-backslash, as in fixtures.
+A tree with a name that some file systems do not take has no folder in `trees`; its
+files stand in bundle.json, as all files do. Bytes are written there as in fixtures:
+`\xHH` for a byte that is no printable ASCII, `\\` for a backslash.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,9 @@ from ekvconform.usage import UsageError
 
 SCHEMA_NAME: Final = "bundle.schema.json"
 FORMAT: Final = 1
+MAX_PATH_SIZE: Final = 400
+"""Bytes of a path in a tree that is written as files."""
+UNPORTABLE: Final = frozenset(b'\\:*?"<>|')
 
 
 def export(cases: Sequence[Case], suite: Suite, folder: Path) -> int:
@@ -53,15 +55,23 @@ def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]
         repaired = case.twin.snapshot if case.twin is not None else None
         if repaired is not None and repaired != case.scene.snapshot:
             yield b"twins/%b.fsm" % name, repaired
-        for path, planted in case.scene.planted.items():
-            if planted.kind == "file" and not _is_long(planted):
-                yield b"scenes/%b/%b" % (name, path), planted.data
         for number, expected in enumerate(case.allowed):
-            for path, data in expected.tree.items():
-                yield b"trees/%b/%b" % (_tree_name(case, number).encode(), path), data
+            if is_portable(expected.tree):
+                for path, data in expected.tree.items():
+                    yield b"trees/%b/%b" % (_tree_name(case, number).encode(), path), data
         rendered.append(_case(case))
     document = {"format": FORMAT, "suite": suite.version, "suite_sha256": suite.sha256, "cases": rendered}
     yield b"bundle.json", (json.dumps(document, indent=1) + "\n").encode()
+
+
+def is_portable(tree: Iterable[bytes]) -> bool:
+    """Tell whether the paths of a tree can be checked out anywhere: short, printable, not different in case alone."""
+    paths = list(tree)
+    return (
+        all(len(path) <= MAX_PATH_SIZE and path.isascii() and path.decode().isprintable() for path in paths)
+        and not any(set(path) & UNPORTABLE for path in paths)
+        and len({path.lower() for path in paths}) == len(paths)
+    )
 
 
 def _tree_name(case: Case, number: int) -> str:
@@ -105,19 +115,13 @@ def _scene(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _is_long(planted: Planted) -> bool:
-    return any(times > 1 for _, times in planted.pieces)
-
-
 def _planted(path: bytes, planted: Planted) -> dict[str, Any]:
     return {
         "path": render_bytes(path),
         "kind": planted.kind,
         "mode": planted.mode,
         "target": render_bytes(planted.target) or None,
-        "pieces": [{"text": render_bytes(text), "times": times} for text, times in planted.pieces]
-        if _is_long(planted)
-        else None,
+        "pieces": [{"text": render_bytes(text), "times": times} for text, times in planted.pieces],
     }
 
 
@@ -130,8 +134,8 @@ def _expected(case: Case, number: int, expected: Expected) -> dict[str, Any]:
         "path": None if expected.path is None else render_bytes(expected.path),
         "out": expected.out,
         "exit_status": expected.exit_status,
-        "tree": f"trees/{_tree_name(case, number)}" if expected.tree else None,
-        "paths": [render_bytes(path) for path in expected.tree],
+        "tree": f"trees/{_tree_name(case, number)}" if expected.tree and is_portable(expected.tree) else None,
+        "files": {render_bytes(path): render_bytes(data) for path, data in expected.tree.items()},
         "warnings": expected.warnings,
         "manifest": expected.manifest,
         "canonical": expected.canonical,
