@@ -9,6 +9,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from difflib import unified_diff
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run cases against a program: -- CMD .. {snapshot} {out} {db}", takes_command=True)
     _add_selection(run)
     _add_program(run)
+    run.add_argument("--name", help="of the program, for reports")
     run.add_argument(
         "--smoke", action="store_true", help=f"only {len(SMOKE)} cases, in a few seconds: the first thing to try"
     )
@@ -222,6 +224,7 @@ def _run(options: argparse.Namespace) -> int:
         if not cases:
             raise UsageError("no smoke case is selected")
     profile = _profile(options)
+    profile = replace(profile, name=options.name or profile.name)
     known = NOTHING_KNOWN
     if options.known_failures:
         known = load_known_failures(options.known_failures, [path.stem for path in case_paths()])

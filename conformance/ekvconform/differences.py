@@ -7,7 +7,7 @@ from ekvconform.snapshots import render_bytes
 
 WINDOW: Final = 16
 """Bytes on a line."""
-MAX_SHOWN: Final = 48
+MAX_SHOWN: Final = 160
 """Bytes of a file that are shown where only one side has it."""
 
 
@@ -36,6 +36,20 @@ def difference_of_bytes(place: str, expected: bytes, found: bytes) -> Difference
     marks = [" " * 2 if _at(expected, i) == _at(found, i) else "^^" for i in range(start, start + WINDOW)]
     rows.append(f"{'':8}  {'':6}  {' '.join(marks).rstrip()}  byte {first} is the first that differs")
     return Difference(place, shown(expected), shown(found), tuple(rows))
+
+
+def difference_of_lines(place: str, expected: bytes, found: bytes) -> Difference:
+    """Compare two files line by line, and the first lines that differ byte by byte."""
+    rows, others = expected.splitlines(keepends=True), found.splitlines(keepends=True)
+    number = next(
+        (i for i, (a, b) in enumerate(zip(rows, others, strict=False)) if a != b), min(len(rows), len(others))
+    )
+    where = f"{place}, line {number + 1}"
+    if number >= len(rows):
+        return Difference(where, "no such line", shown(others[number]))
+    if number >= len(others):
+        return Difference(where, shown(rows[number]), "no such line")
+    return difference_of_bytes(where, rows[number], others[number])
 
 
 def _at(data: bytes, place: int) -> int | None:

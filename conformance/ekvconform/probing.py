@@ -19,8 +19,11 @@ PROBES: Final = (
     "visi-reserved-bit-4", "rhll-without-flags", "visi-future-version", "rttl-orphans",
 )  # fmt: skip
 """Some refusals of each fault, and what shows a feature."""
-CLAUSE: Final = r"[A-Z]{4}-[0-9]+"
-TOKENS: Final = {"fault": r"[a-z]+(?:-[a-z]+)*", "clause": CLAUSE, "offset": r"[0-9]+"}
+NAME: Final = r"[a-z]+(?:-[a-z]+)*"
+FAULT_TOKENS: Final = {"fault": NAME, "clause": r"[A-Z]{4}-[0-9]+", "offset": r"[0-9]+"}
+WARNING_TOKENS: Final = {"warning": NAME, "count": r"[0-9]+"}
+A_PATH: Final = "\0"
+"""Stands for a path of the sandbox."""
 MOST: Final = 0.8
 """Share of lines that have to hold something before it is taken for a habit."""
 
@@ -34,6 +37,8 @@ class Probe:
     sealed: bool
     line: str
     """The first line that it told on stderr, without names of the sandbox."""
+    lines: tuple[str, ...]
+    """Everything that it told."""
 
 
 def probe(case: Case, profile: Profile) -> Probe:
@@ -43,9 +48,10 @@ def probe(case: Case, profile: Profile) -> Probe:
         finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits)
         sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL)
         line = first_line(finish.stderr)
-        for path, words in ((str(snapshot), "\x00"), (str(box.out), "\x00"), (str(box.root), "\x00")):
-            line = line.replace(path, words)
-        return Probe(case, finish.exit_status, sealed, line)
+        for path in (snapshot, box.out, box.root):
+            line = line.replace(str(path), A_PATH)
+        lines = (*finish.stdout.splitlines(), *finish.stderr.splitlines())
+        return Probe(case, finish.exit_status, sealed, line, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Findings:
     """Pattern, and the fault that it stands for; None if the pattern says it itself."""
     unclear: list[tuple[str, list[str]]]
     """Patterns of texts that stand for more than one fault."""
+    warnings: str | None
+    """A pattern for warnings, if it uses the spec's names for them."""
     existing_output: bool
 
 
@@ -80,9 +88,8 @@ def work_out(probes: Sequence[Probe]) -> Findings:
     partial = _usual(probe.exit_status for probe in probes if probe.case.expected.outcome == PARTIAL and probe.sealed)
     texts, unclear = _texts(refusals)
     there = next((each for each in probes if each.case.id == "tree-empty-output-folder"), None)
-    return Findings(
-        complete or [0], partial, by_class, texts, unclear, there is None or there.exit_status in (complete or [0])
-    )
+    existing = there is None or there.exit_status in (complete or [0])
+    return Findings(complete or [0], partial, by_class, texts, unclear, _warnings(probes), existing)
 
 
 def _usual(statuses: Iterable[int | None]) -> list[int]:
@@ -110,42 +117,63 @@ def _pattern_of(line: str) -> str:
 
 
 def _speaking_pattern(refusals: Sequence[Probe]) -> str | None:
-    """Return one pattern for a program that uses the spec's own names, or None."""
-    found = []
+    """Return one pattern for a program that uses the spec's own names of faults, or None."""
+    samples = []
     for each in refusals:
         expected = each.case.expected
-        spans = {
-            name: match.span()
-            for name, text in (("fault", expected.fault), ("clause", expected.clause), ("offset", expected.offset))
-            if text not in (None, "") and (match := re.search(rf"(?<![\w-]){re.escape(str(text))}(?![\w-])", each.line))
-        }
-        found.append((each.line, spans))
+        words = {"fault": expected.fault, "clause": expected.clause}
+        samples.append((each.line, words if expected.offset is None else words | {"offset": str(expected.offset)}))
+    return common_pattern(samples, FAULT_TOKENS)
+
+
+def _warnings(probes: Sequence[Probe]) -> str | None:
+    """Return one pattern for a program that uses the spec's own names of warnings, or None."""
+    samples = []
+    for each in probes:
+        for name, count in each.case.expected.warnings.items():
+            line = next((line for line in each.lines if _span(name, line)), "")
+            samples.append((line, {"warning": name, "count": str(count)}))
+    return common_pattern(samples, WARNING_TOKENS)
+
+
+def _span(word: str, line: str) -> tuple[int, int] | None:
+    inside = "[0-9]" if word.isdigit() else r"[\w-]"
+    match = re.search(rf"(?<!{inside}){re.escape(word)}(?!{inside})", line)
+    return match.span() if match else None
+
+
+def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[str, str]) -> str | None:
+    """Return one pattern for lines that hold given words, or None where most lines do not hold the first of them.
+
+    A sample is a line, and what it should hold by the names of `tokens`. What most lines hold becomes a
+    group; all but the first may be missing.
+    """
+    first = next(iter(tokens))
+    spans = [
+        (line, {name: span for name, word in words.items() if (span := _span(word, line))}) for line, words in samples
+    ]
     usual = {
-        name: sum(name in spans for _, spans in found) >= MOST * sum(_has(each, name) for each in refusals)
-        for name in TOKENS
+        name
+        for name in tokens
+        if sum(name in found for _, found in spans) >= MOST * sum(name in words for _, words in samples) > 0
     }
-    speaking = [(line, spans) for line, spans in found if "fault" in spans]
-    if not usual["fault"] or not speaking:
+    holding = [(line, found) for line, found in spans if first in found]
+    if first not in usual:
         return None
-    orders = Counter(
-        tuple(sorted((name for name in spans if usual[name]), key=lambda name: spans[name])) for _, spans in speaking
-    )
+    orders = Counter(tuple(sorted(usual & set(found), key=lambda name: found[name])) for _, found in holding)
     order = max(orders, key=lambda each: (len(each), orders[each]))
     pattern = ""
     for number, name in enumerate(order):
-        before = {
-            line[spans[order[number - 1]][1] if number else 0 : spans[name][0]]
-            for line, spans in speaking
-            if all(each in spans for each in order)
+        between = {
+            line[found[order[number - 1]][1] if number else 0 : found[name][0]]
+            for line, found in holding
+            if set(order) <= set(found)
         }
-        literal = re.escape(before.pop()) if len(before) == 1 else ".*?"
-        token = f"{literal}(?P<{name}>{TOKENS[name]})"
-        pattern += ("^" if number == 0 and literal != ".*?" else "") + (token if name == "fault" else f"(?:{token})?")
-    return pattern if all(re.search(pattern, line) for line, _ in speaking) else None
-
-
-def _has(probe: Probe, name: str) -> bool:
-    return getattr(probe.case.expected, name) not in (None, "")
+        # What stands between two words is theirs if it is always the same.
+        literal = re.escape(between.pop()).replace("\\ ", " ") if len(between) == 1 else ".*?"
+        piece = f"{literal}(?P<{name}>{tokens[name]})"
+        pattern += ("^" if number == 0 and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
+    return pattern if all(re.search(pattern, line) for line, _ in holding) else None
 
 
 def render_profile(command: Sequence[str], findings: Findings, name: str) -> str:
@@ -189,10 +217,12 @@ def render_profile(command: Sequence[str], findings: Findings, name: str) -> str
         lines += ["[[texts]]", f"pattern = {_toml(pattern)}", *([f"fault = {_toml(fault)}"] if fault else []), ""]
     for pattern, faults in findings.unclear:
         lines += [f"# Seen for {', '.join(faults)}: these cannot be told apart by their text.", f"# {pattern!r}", ""]
+    lines.append("# What it says of warnings; without this they are not compared.")
+    if findings.warnings:
+        lines += ["[[warnings]]", f"pattern = {_toml(findings.warnings)}"]
+    else:
+        lines += ["# [[warnings]]", "# pattern = '^warning: (?P<warning>[a-z-]+): (?P<count>[0-9]+)'"]
     lines += [
-        "# What it says of warnings; without this they are not compared.",
-        "# [[warnings]]",
-        "# pattern = '^warning: (?P<warning>[a-z-]+): (?P<count>[0-9]+)'",
         "",
         "[limits]",
         "seconds = 20",

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases import ABSENT, DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
-from ekvconform.differences import Difference, difference_of_bytes, shown
+from ekvconform.differences import Difference, difference_of_bytes, difference_of_lines, shown
 from ekvconform.profiles import OUTCOMES_TABLE, Profile
 from ekvconform.sandbox import Finish, Look, Sandbox, look, run_program, sandbox, touched
 from ekvconform.tolerances import counted_warnings, members_fit, mode_fits, same_file
@@ -291,7 +291,8 @@ def _differences_of_tree(expected: Expected, out: Path, scene: Scene) -> list[Di
         elif below not in expected.tree:
             differences.append(Difference(place, "no such file", shown(found[below])))
         elif not same_file(below, expected.tree[below], found[below], expected.strict):
-            differences.append(difference_of_bytes(place, expected.tree[below], found[below]))
+            compare = difference_of_lines if place.endswith(".jsonl") else difference_of_bytes
+            differences.append(compare(place, expected.tree[below], found[below]))
     return differences
 
 
@@ -312,7 +313,7 @@ def _differences_of_seal(out: Path) -> list[Difference]:
     expected = b"".join(checksum_line(path, sha256) for path, sha256 in sorted(lines))
     with open(os.path.join(top, CHECKSUMS_NAME), "rb") as file:
         found = file.read()
-    return [] if found == expected else [difference_of_bytes("CHECKSUMS", expected, found)]
+    return [] if found == expected else [difference_of_lines("CHECKSUMS", expected, found)]
 
 
 def checksum_line(path: bytes, sha256: bytes) -> bytes:
