@@ -1,12 +1,12 @@
 # Two commands do everything on a fresh machine that has Python 3.11+ and make:
-#   make run    sets up a private environment and decodes the real snapshots in fixtures/real/
+#   make run    sets up a private environment, decodes the real snapshots and judges the reference by all cases
 #   make test   sets up the same environment and passes all tests and linters
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format lock clean
+.PHONY: help run test bench browser fixtures lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,8 +22,15 @@ $(VENV)/stamp: requirements/develop.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-run: $(VENV)/stamp ## decode the real snapshots and summarise them
+run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all golden cases
 	$(BIN)/python tools/run_real.py
+	$(BIN)/ekvconform run
+
+browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
+	$(BIN)/python tools/browser.py
+
+fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
+	$(BIN)/python tools/fixtures.py
 
 bench: $(VENV)/stamp ## time and memory, as ratios within one run
 	$(BIN)/python tools/bench.py

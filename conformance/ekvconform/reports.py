@@ -22,7 +22,7 @@ MAX_DETAILS: Final = 50
 
 def render_junit(report: Report) -> str:
     """Render JUnit XML: a suite a chapter, a test a case. What is known to fail, or unsupported, is skipped."""
-    document = JUnitXml(report.program)
+    document = JUnitXml(NOT_XML.sub("?", report.program))
     for chapter, _ in count_matrix(report.rows)[1]:
         suite = TestSuite(chapter)
         for row in report.rows:

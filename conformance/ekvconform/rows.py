@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import FINDINGS, REFUSED, Case, Expected
+from ekvconform.cases import FINDINGS, REFUSED, Expected
 from ekvconform.clauses import load_clauses
 from ekvconform.known import XFAIL, XPASS
 from ekvconform.profiles import Profile
@@ -59,7 +59,7 @@ def make_report(
     command: Sequence[str],
 ) -> Report:
     """Make a report of what a run found; `command` is how it was called, without its selection."""
-    rows = tuple(_row(judgement, command) for judgement in judgements)
+    rows = tuple(make_row(judgement, command) for judgement in judgements)
     header = {
         "report": "ekvconform",
         "format": FORMAT,
@@ -78,7 +78,8 @@ def make_report(
     return Report(header, rows, footer)
 
 
-def _row(judgement: Judgement, command: Sequence[str]) -> Row:
+def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
+    """Make the row of a case; `command` is how the suite was called, without its selection."""
     case, finish = judgement.case, judgement.finish
     return {
         "id": case.id,
@@ -182,8 +183,3 @@ def load_report(path: Path) -> Report:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenReportError(f"{path}: not a whole report: {type(error).__name__}: {error}") from error
     return Report(header, tuple(rows), footer)
-
-
-def case_of(row: Row, cases: Iterable[Case]) -> Case | None:
-    """Return the case of a row, where the suite still has it."""
-    return next((case for case in cases if case.id == row["id"]), None)

@@ -48,22 +48,28 @@ def print_report(report: Report, *, quiet: bool = False) -> None:
     if not quiet:
         console.print(_matrix(report))
         for line in report.footer["not_proved"]:
-            console.print(Text(f"  {line}", QUIET))
+            console.print(Text(f"  {printable(line)}", QUIET))
     good = report.footer["as_expected"]
-    console.print(Text(f"{report.program}: {verdict_words(report)}", GOOD if good else BAD))
+    console.print(Text(f"{printable(report.program)}: {verdict_words(report)}", GOOD if good else BAD))
 
 
 def _print_row(console: Console, row: Row) -> None:
     console.print(Text(f"{row['verdict']} {row['id']} [{' '.join(row['clauses'])}] {row['title']}", BAD))
     for line in lines_of(row):
-        console.print(Text(f"    {line}"))
+        console.print(Text(f"    {printable(line)}"))
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal, whatever a program printed."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _matrix(report: Report) -> Table:
     shown, matrix = count_matrix(report.rows)
-    table = Table("chapter", title=f"{report.program}, suite {report.header['suite']}", title_justify="left")
+    title = f"{printable(report.program)}, suite {report.header['suite']}"
+    table = Table("chapter", title=title, title_justify="left")
     for verdict in shown:
-        table.add_column(verdict, justify="right", style=_style(verdict))
+        table.add_column(verdict, justify="right", style=_style(verdict), min_width=len(verdict))
     for chapter, counts in matrix:
         table.add_row(chapter, *(str(count or "-") for count in counts))
     table.add_section()

@@ -1,0 +1,5 @@
+"""`python -m ekvconform`."""
+
+from ekvconform.cli import main
+
+raise SystemExit(main())

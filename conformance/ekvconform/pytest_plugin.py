@@ -1,0 +1,139 @@
+"""The cases as tests of pytest: `pytest --ekvconform-profile FILE`, one test item a case.
+
+Does nothing without that option. A case that is UNSUPPORTED or known to fail is
+skipped or xfailed; everything else that is not as expected fails its item, with
+what `ekvconform run` prints.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ekvconform.cases import LEVELS, Case, case_paths, load_cases, select_cases
+from ekvconform.known import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
+from ekvconform.profiles import Profile, load_profile
+from ekvconform.reports import lines_of
+from ekvconform.rows import AS_EXPECTED, make_row
+from ekvconform.running import workers
+from ekvconform.suite import load_suite
+from ekvconform.usage import UsageError
+from ekvconform.verdicts import UNSUPPORTED, Judgement, judge_case
+
+SUITE: pytest.StashKey["Suite"] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("ekvconform", "golden cases of the ekvdump format")
+    group.addoption("--ekvconform-profile", type=Path, metavar="FILE", help="judge the program of this profile")
+    group.addoption("--ekvconform-known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason")
+    group.addoption(
+        "--ekvconform-select", action="append", default=[], metavar="SELECT", help="as `ekvconform run` takes it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read what the options name."""
+    path = config.getoption("ekvconform_profile")
+    if path is None:
+        return
+    for level in LEVELS:
+        config.addinivalue_line("markers", f"{level}: golden cases of rules of this level")
+    try:
+        load_suite()
+        profile = load_profile(path).located()
+        known_path = config.getoption("ekvconform_known_failures")
+        known = load_known_failures(known_path, [each.stem for each in case_paths()]) if known_path else NOTHING_KNOWN
+        cases = select_cases(load_cases(), config.getoption("ekvconform_select"))
+        if not cases:
+            raise UsageError("no case is selected")
+    except UsageError as error:
+        raise pytest.UsageError(f"ekvconform: {error}") from error
+    if known.stale:
+        names = ", ".join(each.word for each in known.stale)
+        raise pytest.UsageError(f"ekvconform: {known_path}: lines that name no case: {names}")
+    config.stash[SUITE] = Suite(profile, known, cases, ["--profile", str(path)])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process that judges."""
+    if SUITE in config.stash:
+        config.stash[SUITE].close()
+
+
+class Suite:
+    """The cases of a run, and the process that judges them.
+
+    That process takes in what a program leaves behind; this one may have children of its own.
+    """
+
+    def __init__(self, profile: Profile, known: KnownFailures, cases: list[Case], words: list[str]) -> None:
+        self._profile = profile
+        self._known = known
+        self.cases = cases
+        self.words = words
+        """What names the program, for whoever wants to see a case again."""
+        self._stack = ExitStack()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def judge(self, case: Case) -> Judgement:
+        """Judge a case."""
+        if self._pool is None:
+            self._pool = self._stack.enter_context(workers(1))
+        return self._known.apply(self._pool.submit(judge_case, case, self._profile).result())
+
+    def close(self) -> None:
+        """End the process that judges."""
+        self._stack.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add an item a case to what was collected, early enough for -k and -m."""
+    if SUITE in config.stash:
+        items += Cases.from_parent(session, name="ekvconform").collect()
+
+
+class Cases(pytest.Collector):
+    """All selected cases."""
+
+    def collect(self) -> "list[CaseItem]":
+        """Make an item a case."""
+        return [CaseItem.from_parent(self, name=case.id, case=case) for case in self.config.stash[SUITE].cases]
+
+
+class NotAsExpectedError(Exception):
+    """Holds the lines that say why."""
+
+
+class CaseItem(pytest.Item):
+    """One case."""
+
+    def __init__(self, *, case: Case, **how: object) -> None:
+        super().__init__(**how)  # type: ignore[arg-type]
+        self._case = case
+        self.add_marker(case.level)
+
+    def runtest(self) -> None:
+        """Judge it."""
+        suite = self.config.stash[SUITE]
+        judgement = suite.judge(self._case)
+        row = make_row(judgement, suite.words)
+        if judgement.verdict == UNSUPPORTED:
+            pytest.skip(row["found"])
+        if judgement.verdict == XFAIL:
+            pytest.xfail("known failure")
+        if judgement.verdict not in AS_EXPECTED:
+            raise NotAsExpectedError(f"{judgement.verdict} {self._case.title}", *lines_of(row))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+        """Say what was different."""
+        if isinstance(excinfo.value, NotAsExpectedError):
+            return "\n".join(excinfo.value.args)
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Say where it stands."""
+        return self.path, None, f"{self._case.id} [{' '.join(self._case.clauses)}]"
