@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,19 @@ class BoundedLines(io.BytesIO):
         assert size is not None
         assert 0 < size <= MAX_LINE_SIZE + 1, "a reader takes a line of any size into memory"
         return super().readline(size)
+
+
+# The machine that runs the tests may have no jq; the library of the same name answers as it does.
+JQ = f"""#!{sys.executable}
+import jq, sys
+words = [word for word in sys.argv[1:] if word != "-r"]
+for found in jq.compile(words[0]).input_text(open(words[1]).read()):
+    print(found if "-r" in sys.argv and isinstance(found, str) else jq.compile(".").input_value(found).text())
+"""
+
+
+def jq_beside(folder: Path) -> Path:
+    """Put a command `jq` into a folder; return the folder."""
+    (folder / "jq").write_text(JQ)
+    (folder / "jq").chmod(0o755)
+    return folder

@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -135,6 +137,15 @@ def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     command = "command = ['{snapshot}', '{out}']\n"
     for text in (
         command + "exit = 3",
+        command + "[exit]\ncomplete = [0]\nrefused = [0, 1]",
+        command + "[exit]\npartial = [3]\nio-error = [3]",
+        command + "[exit]\nperhaps = [3]",
+        command + "[options]\nonly = ['--only']",
+        command + "verify = ['x']",
+        command + "[[texts]]\npattern = 'x'",
+        command + "[[texts]]\npattern = '('\nfault = 'x'",
+        command + "[features]\nwings = true",
+        command + "[limits]\nyears = 1",
         command + "features = 3",
         "",
         "command = ['x']",
@@ -411,6 +422,49 @@ def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) 
     told = capfd.readouterr().out
     assert "FAIL rstr-envelope [RSTR-2 RSTR-8 RSTR-15]" in told
     assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in told
+
+
+def test_a_refusal_without_a_reason_passes_unless_reasons_are_strict(capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["--", PYTHON, "-c", "import sys; sys.exit('no!')", "{snapshot}", "{out}"]
+    assert cli.main(["run", BROKEN, *command]) == 0
+    assert "the reasons of 1 refusals were not compared" in capfd.readouterr().out
+    assert cli.main(["run", "--strict-reasons", BROKEN, *command]) == 1
+    told = capfd.readouterr().out
+    assert "WRONG_REASON" in told
+    assert "not mapped by the profile: no!" in told
+
+
+def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr("ekvconform.sandbox.plant", fail)
+    judgement = judge_case(BY_ID["tree-output-not-empty"], REFERENCE)
+    assert judgement.verdict == "VOID"
+    monkeypatch.setattr(cli, "judge_cases", lambda *_, **__: [judgement])
+    assert cli.main(["run", "tree-output-not-empty"]) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "judge_cases", lambda *_, **__: (_ for _ in ()).throw(BrokenProcessPool("gone")))
+        assert cli.main(["run", "tree-output-not-empty"]) == 3
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_leaves_nothing_running_and_no_sandbox(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "started")
+    (tmp_path / "tmp").mkdir()
+    command = ["sh", "-c", f"echo >{tmp_path}/started; exec sleep 61.5", "{snapshot}", "{out}"]
+    run = subprocess.Popen(
+        [PYTHON, "-m", "ekvconform", "run", "--jobs", "1", "rstr", "--", *command],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    (tmp_path / "started").read_bytes()
+    run.send_signal(getattr(signal, name))
+    told = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert told == (b"", b"ekvconform: interrupted\n")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    alive = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
+    assert not [path for path in alive if b"sleep\x0061.5" in command_of(int(path.parent.name))]
 
 
 def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

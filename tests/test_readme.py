@@ -2,28 +2,21 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from ekvdump.decode import decode
+from harness import jq_beside
 from test_real import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-
-# The machine that runs the tests may have no jq; the library of the same name answers as it does.
-JQ = f"""#!{sys.executable}
-import jq, sys
-print(jq.compile(sys.argv[1]).input_text(open(sys.argv[2]).read()).text())
-"""
 
 
 def test_the_console_session_is_what_the_commands_print(tmp_path: Path) -> None:
     (session,) = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     dump = tmp_path / "dump"
     decode(unpack("fresh", tmp_path), str(dump))
-    (tmp_path / "jq").write_text(JQ)
-    (tmp_path / "jq").chmod(0o755)
+    jq_beside(tmp_path)
     steps = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", session, re.MULTILINE)
     assert steps.pop(0) == ("cd build/real/fresh/dump", "")
     assert len(steps) == 6
@@ -38,9 +31,9 @@ def test_the_console_session_is_what_the_commands_print(tmp_path: Path) -> None:
 
 def test_every_path_and_target_that_the_documents_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for document in ("README.md", "CONTRIBUTING.md", "spec/README.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "spec/README.md", "fixtures/README.md", "conformance/README.md"):
         text = (ROOT / document).read_text()
-        for link in re.findall(r"\]\(([^)]+)\)", text):
+        for link in re.findall(r"\]\((?!https:)([^)]+)\)", text):
             assert (ROOT / document).parent.joinpath(link).exists(), f"{document}: {link}"
         for target in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE):
             assert f"\n{target}:" in makefile, f"{document}: make {target}"

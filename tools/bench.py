@@ -15,6 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ekvconform.cases import load_cases
+from ekvconform.profiles import bare_profile
+from ekvconform.running import judge_cases
 from ekvdump.outputs import Options, Outputs
 from ekvdump.snapshot_file import SnapshotFile
 from ekvdump.survey import survey
@@ -26,6 +29,8 @@ from writer import HEADER_V1, encoded_entry, live_store, payload_start  # noqa: 
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROUNDS = 5
+SPAWNS = 40
+CORES = os.cpu_count() or 1
 RATIO_KEYS = 50_000
 MEMORY_KEYS = (10_000, 100_000, 1_000_000)
 
@@ -133,6 +138,38 @@ def print_stages(snapshot: Path, out: Path) -> None:
         print(f"  {words:<48} {seconds / RATIO_KEYS * 1e6:6.1f}")
 
 
+def print_suite(folder: Path) -> None:
+    """Say what the golden suite costs beyond the runs of the program that it judges.
+
+    The limit is 1.5 times the bare runs, shared among the cores, and 5 ms a case.
+    """
+    cases = [case for case in load_cases() if case.scene.verb == "decode" and not case.scene.options]
+    snapshot, out = folder / "case.fsm", folder / "case.out"
+    snapshot.write_bytes(next(case.scene.snapshot for case in cases if case.id == "rstr-expiry-0") or b"")
+    programs = (
+        ("true", ["true", "{snapshot}", "{out}"]),
+        ("the reference", [sys.executable, "-m", "ekvdump", "decode", "--no-sync", "{snapshot}", "{out}"]),
+    )
+    for name, command in programs:
+        bare_command = [word.format(snapshot=snapshot, out=out) for word in command]
+        bare, whole = [], []
+        for _ in range(SPAWNS):
+            shutil.rmtree(out, ignore_errors=True)
+            bare.append(run(bare_command))
+        profile = bare_profile(command).located()
+        spawned = [case for case in cases if profile.lacks(case) is None]
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            judge_cases(spawned, profile, CORES, strict_reasons=False, tell=lambda judgement: None)
+            whole.append(time.perf_counter() - begin)
+        spawn, seconds = statistics.median(bare), statistics.median(whole)
+        limit = 1.5 * len(spawned) * spawn / CORES + 0.005 * len(spawned)
+        print(
+            f"suite on {name}: {len(spawned)} cases in {seconds:.2f} s on {CORES} cores; "
+            f"one bare run {spawn * 1e3:.1f} ms; limit {limit:.2f} s; ratio {seconds / limit:.2f}"
+        )
+
+
 def main() -> int:
     """Print all figures."""
     if not MEMORY.is_dir():
@@ -156,6 +193,7 @@ def main() -> int:
 
         seconds, bare_seconds, times = ratio([ekvdump, "--version"], [python, "-c", "pass"], [])
         print(f"start-up: {seconds * 1e3:.0f} ms; python -c pass: {bare_seconds * 1e3:.0f} ms; ratio {times:.2f}")
+        print_suite(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import tomllib
@@ -13,6 +14,7 @@ from dataclasses import replace
 from difflib import unified_diff
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from ekvconform.cases import DECODE, SMOKE, BrokenCaseError, Case, case_paths, load_cases, select_cases
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--" in words:
         place = words.index("--")
         words, command = words[:place], words[place + 1 :]
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options = _parser().parse_args(words)
         if command and not options.takes_command:
@@ -96,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_UNEXPECTED
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Take a request to end as Ctrl-C, so that nothing stays running and no sandbox stays behind."""
+    raise KeyboardInterrupt
 
 
 Run = Callable[[argparse.Namespace], int]

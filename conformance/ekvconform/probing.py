@@ -74,7 +74,7 @@ class Findings:
 def work_out(probes: Sequence[Probe]) -> Findings:
     """Draw conclusions from probes."""
     complete = _usual(probe.exit_status for probe in probes if probe.case.expected.outcome == COMPLETE and probe.sealed)
-    accepted = set(complete)
+    accepted = {0, *complete}  # 0 refuses nothing, whatever else it does
     refusals = [
         probe
         for probe in probes

@@ -209,7 +209,7 @@ def _require_known(words: dict[str, Any], known: Iterable[str]) -> None:
 def _exits(words: dict[str, Sequence[int]]) -> dict[str, frozenset[int]]:
     _require_known(words, EXITS)
     complete = words.get("complete", [0])
-    refused = words.get("refused", ANY_REFUSAL)
+    refused = words.get("refused", [status for status in ANY_REFUSAL if status not in words.get("partial", ())])
     given = {
         "complete": complete,
         "partial": words.get("partial", [*complete, PARTIAL_STATUS]),
@@ -217,6 +217,9 @@ def _exits(words: dict[str, Sequence[int]]) -> dict[str, frozenset[int]]:
         FINDINGS: words.get(FINDINGS, [1]),
         **{name: words.get(name, refused) for name in REFUSALS},
     }
+    accepted = {*given["complete"], *words.get("partial", ())}
+    if both := sorted(accepted & {status for name in REFUSALS for status in given[name]}):
+        raise ValueError(f"exit statuses {both} both accept and refuse")
     return {name: frozenset(statuses) for name, statuses in given.items()}
 
 

@@ -93,7 +93,7 @@ class Suite:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add an item a case to what was collected, early enough for -k and -m."""
     if SUITE in config.stash:
-        items += Cases.from_parent(session, name="ekvconform").collect()
+        items += Cases.from_parent(session, name="ekvconform", nodeid="ekvconform").collect()
 
 
 class Cases(pytest.Collector):

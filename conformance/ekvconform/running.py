@@ -1,11 +1,12 @@
 """Judges cases at once, each in a process that has no other children."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from types import FrameType
 
 from ekvconform.cases import Case
@@ -34,11 +35,16 @@ def judge_cases(
 
 @contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Give processes that judge; what waits for them is dropped where the caller is interrupted."""
+    """Give processes that judge; where the caller is interrupted they are too, and what waits for them is dropped."""
     # A new process each, so that none has children of another's.
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_take_interrupts)
     try:
         yield pool
+    except BaseException:
+        for child in active_children():
+            with suppress(ProcessLookupError):
+                os.kill(child.pid or 0, signal.SIGINT)
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,0 +1,86 @@
+"""The cases as tests of pytest, as the README of the runner shows it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WRONG = """
+import os, subprocess, sys
+ended = subprocess.run([sys.executable, "-m", "ekvdump", "decode", "--quiet", *sys.argv[1:3]])
+if os.path.exists(sys.argv[2] + "/redis/db_0/strings_ttl.jsonl"):
+    os.remove(sys.argv[2] + "/redis/db_0/strings_ttl.jsonl")
+sys.exit(ended.returncode)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Somebody else's repository, with a test of its own that starts a process and looks after it."""
+    (tmp_path / "decoder.py").write_text(WRONG)
+    (tmp_path / "ekvconform.toml").write_text(
+        f'name = "mine"\ncommand = ["{sys.executable}", "{tmp_path}/decoder.py", "{{snapshot}}", "{{out}}"]\n'
+    )
+    (tmp_path / "known.txt").write_text("rstr-expiry-*  FAIL  # bug 7\n")
+    (tmp_path / "test_own.py").write_text(
+        "import subprocess, pytest\n"
+        "@pytest.fixture(scope='session', autouse=True)\n"
+        "def server():\n"
+        "    server = subprocess.Popen(['sleep', '60'])\n"
+        "    yield\n"
+        "    assert server.poll() is None, 'somebody ended the server'\n"
+        "    server.kill()\n"
+        "    server.wait()\n"
+        "def test_own():\n    pass\n"
+    )
+    return tmp_path
+
+
+def run(project: Path, *words: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *words]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+SELECT = ["--ekvconform-select", "rstr-e*", "--ekvconform-select", "veri-no-seal"]
+
+
+def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
+    status, told = run(project, "--ekvconform-profile", "ekvconform.toml", *SELECT)
+    assert status == 1
+    assert "PASSED test_own.py::test_own" in told
+    assert "PASSED ekvconform::rstr-envelope" in told
+    assert "FAILED ekvconform::rstr-expiry-0" in told
+    assert "ekvconform repro rstr-expiry-0 --profile ekvconform.toml" in told
+    assert "RSTR-7 (MUST): An expiry of 0 is an expiry" in told
+    assert "1 skipped" in told, "it has no command that verifies"
+    assert "ended the server" not in told
+
+
+def test_known_failures_are_expected_ones(project: Path) -> None:
+    words = ["--ekvconform-profile", "ekvconform.toml", "--ekvconform-known-failures", "known.txt"]
+    status, told = run(project, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
+    assert status == 0, told
+    assert "xfailed" in told
+    (project / "known.txt").write_text("rstr-bare-empty-key  FAIL  # bug 8\n")
+    status, told = run(project, *words, "--ekvconform-select", "rstr-bare-empty-key")
+    assert status == 1
+    assert "take the line out" in told
+    (project / "known.txt").write_text("gone  FAIL  # bug 9\n")
+    status, told = run(project, *words)
+    assert status == 4
+    assert "lines that name no case: gone" in told
+
+
+def test_without_its_option_it_does_nothing(project: Path) -> None:
+    status, told = run(project)
+    assert status == 0
+    assert "1 passed" in told
+
+
+def test_what_cannot_be_used_is_usage(project: Path) -> None:
+    for words in (["missing.toml"], ["ekvconform.toml", "--ekvconform-select", "no-such-case"]):
+        status, told = run(project, "--ekvconform-profile", *words)
+        assert status == 4
+        assert "ekvconform: " in told
