@@ -14,6 +14,8 @@ from ekvconform.profiles import Profile
 from ekvconform.verdicts import Judgement, judge_case
 
 _is_judging = False
+_is_stopped = False
+"""What a signal handler of a worker has to know and to say."""
 
 
 def judge_cases(
@@ -54,13 +56,17 @@ def _take_interrupts() -> None:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """End the program that is being judged, if any; a worker that waits for work is ended by its parent."""
+    """End the program that is being judged, if any, and let none begin."""
+    global _is_stopped
+    _is_stopped = True
     if _is_judging:
         raise KeyboardInterrupt
 
 
 def _judge_interruptibly(case: Case, profile: Profile, *, strict_reasons: bool) -> Judgement:
     global _is_judging
+    if _is_stopped:
+        raise KeyboardInterrupt  # a case that was handed out before the interrupt
     _is_judging = True
     try:
         return judge_case(case, profile, strict_reasons=strict_reasons)
