@@ -131,6 +131,7 @@ def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
     assert len(select_cases(CASES, ["visi-reserved-bit-*"])) == 5
     assert {case.level for case in select_cases(CASES, ["may"])} == {"may"}
     assert cli.main(["run", "no-such-case"]) == 2
+    assert cli.main(["run", "rstr-bare", "no-such-case"]) == 2, "a word with a slip is not passed over"
 
 
 def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """Reports of the runner: all say the same, and nothing that a program prints gets out of its place."""
 
+import contextlib
 import html.parser
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -263,3 +268,20 @@ def test_a_long_run_is_quiet_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> Non
     assert told.err == ""
     assert "\x1b" not in told.out
     assert "rstr" in told.out
+
+
+def test_progress_is_shown_on_a_terminal_and_goes_away() -> None:
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "ekvconform", "run", "--quiet", "--jobs", "1", "rstr-e*"]
+    environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "100"}
+    run = subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    assert run.communicate()[0].startswith(b"ekvdump (reference): all ")
+    assert run.returncode == 0
+    assert b"cases" in shown
+    assert shown.rstrip().endswith(b"\x1b[2K"), "the bar was wiped away"

@@ -196,10 +196,11 @@ def _positive(text: str) -> int:
 
 
 def _selected(words: Sequence[str]) -> list[Case]:
-    cases = select_cases(load_cases(), words)
-    if not cases:
-        raise UsageError(f"no case is named by {' '.join(words)}; `ekvconform list` names all")
-    return cases
+    cases = load_cases()
+    for word in words:
+        if not select_cases(cases, [word]):
+            raise UsageError(f"no case is named by {word}; `ekvconform list` names all")
+    return select_cases(cases, words)
 
 
 def _one(case_id: str) -> Case:
