@@ -59,7 +59,7 @@ def test_a_profile_and_a_list_are_used_and_failures_are_annotated(tmp_path: Path
     inputs = {"profile": "p.toml", "known-failures": "k.txt", "select": "rstr-bare rstr-expiry-0"}
     status, told = judge(tmp_path, **inputs)
     assert status == 1
-    assert "::error title=FAIL rstr-expiry-0 [RSTR-7]::" in told
+    assert "::error title=FAIL rstr-expiry-0 [RSTR-7 SUMS-5]::" in told
     assert "title=FAIL rstr-bare" not in told
     assert "❌" in (tmp_path / "summary.md").read_text()
 

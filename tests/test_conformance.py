@@ -7,9 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,8 @@ from ekvconform.known import (
     load_known_failures,
     render_updated,
 )
-from ekvconform.probing import probe
+from ekvconform.probing import probe_cases
 from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, Told, bare_profile, load_profile, make_profile
-from ekvconform.running import workers
 from ekvconform.sandbox import Limits, descendants
 from ekvconform.snapshots import (
     BadDescriptionError,
@@ -52,8 +49,7 @@ CASES = load_cases(FIXTURES)
 def test_a_case_has_one_defect_for_its_repaired_twin_is_accepted() -> None:
     twins = [replace(case, scene=case.twin) for case in CASES if case.twin is not None]
     assert len(twins) >= 45
-    with workers(2) as pool:
-        probes = list(pool.map(partial(probe, profile=REFERENCE), twins))
+    probes = probe_cases(twins, REFERENCE, 2)
     accepted = {"decode": (0, 3), "verify": (0,)}
     assert [each.case.id for each in probes if each.exit_status not in accepted[each.case.scene.verb]] == []
 
@@ -85,7 +81,7 @@ def test_a_described_snapshot_is_the_writers(entries: list[tuple[bytes, bytes]])
     described = [{"raw_key": render_bytes(key), "raw_value": render_bytes(value)} for key, value in entries]
     pieces = describe_snapshot({"entries": described, "last_commit": 7})
     assert decode_hex(render_hex(pieces)) == snapshot(entries, last_commit=7)
-    for size in (1, 5, 40):
+    for size in (1, 5, 30):
         cut = describe_snapshot({"entries": described, "last_commit": 7, "cut": size})
         assert b"".join(piece.data for piece in cut) == snapshot(entries, last_commit=7)[:-size]
 
@@ -128,7 +124,7 @@ def test_no_cases_are_a_broken_suite(tmp_path: Path) -> None:
 def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
     assert [case.id for case in select_cases(CASES, ["RSTR-7"])] == ["rstr-expiry-0"]
     assert {case.chapter for case in select_cases(CASES, ["kmap"])} == {"kmap"}
-    assert len(select_cases(CASES, ["visi-reserved-bit-*"])) == 5
+    assert len(select_cases(CASES, ["visi-reserved-bit-?"])) == 5
     assert {case.level for case in select_cases(CASES, ["may"])} == {"may"}
     assert cli.main(["run", "no-such-case"]) == 2
     assert cli.main(["run", "rstr-bare", "no-such-case"]) == 2, "a word with a slip is not passed over"
@@ -212,7 +208,7 @@ EATS_MEMORY = "data = bytearray(400 * 2**20); import time; time.sleep(60)"
 
 def odd(program: str) -> Profile:
     """A profile of a program that says its reasons, its warnings and its findings as the reference does."""
-    exits = {"partial": [3], "refused": [4], "tree-refused": [5], "io-error": [7]}
+    exits = {"partial": [3], "snapshot-refused": [4], "tree-refused": [5], "io-error": [7]}
     command = [PYTHON, "-c", program, "{snapshot}", "{out}", EATS_MEMORY, "{options}"]
     words = {"command": command, "exit": exits, "options": {"into_existing": []}}
     return replace(
@@ -347,9 +343,6 @@ ODD = {
     "repeats KEYMAP lines": (KEYMAP_TWICE + END, "segm-looks-like-binary", "PASS"),
     "repeats KEYMAP lines, where that is not let pass": (KEYMAP_TWICE + END, "kmap-find-20-one-line-a-key", "FAIL"),
     "repeats KEYMAP lines, where both is allowed": (KEYMAP_TWICE + END, "tole-repeated-keymap-lines", "PASS"),
-    "repeats KEYMAP lines three times, where two are allowed": (
-        KEYMAP_TWICE.replace("t * 2", "t * 3") + END, "tole-repeated-keymap-lines", "FAIL",
-    ),
     "gives a warning of its own": (DECODE + "print('warning: of-my-own: 1: words')" + END, EASY, "PASS"),
     "gives a warning of the spec that is not due": (
         DECODE + "print('warning: no-footer: 1: words')" + END, EASY, "FAIL",
@@ -380,11 +373,11 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
     # In a process of its own, as the command does it, since it takes in what the program leaves behind.
     script = (
         "import pickle, sys, tempfile\n"
-        "from ekvconform.verdicts import Judgement, judge_case\n"
+        "from ekvconform.running import judge_cases\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "case, profile = pickle.load(sys.stdin.buffer)\n"
-        "judgement = judge_case(case, profile)\n"
-        "print(judgement.verdict, *judgement.differences)\n"
+        "(found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda judgement: None)\n"
+        "print(found.verdict, *found.differences)\n"
     )
 
     told = subprocess.run(
@@ -408,20 +401,20 @@ def command_of(pid: int) -> bytes:
 
 def test_a_program_that_cannot_be_started_is_void(tmp_path: Path) -> None:
     profile = bare_profile([str(tmp_path / "missing"), "{snapshot}", "{out}"])
-    assert judge_case(BY_ID[EASY], profile).verdict == "VOID"
+    assert judge_case(BY_ID[EASY], profile, tmp_path).verdict == "VOID"
     assert cli.main(["run", "rstr-envelope", "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 2
 
 
-def test_a_program_without_database_index_is_not_asked_for_one() -> None:
+def test_a_program_without_database_index_is_not_asked_for_one(tmp_path: Path) -> None:
     case = next(case for case in CASES if case.id == "tree-database-index")
-    assert judge_case(case, PRODUCTION).verdict == "UNSUPPORTED"
+    assert judge_case(case, PRODUCTION, tmp_path).verdict == "UNSUPPORTED"
 
 
 def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) -> None:
     command = [PYTHON, "-c", "", "{snapshot}", "{out}"]
     assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
     told = capfd.readouterr().out
-    assert "FAIL rstr-envelope [RSTR-2 RSTR-8 RSTR-15]" in told
+    assert "FAIL rstr-envelope [RSTR-2 RSTR-8 RSTR-15 SUMS-5]" in told
     assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in told
 
 
@@ -435,18 +428,15 @@ def test_a_refusal_without_a_reason_passes_unless_reasons_are_strict(capfd: pyte
     assert "not mapped by the profile: no!" in told
 
 
-def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "no space")
 
     monkeypatch.setattr("ekvconform.sandbox.plant", fail)
-    judgement = judge_case(BY_ID["tree-output-not-empty"], REFERENCE)
+    judgement = judge_case(BY_ID["tree-output-not-empty"], REFERENCE, tmp_path)
     assert judgement.verdict == "VOID"
     monkeypatch.setattr(cli, "judge_cases", lambda *_, **__: [judgement])
     assert cli.main(["run", "tree-output-not-empty"]) == 3
-    with monkeypatch.context() as patch:
-        patch.setattr(cli, "judge_cases", lambda *_, **__: (_ for _ in ()).throw(BrokenProcessPool("gone")))
-        assert cli.main(["run", "tree-output-not-empty"]) == 3
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -89,12 +89,27 @@ def test_the_reference_as_a_foreign_program_has_no_known_failure(tmp_path: Path)
     assert profile.warnings_in("warning: orphan-ttl: 3: words\n") == {"orphan-ttl": 3}
 
 
-def test_a_program_that_does_nothing_gets_a_profile_too(tmp_path: Path) -> None:
-    assert init(tmp_path, "") == 0
-    words = tomllib.loads((tmp_path / "ekvconform.toml").read_text())
-    assert words["exit"] == {"complete": [0], "partial": [0], "refused": [1]}
-    assert len((tmp_path / "ekvconform-known-failures.txt").read_text().splitlines()) > 150
-    assert init(tmp_path, "import sys; sys.exit(1)", "--force") == 0
+@pytest.mark.parametrize("program", ["", "import sys; sys.exit('what is --input?')"])
+def test_a_program_that_makes_no_dump_is_a_command_with_a_slip(
+    tmp_path: Path, program: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path, program) == 2
+    assert "is the command right?" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder.py"]
+    command = ["--", sys.executable, str(tmp_path / "decoder.py"), "{snapshot}", "{out}"]
+    assert cli.main(["run", "--quiet", "rstr", *command]) == 1
+    told = capfd.readouterr().out
+    assert ("said `what is --input?`: is the command right?" in told) == bool(program)
+
+
+def test_a_program_that_says_one_for_partial_and_for_refused(tmp_path: Path) -> None:
+    program = FOREIGN.replace("sys.exit(9)", "sys.exit(1)").replace("sys.exit(0)", "sys.exit(ended.returncode and 1)")
+    assert init(tmp_path, program) == 0
+    assert tomllib.loads((tmp_path / "ekvconform.toml").read_text())["exit"] == {
+        "complete": [0],
+        "partial": [0],
+        "refused": [1],
+    }
 
 
 def test_a_program_that_cannot_be_run_is_usage(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     verb           "decode" (default), or "verify": look for what is wrong with OUT
     db             database index, default 0
     name           of the snapshot file, default snapshot.fsm
-    snapshot_is    "file" (default), "missing", "folder", "fifo"
+    snapshot_is    "file" (default), "symlink" (to one), "missing", "folder", "fifo"
     below_out      true: the snapshot lies in OUT
     out            OUT, from the folder above; default out
     options        only = "strings,hll" or one of both; salvage = true;
@@ -42,8 +42,9 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
                    CHECKSUMS; nothing else may be there
     [warnings]     name = count; no others of the spec may be given
     [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
-                   "(absent)" for one that may not be there; {folder} in a text is
-                   the snapshot's folder. What is not named is not compared.
+                   "(absent)" for one that may not be there, "(present)" for one
+                   whose value is free, "(null)"; {folder} in a text is the
+                   snapshot's folder. What is not named is not compared.
     canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
     [findings]     fault = paths from OUT, each as often as it is found
     strict         names of tolerances (spec chapter TOLE) that do not hold here
@@ -74,12 +75,18 @@ OUTCOMES: Final = {DECODE: (COMPLETE, PARTIAL, REFUSED), VERIFY: (WHOLE, FINDING
 UNTOUCHED: Final = "untouched"
 UNSEALED: Final = "unsealed"
 ABSENT: Final = "(absent)"
-"""Of a member of MANIFEST.json that may not be there."""
+PRESENT: Final = "(present)"
+NULL: Final = "(null)"
+"""Of a member of MANIFEST.json: it may not be there, it has to be, it is null."""
 
 MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "scene", "expect", "twin"}
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
-SNAPSHOT_KINDS: Final = ("file", "missing", "folder", "fifo")
-OPTIONS: Final = ("only", "salvage", "into_existing", "wall_time", "cluster_id", "elastickv_version")
+SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
+OPTIONS: Final = {
+    "only": True, "salvage": False, "into_existing": False, "wall_time": True, "cluster_id": True,
+    "elastickv_version": True,
+}  # fmt: skip
+"""What a caller may ask for, and whether it has a value."""
 TWIN: Final = {"why", "snapshot", "described", "run", "scene"}
 REFUSAL: Final = {"outcome", "fault", "clause", "offset", "path", "out", "exit_status"}
 DUMP: Final = {"outcome", "exit_status", "tree", "warnings", "manifest", "canonical", "strict"}
@@ -221,7 +228,7 @@ def _scene(words: dict[str, Any]) -> Scene:
     verb = run.get("verb", DECODE)
     kind = run.get("snapshot_is", "file")
     _require(verb in OUTCOMES and kind in SNAPSHOT_KINDS, f"verb {verb!r}, snapshot_is {kind!r}")
-    needs_bytes = verb == DECODE and kind == "file"
+    needs_bytes = verb == DECODE and kind in ("file", "symlink")
     _require(("snapshot" in words) == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
     if "described" in words:
         hex_of_it = render_hex(describe_snapshot(words["described"]))

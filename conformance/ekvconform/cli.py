@@ -3,16 +3,13 @@
 import argparse
 import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from difflib import unified_diff
-from functools import partial
+from difflib import get_close_matches, unified_diff
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -22,13 +19,13 @@ from ekvconform.clauses import load_clauses
 from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.places import FIXTURES
 from ekvconform.profiles import REFERENCE, Profile, bare_profile, load_profile
-from ekvconform.rows import Report, iter_jsonl, load_report, make_report
-from ekvconform.running import judge_cases, workers
+from ekvconform.rows import Report, iter_jsonl, load_report, make_report, words_of
+from ekvconform.running import SIGNALS, judge_cases
 from ekvconform.sandbox import environment, make_sandbox
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import VOID, command_of
+from ekvconform.verdicts import VOID, command_of, first_line
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -36,6 +33,7 @@ EXIT_USAGE: Final = 2
 EXIT_BROKEN_SUITE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
+PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
 KNOWN_HEAD: Final = """\
@@ -65,16 +63,18 @@ exit status:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command: list[str] = []
+    command: list[str] | None = None
     if "--" in words:
         place = words.index("--")
         words, command = words[:place], words[place + 1 :]
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {name: signal.signal(name, _interrupt) for name in SIGNALS}
     try:
         options = _parser().parse_args(words)
-        if command and not options.takes_command:
+        if command is not None and not options.takes_command:
             raise UsageError(f"{options.command} takes no program behind --")
-        options.program = command
+        if command == []:
+            raise UsageError("there is no program behind --")
+        options.program = command or []
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -85,9 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except BrokenCaseError as error:
         print(f"ekvconform: broken suite: {error}", file=sys.stderr)
-        return EXIT_BROKEN_SUITE
-    except BrokenProcessPool:
-        print("ekvconform: a process that judges was ended from outside; nothing is proved", file=sys.stderr)
         return EXIT_BROKEN_SUITE
     except KeyboardInterrupt:
         print("ekvconform: interrupted", file=sys.stderr)
@@ -100,11 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ekvconform: {error}", file=sys.stderr)
         return EXIT_USAGE
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Take a request to end as Ctrl-C, so that nothing stays running and no sandbox stays behind."""
+    """Take every request to end as Ctrl-C, once, so that nothing stays running and no sandbox stays behind."""
+    for name in SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -115,16 +115,23 @@ def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="ekvconform", description="Judge any decoder program by the fixtures of the format.",
-        epilog=EPILOG, formatter_class=formatter,
+        epilog=EPILOG, formatter_class=formatter, allow_abbrev=False,
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Run, words: str, *, takes_command: bool = False) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=words, description=words, epilog=EPILOG, formatter_class=formatter)
-        command.set_defaults(run=run, takes_command=takes_command)
+    def add(name: str, run: Run, words: str, *, usage: str | None = None) -> argparse.ArgumentParser:
+        lines = EPILOG.splitlines(keepends=True)
+        own = [line for line in lines if f"ekvconform {name} " in line or "ekvconform " not in line]
+        command = commands.add_parser(
+            name, help=words, description=words, usage=usage and f"ekvconform {name} [options] {usage}",
+            epilog="".join(own), formatter_class=formatter, allow_abbrev=False,
+        )  # fmt: skip
+        command.set_defaults(run=run, takes_command=usage is not None)
         return command
 
-    run = add("run", _run, "run cases against a program: -- CMD .. {snapshot} {out} {db}", takes_command=True)
+    run = add(
+        "run", _run, "run cases against a program, without one against the reference", usage=f"[SELECT ...] {PROGRAM}"
+    )
     _add_selection(run)
     _add_program(run)
     run.add_argument("--name", help="of the program, for reports")
@@ -145,9 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--badge", type=Path, metavar="FILE", help="JSON of a badge")
     run.add_argument("--annotations", action="store_true", help="print the error lines of a GitHub workflow")
 
-    init = add(
-        "init", _init, "probe a program; write a commented profile and a list of known failures", takes_command=True
-    )
+    words = "probe a program; write a commented profile and a list of known failures"
+    init = add("init", _init, words, usage="-- CMD ... {snapshot} {out} {db}")
     init.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where to write both (default here)")
     init.add_argument("--name", help="of the program, for reports")
     init.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
@@ -159,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", _show, "show one case: its fixture, and the clauses that it stands for")
     show.add_argument("case", metavar="CASE")
 
-    repro = add("repro", _repro, "set the scene of one case, keep it, and print the command", takes_command=True)
+    repro = add("repro", _repro, "set the scene of one case, keep it, and print the command", usage=f"CASE {PROGRAM}")
     repro.add_argument("case", metavar="CASE")
     _add_program(repro)
     repro.add_argument("--folder", type=Path, metavar="DIR", help="a new folder to set it in (default a temporary one)")
@@ -189,37 +195,37 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _selected(words: Sequence[str]) -> list[Case]:
     cases = load_cases()
     for word in words:
         if not select_cases(cases, [word]):
-            raise UsageError(f"no case is named by {word}; `ekvconform list` names all")
+            raise UsageError(f"no case is named by {word}{_hint(word, cases)}")
     return select_cases(cases, words)
+
+
+def _hint(word: str, cases: Sequence[Case]) -> str:
+    if os.sep in word or "{" in word:
+        return ": a program stands behind --"
+    close = get_close_matches(word, [case.id for case in cases], 3)
+    return f": did you mean {', '.join(close)}?" if close else "; `ekvconform list` names all"
 
 
 def _one(case_id: str) -> Case:
     for case in load_cases():
         if case.id == case_id:
             return case
-    raise UsageError(f"there is no case {case_id}; `ekvconform list` names all")
+    raise UsageError(f"there is no case {case_id}{_hint(case_id, load_cases())}")
 
 
 def _profile(options: argparse.Namespace) -> Profile:
     if options.profile is not None:
-        profile = load_profile(options.profile, options.program)
-    else:
-        profile = bare_profile(options.program) if options.program else REFERENCE
-    for words in filter(None, (profile.command, profile.verify)):
-        if shutil.which(words[0]) is None:
-            raise UsageError(f"there is no program {words[0]}, or it may not be run")
-    # A program is run in folders of its own, so its name has to lead there from anywhere.
-    return profile.located()
+        return load_profile(options.profile, options.program).located()
+    return bare_profile(options.program).located() if options.program else REFERENCE
 
 
 # ---- run ----
@@ -238,9 +244,16 @@ def _run(options: argparse.Namespace) -> int:
     profile = replace(profile, name=options.name or profile.name)
     known = NOTHING_KNOWN
     if options.known_failures:
+        if options.update_known_failures and not options.known_failures.exists():
+            options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
         known = load_known_failures(options.known_failures, [path.stem for path in case_paths()])
     elif options.update_known_failures:
         raise UsageError("--update-known-failures goes with --known-failures FILE")
+    if all(profile.lacks(case) for case in cases):
+        raise UsageError(f"none of these {len(cases)} cases can be run with this profile: {profile.lacks(cases[0])}")
+    for path in (options.jsonl, options.junit, options.markdown, options.html, options.badge):
+        if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
+            raise UsageError(f"{path}: no report can be written there")
     with progress_of(len(cases)) as tell:
         found = judge_cases(cases, profile, options.jobs, strict_reasons=options.strict_reasons, tell=tell)
     stale = [f"line {each.line} of {options.known_failures} names no case: {each.word}" for each in known.stale]
@@ -270,7 +283,7 @@ def _write_reports(options: argparse.Namespace, report: Report) -> None:
         options.junit.write_text(reports.render_junit(report), encoding="utf-8")
     if options.markdown:
         # A step summary of CI may hold what other steps said.
-        with options.markdown.open("a", encoding="utf-8") as file:
+        with options.markdown.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(reports.render_markdown(report))
     if options.html:
         _write_page(options.html, [report])
@@ -278,7 +291,7 @@ def _write_reports(options: argparse.Namespace, report: Report) -> None:
         options.badge.write_text(reports.render_badge(report), encoding="utf-8")
     if options.annotations:
         for line in reports.iter_annotations(report):
-            print(line)
+            print(line.encode("utf-8", "backslashreplace").decode())
 
 
 def _write_page(path: Path, reports: Sequence[Report]) -> None:
@@ -294,7 +307,9 @@ def _rewrite(path: Path, before: str, after: str) -> None:
 
 
 def _combine(options: argparse.Namespace) -> int:
-    _write_page(options.html, [load_report(path) for path in options.reports])
+    reports = [load_report(path) for path in options.reports]
+    _write_page(options.html, reports)
+    print(f"wrote {options.html}: {', '.join(f'{report.program} ({len(report.rows)} cases)' for report in reports)}")
     return EXIT_AS_EXPECTED
 
 
@@ -302,11 +317,13 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ekvconform.probing import PROBES, probe, render_profile, work_out
+    from ekvconform.probing import PROBES, probe_cases, render_profile, work_out
     from ekvconform.terminal import print_report, progress_of
 
     if not options.program:
         raise UsageError("init needs a program: ekvconform init -- CMD .. {snapshot} {out} {db}")
+    if not options.folder.is_dir():
+        raise UsageError(f"{options.folder} is no folder")
     profile_path, known_path = options.folder / PROFILE_NAME, options.folder / KNOWN_NAME
     for path in (profile_path, known_path):
         if path.exists() and not options.force:
@@ -315,12 +332,14 @@ def _init(options: argparse.Namespace) -> int:
     bare = _profile(options)
     cases = load_cases()
     probed = [case for case in cases if case.id in PROBES and bare.lacks(case) is None]
-    with workers(options.jobs) as pool:
-        probes = list(pool.map(partial(probe, profile=bare), probed))
+    probes = probe_cases(probed, bare, options.jobs)
+    if not any(each.sealed for each in probes):
+        said = first_line("\n".join(each.line for each in probes))
+        raise UsageError(f"it made no dump of anything; is the command right? It said: {said}")
     worked_out = work_out(probes)
     name = options.name or Path(options.program[0]).name
     profile_path.write_text(render_profile(options.program, worked_out, name), encoding="utf-8")
-    profile = load_profile(profile_path).located()
+    profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
     with progress_of(len(cases)) as tell:
         found = judge_cases(cases, profile, options.jobs, strict_reasons=False, tell=tell)
@@ -366,7 +385,9 @@ def _repro(options: argparse.Namespace) -> int:
     box = make_sandbox(root, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     variables = [f"{name}={value}" for name, value in environment(box).items()]
-    print(f"# {case.id}: {case.title}. The scene lies in {root} and stays there.")
+    expected = " or ".join(words_of(each) for each in case.allowed)
+    print(f"# {case.id}: {case.title}. Expected: {expected}; `ekvconform show {case.id}` says the rest.")
+    print(f"# The scene lies in {root} and stays there; it is good for one run.")
     print(f"cd {shlex.quote(str(root / 'work'))} && umask 022 && env -i {shlex.join([*variables, *command])}")
     return EXIT_AS_EXPECTED
 
@@ -374,6 +395,8 @@ def _repro(options: argparse.Namespace) -> int:
 def _snapshot(options: argparse.Namespace) -> int:
     source = Path(options.source)
     if source.suffix == ".toml":
+        if options.twin:
+            raise UsageError("--twin is of a case")
         try:
             description = tomllib.loads(source.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

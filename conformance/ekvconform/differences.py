@@ -1,12 +1,14 @@
 """What is different, and how people are shown it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ekvconform.snapshots import render_bytes
 
 WINDOW: Final = 16
 """Bytes on a line."""
+MAX_TEXT: Final = 2000
+"""Characters of what was expected, and of what was found."""
 MAX_SHOWN: Final = 160
 """Bytes of a file that are shown where only one side has it."""
 
@@ -21,9 +23,19 @@ class Difference:
     found: str
     bytes_: tuple[str, ...] = ()
     """The differing bytes, annotated, a line each."""
+    clause: str = ""
+    """The clause that is broken, where it is another than the case's own."""
+
+    def cut(self) -> "Difference":
+        """Return it with texts of a size that can be told."""
+        return replace(self, expected=_cut(self.expected), found=_cut(self.found))
 
     def __str__(self) -> str:
         return f"{self.place}: expected {self.expected}, found {self.found}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} and {len(text) - MAX_TEXT} characters more"
 
 
 def difference_of_bytes(place: str, expected: bytes, found: bytes) -> Difference:

@@ -38,6 +38,7 @@ from ekvconform.verdicts import (
     LIMIT,
     PASS,
     UNSUPPORTED,
+    VOID,
     WRONG_REASON,
     Judgement,
 )
@@ -146,7 +147,7 @@ def render_updated(text: str, judgements: Iterable[Judgement], stale: Iterable[K
         if number in dead:
             continue
         ran = {case_id: verdict for case_id, verdict in verdicts.items() if fnmatchcase(case_id, match["word"])}
-        if all(verdict in (match["verdict"], UNSUPPORTED) for verdict in ran.values()):
+        if all(verdict in (match["verdict"], UNSUPPORTED, VOID) for verdict in ran.values()):
             lines.append(line)
             listed |= set(ran)
         elif set(ran) == {match["word"]} and ran[match["word"]] in EXPECTABLE:

@@ -18,11 +18,11 @@ def render_page(reports: Sequence[Report]) -> str:
     """Render the page. Raises `UsageError` where reports are of different suites, or two of one name."""
     suites = {(report.header["suite"], report.header["suite_sha256"]) for report in reports}
     if len(suites) != 1:
-        versions = sorted({str(version) for version, _ in suites})
+        versions = sorted(f"{version} ({sha256[:12]})" for version, sha256 in suites)
         raise UsageError(f"the reports are of different suites: versions {', '.join(versions)}")
     names = [report.program for report in reports]
     if len(set(names)) != len(names):
-        raise UsageError(f"two reports are of one program: {', '.join(names)}")
+        raise UsageError(f"two reports are of one program: {', '.join(names)}; `ekvconform run --name` gives another")
     # Everything that is not the template's own is escaped: programs print what they like.
     environment = Environment(loader=PackageLoader("ekvconform", "."), autoescape=True, undefined=StrictUndefined)
     matrices = [count_matrix(report.rows) for report in reports]

@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from ekvconform.cases import COMPLETE, PARTIAL, REFUSED, SMOKE, Case
-from ekvconform.profiles import CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
-from ekvconform.sandbox import run_program, sandbox
+from ekvconform.cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
+from ekvconform.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
+from ekvconform.running import PATIENCE_SECONDS, run_watched
+from ekvconform.sandbox import make_sandbox, run_program
 from ekvconform.verdicts import SEAL, command_of, first_line
 
 PROBES: Final = (
@@ -24,6 +26,9 @@ FAULT_TOKENS: Final = {"fault": NAME, "clause": r"[A-Z]{4}-[0-9]+", "offset": r"
 WARNING_TOKENS: Final = {"warning": NAME, "count": r"[0-9]+"}
 A_PATH: Final = "\0"
 """Stands for a path of the sandbox."""
+MAX_LINE: Final = 500
+MAX_LINES: Final = 200
+"""Characters of a line, and lines, that are looked at."""
 MOST: Final = 0.8
 """Share of lines that have to hold something before it is taken for a habit."""
 
@@ -41,17 +46,24 @@ class Probe:
     """Everything that it told."""
 
 
-def probe(case: Case, profile: Profile) -> Probe:
-    """Run a program on one case, and look."""
-    with sandbox(case.scene) as box:
+def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Probe]:
+    """Run a program on cases, and look. Raises `OSError`."""
+
+    def probe(case: Case, folder: Path, stop: int) -> Probe:
+        box = make_sandbox(folder, case.scene)
         snapshot = box.arrange(case.scene)
-        finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits)
+        finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits, stop)
         sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL)
-        line = first_line(finish.stderr)
+        line = first_line(finish.stderr)[:MAX_LINE]
         for path in (snapshot, box.out, box.root):
             line = line.replace(str(path), A_PATH)
         lines = (*finish.stdout.splitlines(), *finish.stderr.splitlines())
-        return Probe(case, finish.exit_status, sealed, line, lines)
+        return Probe(case, finish.exit_status, sealed, line, tuple(each[:MAX_LINE] for each in lines[:MAX_LINES]))
+
+    def nothing(case: Case, _error: Exception | None = None) -> Probe:
+        return Probe(case, None, False, "", ())
+
+    return run_watched(probe, cases, jobs, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,15 @@ def work_out(probes: Sequence[Probe]) -> Findings:
         statuses = _usual(probe.exit_status for probe in refusals if _class_of(probe) == name)
         if statuses:
             by_class[name] = statuses
-    partial = _usual(probe.exit_status for probe in probes if probe.case.expected.outcome == PARTIAL and probe.sealed)
+    # A status that says both is taken for a refusal: there are more of them.
+    refused = {status for statuses in by_class.values() for status in statuses}
+    partial = [
+        status
+        for status in _usual(
+            probe.exit_status for probe in probes if probe.case.expected.outcome == PARTIAL and probe.sealed
+        )
+        if status not in refused
+    ]
     texts, unclear = _texts(refusals)
     there = next((each for each in probes if each.case.id == "tree-empty-output-folder"), None)
     existing = there is None or there.exit_status in (complete or [0])
@@ -113,7 +133,18 @@ def _texts(refusals: Sequence[Probe]) -> tuple[list[tuple[str, str | None]], lis
 def _pattern_of(line: str) -> str:
     """Return a pattern for a line, with numbers, quoted texts and paths left open."""
     pieces = re.split(r"(\x00[^ :,;]*|\"[^\"]*\"|0x[0-9A-Fa-f]+|[0-9]+)", line)
-    return "^" + "".join(".*?" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)) + "$"
+    return "^" + "".join(_open(piece) if number % 2 else _escaped(piece) for number, piece in enumerate(pieces)) + "$"
+
+
+def _open(piece: str) -> str:
+    """Return a pattern for a number, a quoted text or a path, whatever it is; none of them goes back and forth."""
+    if piece.startswith(A_PATH):
+        return "/[^ :,;]*"
+    return '"[^"]*"' if piece.startswith('"') else "0x[0-9A-Fa-f]+" if piece.startswith("0x") else "[0-9]+"
+
+
+def _escaped(text: str) -> str:
+    return re.escape(text).replace("\\ ", " ")
 
 
 def _speaking_pattern(refusals: Sequence[Probe]) -> str | None:
@@ -170,7 +201,7 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
             if set(order) <= set(found)
         }
         # What stands between two words is theirs if it is always the same.
-        literal = re.escape(between.pop()).replace("\\ ", " ") if len(between) == 1 else ".*?"
+        literal = _escaped(between.pop()) if len(between) == 1 else ".*?"
         piece = f"{literal}(?P<{name}>{tokens[name]})"
         pattern += ("^" if number == 0 and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
     return pattern if all(re.search(pattern, line) for line, _ in holding) else None
@@ -185,15 +216,15 @@ def render_profile(command: Sequence[str], findings: Findings, name: str) -> str
         "# How it looks for what is wrong with a dump, if it can; without this those cases are UNSUPPORTED.",
         '# verify = ["decoder", "verify", "{out}"]',
         "# Chapters that it claims to keep; all without this.",
-        '# chapters = ["file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "mani", "outc"]',
+        f"# chapters = [{', '.join(map(_toml, CHAPTERS))}]",
         "",
-        "# Words that ask for an option; they take the place of a word {options} in the command. Cases that need an",
-        "# option without words here are UNSUPPORTED.",
+        "# Words that ask for an option. They take the place of a word '{options}', which the command then needs;",
+        "# cases that need an option without words here are UNSUPPORTED.",
         "# [options]",
-        '# only = ["--only", "{value}"]        # of strings, hll',
-        '# salvage = ["--salvage"]',
-        '# into_existing = ["--into-existing"]',
-        '# wall_time = ["--wall-time", "{value}"]',
+        *(
+            f"# {name} = ['--{name.replace('_', '-')}{'={value}' if has_value else ''}']"
+            for name, has_value in OPTIONS.items()
+        ),
         "",
         "[exit]",
         f"complete = {findings.complete}",
@@ -232,4 +263,7 @@ def render_profile(command: Sequence[str], findings: Findings, name: str) -> str
 
 
 def _toml(text: str) -> str:
-    return f"'{text}'" if "'" not in text and text.isprintable() else json.dumps(text)
+    text = text.encode("utf-8", "replace").decode()
+    if "'" not in text and text.isprintable():
+        return f"'{text}'"
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,17 +5,21 @@ member       value
 name         for reports
 command      list of words; {snapshot}, {out} and {db} are replaced, and a word
              {options} by the words of the options that a case needs. Without {db}
-             the program has no other database index than 0.
+             the program has no other database index than 0. A program with a path
+             is looked for from the profile's folder.
 verify       the same, with {out}, of the command that looks for what is wrong with a
              dump; none if the program has none
 chapters     the chapters that it claims to keep, in lower case; all if not given
-[options]    option = list of words, {value} is replaced. `cases` has their names.
+[options]    option = list of words: salvage, into_existing; and, with {value} among
+             them, only, wall_time, cluster_id, elastickv_version
 [exit]       complete, partial, whole, findings: lists of exit statuses (default 0; that
              of complete or 3; 0; 1). refused is one too (default any from 1 to 125), or
-             is told apart: snapshot-refused, tree-refused, disk-full, io-error
+             is told apart: snapshot-refused, tree-refused, disk-full, io-error (then
+             one that is left out has none)
 [[texts]]    pattern: a regular expression for a line of stderr; fault: the name
              that it stands for, or a group of that name. Groups `clause`, `offset`
-             and `path` are compared too, where a case has them.
+             and `path` are compared too, where a case has them; a group that catches
+             nothing is a reason that was not told.
 [[warnings]] the same, for lines of both streams: warning and a group "count"
 [[findings]] the same, for what `verify` prints: fault and a group "path"
 [features]   existing_output (default true): does it take an OUT that is there?
@@ -29,16 +33,18 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
+from ekvconform.clauses import load_clauses
 from ekvconform.places import SPEC
 from ekvconform.sandbox import Limits
 from ekvconform.usage import UsageError
 
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
+KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))
 CLASS_OF_STATUS: Final = {status: name for name, status in OUTCOMES_TABLE["exit"].items()}
 REFUSALS: Final = ("snapshot-refused", "tree-refused", "disk-full", "io-error")
 """Exit statuses of a refusal, by their names in the spec."""
@@ -46,9 +52,10 @@ ANY_REFUSAL: Final = tuple(range(1, 126))
 """Exit statuses that a program ends with on its own account; from 126 on a shell says what went wrong."""
 PARTIAL_STATUS: Final = OUTCOMES_TABLE["exit"]["partial"]
 EXITS: Final = ("complete", "partial", WHOLE, FINDINGS, REFUSED, *REFUSALS)
-MEMBERS: Final = {
+CHAPTERS: Final = tuple(dict.fromkeys(name[:4].lower() for name in load_clauses()))
+MEMBERS: Final = (
     "name", "command", "verify", "chapters", "options", "exit", "texts", "warnings", "findings", "features", "limits",
-}  # fmt: skip
+)  # fmt: skip
 
 
 class BrokenProfileError(UsageError):
@@ -89,6 +96,8 @@ class Profile:
     findings: tuple[Pattern, ...] = ()
     has_existing_output: bool = True
     limits: Limits = field(default_factory=Limits)
+    folder: Path = field(default_factory=Path.cwd)
+    """Where programs with a path are looked for."""
 
     @property
     def documented(self) -> frozenset[int]:
@@ -101,8 +110,8 @@ class Profile:
         return frozenset().union(*(self.exits[name] for name in REFUSALS))
 
     def statuses_of_fault(self, fault: str) -> frozenset[int]:
-        """Return the exit statuses that a refusal for a fault may have."""
-        return self.exits[CLASS_OF_STATUS[OUTCOMES_TABLE["faults"][fault]]]
+        """Return the exit statuses that a refusal for a fault may have: any, where its class has none."""
+        return self.exits[CLASS_OF_STATUS[OUTCOMES_TABLE["faults"][fault]]] or self.refused
 
     def lacks(self, case: Case) -> str | None:
         """Say what the program lacks for a case, or return None."""
@@ -122,21 +131,37 @@ class Profile:
         return None
 
     def located(self) -> "Profile":
-        """Return the profile with programs by their full paths, as seen from here."""
-        return replace(self, command=_located(self.command), verify=_located(self.verify))
+        """Return the profile with programs by their full paths; those with a path are looked for from its folder.
+
+        A program is run in folders of its own, so its name has to lead there from anywhere. Raises
+        `BrokenProfileError` where there is no such program.
+        """
+        try:
+            verify = _located(self.verify, self.folder) if self.verify else ()
+            return replace(self, command=_located(self.command, self.folder), verify=verify)
+        except ValueError as error:
+            raise BrokenProfileError(str(error)) from error
 
     def told(self, stderr: str) -> Told | None:
-        """Return what a program says of a refusal, or None if no pattern fits."""
+        """Return what a program says of a refusal, or None if no pattern fits.
+
+        What a pattern has a group for and did not find is told as the empty text, or -1.
+        """
         for name, groups in _iter_matches(self.texts, stderr, "fault"):
             offset = groups.get("offset")
-            return Told(name, groups.get("clause"), None if offset is None else int(offset), groups.get("path"))
+            return Told(
+                name,
+                (groups["clause"] or "") if "clause" in groups else None,
+                (-1 if not offset else _number(offset, "offset")) if "offset" in groups else None,
+                (groups["path"] or "") if "path" in groups else None,
+            )
         return None
 
     def warnings_in(self, output: str) -> dict[str, int]:
         """Return the warnings that a program gives, with their counts added up."""
         found: Counter[str] = Counter()
         for name, groups in _iter_matches(self.warnings, output, "warning"):
-            found[name] += int(groups.get("count") or 1)
+            found[name] += _number(groups.get("count") or "1", "count")
         return dict(found)
 
     def findings_in(self, output: str) -> dict[str, list[str]]:
@@ -147,9 +172,18 @@ class Profile:
         return {name: sorted(paths) for name, paths in found.items()}
 
 
-def _located(words: tuple[str, ...]) -> tuple[str, ...]:
-    found = shutil.which(words[0]) if words else None
-    return words if found is None else (os.path.abspath(found), *words[1:])
+def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    program = words[0] if os.sep not in words[0] else str(folder / words[0])
+    found = shutil.which(program)
+    if found is None:
+        raise ValueError(f"there is no program {program}, or it may not be run")
+    return (os.path.abspath(found), *words[1:])
+
+
+def _number(text: str, group: str) -> int:
+    if not text.isdecimal():
+        raise BrokenProfileError(f"the group {group} of a pattern caught {text[:80]!r}, which is no number")
+    return int(text)
 
 
 def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Iterator[tuple[str, dict[str, str | None]]]:
@@ -165,73 +199,11 @@ def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Itera
 def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
     """Read a profile; a command given beside it is used instead of its own. Raises `BrokenProfileError`."""
     try:
-        return make_profile(tomllib.loads(path.read_text(encoding="utf-8")), tuple(command))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
-        raise BrokenProfileError(f"{path}: {type(error).__name__}: {error}") from error
-
-
-def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profile:
-    """Make a profile of what a file says. Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError`."""
-    _require_known(words, MEMBERS)
-    command = command or tuple(words["command"])
-    if not any("{snapshot}" in word for word in command) or not any("{out}" in word for word in command):
-        raise ValueError("the command has no {snapshot} or no {out}")
-    verify = tuple(words.get("verify", ()))
-    if verify and not any("{out}" in word for word in verify):
-        raise ValueError("the command that verifies has no {out}")
-    options = words.get("options", {})
-    _require_known(options, OPTIONS)
-    if options and "{options}" not in command:
-        raise ValueError("there are options, and the command has no word {options}")
-    features = words.get("features", {})
-    _require_known(features, ("existing_output",))
-    return Profile(
-        name=words.get("name", command[0]),
-        command=command,
-        verify=verify,
-        chapters=frozenset(words["chapters"]) if "chapters" in words else None,
-        options={name: tuple(each) for name, each in options.items()},
-        exits=_exits(words.get("exit", {})),
-        texts=_patterns(words.get("texts", []), "fault"),
-        warnings=_patterns(words.get("warnings", []), "warning"),
-        findings=_patterns(words.get("findings", []), "fault"),
-        has_existing_output=features.get("existing_output", True),
-        limits=Limits(**words.get("limits", {})),
-    )
-
-
-def _require_known(words: dict[str, Any], known: Iterable[str]) -> None:
-    unknown = sorted(set(words) - set(known))
-    if unknown:
-        raise ValueError(f"unknown members {unknown}")
-
-
-def _exits(words: dict[str, Sequence[int]]) -> dict[str, frozenset[int]]:
-    _require_known(words, EXITS)
-    complete = words.get("complete", [0])
-    refused = words.get("refused", [status for status in ANY_REFUSAL if status not in words.get("partial", ())])
-    given = {
-        "complete": complete,
-        "partial": words.get("partial", [*complete, PARTIAL_STATUS]),
-        WHOLE: words.get(WHOLE, [0]),
-        FINDINGS: words.get(FINDINGS, [1]),
-        **{name: words.get(name, refused) for name in REFUSALS},
-    }
-    accepted = {*given["complete"], *words.get("partial", ())}
-    if both := sorted(accepted & {status for name in REFUSALS for status in given[name]}):
-        raise ValueError(f"exit statuses {both} both accept and refuse")
-    return {name: frozenset(statuses) for name, statuses in given.items()}
-
-
-def _patterns(words: list[dict[str, str]], name: str) -> tuple[Pattern, ...]:
-    found = []
-    for each in words:
-        _require_known(each, ("pattern", name))
-        expression = re.compile(each["pattern"])
-        if name not in each and name not in expression.groupindex:
-            raise ValueError(f"the pattern {each['pattern']!r} stands for no {name}")
-        found.append(Pattern(expression, each.get(name, "")))
-    return tuple(found)
+        given = _located(tuple(command), Path.cwd()) if command else ()
+        profile = make_profile(tomllib.loads(path.read_text(encoding="utf-8")), given)
+        return replace(profile, folder=path.resolve().parent)
+    except (OSError, ValueError) as error:
+        raise BrokenProfileError(f"{path}: {error}") from error
 
 
 def bare_profile(command: Iterable[str]) -> Profile:
@@ -242,7 +214,124 @@ def bare_profile(command: Iterable[str]) -> Profile:
         raise BrokenProfileError(str(error)) from error
 
 
-PLACE: Final = r"(?: at offset (?P<offset>[0-9]+))?(?: at '?(?P<path>.*?)'?)?: "
+def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profile:
+    """Make a profile of what a file says. Raises `ValueError`."""
+    _require_known(words, MEMBERS, "a profile")
+    command = command or _words(words, "command")
+    if not any("{snapshot}" in word for word in command) or not any("{out}" in word for word in command):
+        raise ValueError("command: no {snapshot} or no {out} among its words")
+    verify = _words(words, "verify") if "verify" in words else ()
+    if verify and not any("{out}" in word for word in verify):
+        raise ValueError("verify: no {out} among its words")
+    options = _table(words, "options")
+    _require_known(options, OPTIONS, "options")
+    if options and "{options}" not in command:
+        raise ValueError('options: the command has no word "{options}", which they take the place of')
+    for name in options:
+        has_value = any("{value}" in word for word in _words(options, name))
+        if has_value != (OPTIONS[name] and bool(options[name])):
+            raise ValueError(f"options.{name}: {'no' if not has_value else 'a'} {{value}} among its words")
+    features = _table(words, "features")
+    _require_known(features, ("existing_output",), "features")
+    existing_output = features.get("existing_output", True)
+    if not isinstance(existing_output, bool):
+        raise ValueError(f"features.existing_output: {existing_output!r} is neither true nor false")
+    chapters = _words(words, "chapters") if "chapters" in words else None
+    _require_known(chapters or (), CHAPTERS, "chapters")
+    return Profile(
+        name=str(words.get("name", Path(command[0]).name)),
+        command=command,
+        verify=verify,
+        chapters=None if chapters is None else frozenset(chapters),
+        options={name: _words(options, name) for name in options},
+        exits=_exits(_table(words, "exit")),
+        texts=_patterns(words, "texts", "fault", OUTCOMES_TABLE["faults"]),
+        warnings=_patterns(words, "warnings", "warning", OUTCOMES_TABLE["warnings"]),
+        findings=_patterns(words, "findings", "fault", OUTCOMES_TABLE["faults"]),
+        has_existing_output=existing_output,
+        limits=_limits(_table(words, "limits")),
+    )
+
+
+def _require_known(words: Iterable[str], known: Iterable[str], what: str) -> None:
+    unknown = sorted(set(words) - set(known))
+    if unknown:
+        raise ValueError(f"{what}: {', '.join(unknown)} is none of {', '.join(known)}")
+
+
+def _table(words: dict[str, Any], name: str) -> dict[str, Any]:
+    table = words.get(name, {})
+    if not isinstance(table, dict):
+        raise ValueError(f"{name}: not a table")
+    return table
+
+
+def _words(words: dict[str, Any], name: str) -> tuple[str, ...]:
+    found = words.get(name)
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"{name}: a list of words is needed, found {found!r}")
+    return tuple(found)
+
+
+def _statuses(words: dict[str, Any], name: str) -> list[int]:
+    found = words[name]
+    if not isinstance(found, list) or not all(type(status) is int and 0 <= status < 256 for status in found):
+        raise ValueError(f"exit.{name}: a list of exit statuses is needed, found {found!r}")
+    return found
+
+
+def _exits(words: dict[str, Any]) -> dict[str, frozenset[int]]:
+    _require_known(words, EXITS, "exit")
+    given = {name: _statuses(words, name) for name in words}
+    complete = given.get("complete", [0])
+    told_apart = any(name in given for name in REFUSALS)
+    if told_apart and REFUSED in given:
+        raise ValueError(f"exit: either refused, or {', '.join(REFUSALS)}")
+    # Where nothing is said of refusals, every status that a program ends with on its own account is one.
+    rest = [status for status in ANY_REFUSAL if status not in (*complete, *given.get("partial", ()))]
+    refused = given.get(REFUSED, [] if told_apart else rest)
+    found = {
+        "complete": complete,
+        "partial": given.get("partial", [*complete, PARTIAL_STATUS]),
+        WHOLE: given.get(WHOLE, [0]),
+        FINDINGS: given.get(FINDINGS, [1]),
+        **{name: given.get(name, refused) for name in REFUSALS},
+    }
+    accepted = {*complete, *given.get("partial", ())}
+    if both := sorted(accepted & {status for name in REFUSALS for status in found[name]}):
+        raise ValueError(f"exit: {both} both accept and refuse")
+    return {name: frozenset(statuses) for name, statuses in found.items()}
+
+
+def _patterns(words: dict[str, Any], member: str, name: str, known: Iterable[str]) -> tuple[Pattern, ...]:
+    found = []
+    rows = words.get(member, [])
+    if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
+        raise ValueError(f"{member}: written as [[{member}]], once for each pattern")
+    for number, each in enumerate(rows, 1):
+        where = f"[[{member}]] {number}"
+        _require_known(each, ("pattern", name), where)
+        try:
+            expression = re.compile(each.get("pattern"))
+        except (re.error, TypeError) as error:
+            raise ValueError(f"{where}: pattern {each.get('pattern')!r}: {error}") from error
+        if name not in each and name not in expression.groupindex:
+            raise ValueError(f"{where}: the pattern {each['pattern']!r} stands for no {name}")
+        if name in each:
+            _require_known([each[name]], known, f"{where}: {name}")
+        found.append(Pattern(expression, each.get(name, "")))
+    return tuple(found)
+
+
+def _limits(words: dict[str, Any]) -> Limits:
+    _require_known(words, [each.name for each in fields(Limits)], "limits")
+    for name, value in words.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ValueError(f"limits.{name}: a number above 0 is needed, found {value!r}")
+    return Limits(**words)
+
+
+PLACE: Final = r"(?: at offset (?P<offset>[0-9]+))?(?: at '?(?P<path>.*?)'?: )?"
 """How the reference names a place; a path stands in quotes where a shell wants them."""
 REFERENCE: Final = make_profile(
     {

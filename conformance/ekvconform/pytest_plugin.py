@@ -6,7 +6,7 @@ what `ekvconform run` prints.
 """
 
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from ekvconform.known import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_fai
 from ekvconform.profiles import Profile, load_profile
 from ekvconform.reports import lines_of
 from ekvconform.rows import AS_EXPECTED, make_row
-from ekvconform.running import workers
+from ekvconform.running import judge_cases
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import UNSUPPORTED, Judgement, judge_case
+from ekvconform.verdicts import UNSUPPORTED, Judgement
 
 SUITE: pytest.StashKey["Suite"] = pytest.StashKey()
 
@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read what the options name."""
     path = config.getoption("ekvconform_profile")
     if path is None:
+        if config.getoption("ekvconform_known_failures") or config.getoption("ekvconform_select"):
+            raise pytest.UsageError("ekvconform: --ekvconform-profile is missing")
         return
     for level in LEVELS:
         config.addinivalue_line("markers", f"{level}: golden cases of rules of this level")
@@ -52,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(f"ekvconform: {error}") from error
     if known.stale:
-        names = ", ".join(each.word for each in known.stale)
+        names = ", ".join(f"{each.word} (line {each.line})" for each in known.stale)
         raise pytest.UsageError(f"ekvconform: {known_path}: lines that name no case: {names}")
     config.stash[SUITE] = Suite(profile, known, cases, ["--profile", str(path)])
 
@@ -75,18 +77,24 @@ class Suite:
         self.cases = cases
         self.words = words
         """What names the program, for whoever wants to see a case again."""
-        self._stack = ExitStack()
         self._pool: ProcessPoolExecutor | None = None
 
     def judge(self, case: Case) -> Judgement:
         """Judge a case."""
         if self._pool is None:
-            self._pool = self._stack.enter_context(workers(1))
-        return self._known.apply(self._pool.submit(judge_case, case, self._profile).result())
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        return self._known.apply(self._pool.submit(judge_one, case, self._profile).result())
 
     def close(self) -> None:
         """End the process that judges."""
-        self._stack.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def judge_one(case: Case, profile: Profile) -> Judgement:
+    """Judge a case."""
+    (judgement,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
+    return judgement
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,12 +15,14 @@ from ekvconform.known import XFAIL, XPASS
 from ekvconform.profiles import Profile
 from ekvconform.suite import Suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement
+from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, first_line
 
 Row = dict[str, Any]
 AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
 """Verdicts that do not make a run red."""
 ALL_VERDICTS: Final = (*VERDICTS, XFAIL, XPASS)
+MANY: Final = 5
+"""Runs that do not all end alike by chance."""
 MAX_TOLD: Final = 4000
 """Characters of a program's own words that are kept."""
 FORMAT: Final = 1
@@ -90,8 +92,15 @@ def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
         "verdict": judgement.verdict,
         "expected": " or ".join(words_of(each) for each in case.allowed),
         "found": _found(judgement),
+        "broken": [] if judgement.verdict in AS_EXPECTED else _broken(judgement),
         "differences": [
-            {"place": each.place, "expected": each.expected, "found": each.found, "bytes": list(each.bytes_)}
+            {
+                "place": each.place,
+                "expected": each.expected,
+                "found": each.found,
+                "bytes": list(each.bytes_),
+                "clause": each.clause,
+            }
             for each in judgement.differences
         ],
         "unmapped": judgement.unmapped,
@@ -113,6 +122,14 @@ def words_of(expected: Expected) -> str:
     return expected.outcome
 
 
+def _broken(judgement: Judgement) -> list[str]:
+    """Return the clauses that a failure speaks against: a difference's own, else those of the case."""
+    found: list[str] = []
+    for each in judgement.differences:
+        found += [each.clause] if each.clause else judgement.case.clauses
+    return list(dict.fromkeys(found))
+
+
 def _found(judgement: Judgement) -> str:
     if judgement.differences:
         return "; ".join(f"{each.place}: {each.found}" for each in judgement.differences)
@@ -130,6 +147,10 @@ def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
     if unmapped:
         lines.append(f"the reasons of {unmapped} refusals were not compared: the profile maps no text of theirs")
     ran = [row for row in rows if row["verdict"] not in (UNSUPPORTED, VOID)]
+    endings = {(row["exit_status"], first_line(row["stderr"])) for row in ran}
+    if len(ran) > MANY and len(endings) == 1 and ran[0]["exit_status"]:
+        status, line = endings.pop()
+        lines.append(f"every run ended with exit status {status} and said `{line[:200]}`: is the command right?")
     if ran and not profile.warnings:
         lines.append("warnings were not compared: the profile maps none")
     if any(row["expected"].startswith("findings") for row in ran) and not profile.findings:
@@ -145,7 +166,7 @@ def broken_clauses(rows: Iterable[Row]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] not in AS_EXPECTED:
-            for clause in row["clauses"]:
+            for clause in row["broken"]:
                 found.setdefault(clause, []).append(row["id"])
     order = list(load_clauses())
     return dict(sorted(found.items(), key=lambda each: order.index(each[0]) if each[0] in order else len(order)))

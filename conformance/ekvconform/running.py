@@ -1,21 +1,39 @@
-"""Judges cases at once, each in a process that has no other children."""
+"""Judges cases at once, each in a process of its own, which a program can end without ending the run.
+
+    this process   has no threads, so that it may fork; takes in what a watcher leaves behind
+    watcher        one a case: sets the scene, runs the program, judges it, tells the judgement
+    program        and all its descendants, which the watcher takes in and ends
+
+A watcher ends when this process does, whatever ends it: it looks at a pipe that nobody
+else holds the other end of. It takes no signal but the one that cannot be refused.
+"""
 
 import os
+import pickle
+import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from functools import partial
-from multiprocessing import active_children, get_context
-from types import FrameType
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
 
 from ekvconform.cases import Case
+from ekvconform.differences import Difference
 from ekvconform.profiles import Profile
-from ekvconform.verdicts import Judgement, judge_case
+from ekvconform.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
+from ekvconform.usage import UsageError
+from ekvconform.verdicts import ESCAPED, VOID, Judgement, judge_case
 
-_is_judging = False
-_is_stopped = False
-"""What a signal handler of a worker has to know and to say."""
+PATIENCE_SECONDS: Final = 60.0
+"""How much longer than its program a watcher may take."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WATCHER_ENDED: Final = "the process that watches it was ended or stopped"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def judge_cases(
@@ -23,52 +41,145 @@ def judge_cases(
 ) -> list[Judgement]:
     """Judge cases, and `tell` of each as soon as it is; return all in their own order.
 
-    Raises `BrokenProcessPool` where a program ends the process that watches it.
+    Raises `UsageError` where a profile turns out to be broken, and `OSError`.
     """
-    judge = partial(_judge_interruptibly, profile=profile, strict_reasons=strict_reasons)
-    with workers(min(jobs, len(cases))) as pool:
-        places: dict[Future[Judgement], int] = {pool.submit(judge, case): place for place, case in enumerate(cases)}
-        found: dict[int, Judgement] = {}
-        for future in as_completed(places):
-            found[places[future]] = future.result()
-            tell(future.result())
-    return [found[place] for place in range(len(cases))]
+
+    def judge(case: Case, folder: Path, stop: int) -> Judgement:
+        return judge_case(case, profile, folder, strict_reasons=strict_reasons, stop=stop)
+
+    def ended(case: Case) -> Judgement:
+        return Judgement(case, ESCAPED, (Difference("the run", "nothing outside touched", WATCHER_ENDED),))
+
+    def failed(case: Case, error: Exception) -> Judgement:
+        return Judgement(case, VOID, (Difference("the runner", "a verdict", f"{type(error).__name__}: {error}"[:500]),))
+
+    return run_watched(judge, cases, jobs, profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
-@contextmanager
-def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Give processes that judge; where the caller is interrupted they are too, and what waits for them is dropped."""
-    # A new process each, so that none has children of another's.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_take_interrupts)
+@dataclass(slots=True)
+class _Watcher(Generic[Item]):
+    place: int
+    item: Item
+    pid: int
+    folder: Path
+    deadline: float
+    told: bytearray = field(default_factory=bytearray)
+
+
+def run_watched(
+    work: Callable[[Item, Path, int], Result],
+    items: Sequence[Item],
+    jobs: int,
+    seconds: float,
+    ended: Callable[[Item], Result],
+    failed: Callable[[Item, Exception], Result],
+    tell: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Do `work` on each item in a process of its own; return all results, in order.
+
+    `work` is given the item, a new folder, and a descriptor that is readable when it is to stop.
+    `ended` gives the result of an item whose process did not tell one in time, and `failed` of one whose
+    work raised an exception. `UsageError` passes on, and everything is ended.
+    """
+    adopt_orphans()
+    base = Path(os.path.realpath(tempfile.mkdtemp(prefix="ekvconform.")))
+    stop_reader, stop_writer = os.pipe()
+    running: dict[int, _Watcher[Item]] = {}
+    results: dict[int, Result] = {}
+    pending = list(enumerate(items))[::-1]
     try:
-        yield pool
-    except BaseException:
-        for child in active_children():
-            with suppress(ProcessLookupError):
-                os.kill(child.pid or 0, signal.SIGINT)
-        raise
+        while pending or running:
+            while pending and len(running) < jobs:
+                place, item = pending.pop()
+                folder = base / str(place)
+                folder.mkdir()
+                reader, pid = _fork(lambda item=item, folder=folder: work(item, folder, stop_reader), stop_writer)  # type: ignore[misc]
+                running[reader] = _Watcher(place, item, pid, folder, time.monotonic() + seconds)
+            for reader in _ready(running):
+                watcher = running[reader]
+                piece = b"" if time.monotonic() > watcher.deadline else os.read(reader, 1 << 20)
+                watcher.told += piece
+                if piece:
+                    continue
+                del running[reader]
+                os.close(reader)
+                results[watcher.place] = _result(watcher, running, ended, failed)
+                tell(results[watcher.place])
     finally:
-        pool.shutdown(cancel_futures=True)
+        os.close(stop_writer)
+        _end_all(running)
+        os.close(stop_reader)
+        remove_sandbox(base)
+    return [results[place] for place in range(len(items))]
 
 
-def _take_interrupts() -> None:
-    signal.signal(signal.SIGINT, _interrupt)
+def _ready(running: dict[int, _Watcher[Item]]) -> list[int]:
+    """Return the descriptors of watchers that have told something, or whose time is over."""
+    poll = select.poll()
+    for reader in running:
+        poll.register(reader, select.POLLIN | select.POLLHUP)
+    nearest = min(watcher.deadline for watcher in running.values())
+    told = [reader for reader, _ in poll.poll(max(0, (nearest - time.monotonic()) * 1000) + 1)]
+    return told or [reader for reader, watcher in running.items() if time.monotonic() > watcher.deadline]
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """End the program that is being judged, if any, and let none begin."""
-    global _is_stopped
-    _is_stopped = True
-    if _is_judging:
-        raise KeyboardInterrupt
-
-
-def _judge_interruptibly(case: Case, profile: Profile, *, strict_reasons: bool) -> Judgement:
-    global _is_judging
-    if _is_stopped:
-        raise KeyboardInterrupt  # a case that was handed out before the interrupt
-    _is_judging = True
+def _fork(work: Callable[[], Any], stop_writer: int) -> tuple[int, int]:
+    """Start a watcher; return the descriptor that it tells its result on, and its process."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return reader, pid
     try:
-        return judge_case(case, profile, strict_reasons=strict_reasons)
+        for name in SIGNALS:
+            # Not ignored: a program inherits what is ignored, and what has a handler it gets as usual.
+            signal.signal(name, lambda *_: None)
+        os.setpgid(0, 0)  # what a terminal or `timeout` sends to a group is for the parent
+        os.close(stop_writer)
+        os.close(reader)
+        try:
+            told = pickle.dumps((True, work()))
+        except Exception as error:
+            told = pickle.dumps((False, error))
+        with os.fdopen(writer, "wb") as file:
+            file.write(told)
     finally:
-        _is_judging = False
+        os._exit(0)
+
+
+def _result(
+    watcher: _Watcher[Item],
+    running: dict[int, _Watcher[Item]],
+    ended: Callable[[Item], Result],
+    failed: Callable[[Item, Exception], Result],
+) -> Result:
+    """Return what a watcher has told; if it told nothing, end what it has left."""
+    os.kill(watcher.pid, signal.SIGKILL)  # it is our child and not waited for, so it is there, dead or alive
+    os.waitpid(watcher.pid, 0)
+    try:
+        good, value = pickle.loads(bytes(watcher.told))  # noqa: S301 - of our own process
+    except (EOFError, pickle.UnpicklingError):
+        end_descendants(spared=[each.pid for each in running.values()])
+        return ended(watcher.item)
+    finally:
+        remove_sandbox(watcher.folder)
+    if good:
+        result: Result = value
+        return result
+    if isinstance(value, UsageError):
+        raise value
+    return failed(watcher.item, value)
+
+
+def _end_all(running: dict[int, _Watcher[Item]]) -> None:
+    """Let watchers end what they watch, and end those that do not."""
+    deadline = time.monotonic() + 2.0
+    while running and descendants(os.getpid()) and time.monotonic() < deadline:
+        for watcher in running.values():
+            with suppress(ChildProcessError):
+                os.waitpid(watcher.pid, os.WNOHANG)
+        time.sleep(0.005)
+    for reader in running:
+        os.close(reader)
+    if running:
+        end_descendants()

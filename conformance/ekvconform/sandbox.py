@@ -13,18 +13,17 @@ those too that left the process group. It is to be a process without other child
 import ctypes
 import hashlib
 import os
+import re
 import select
-import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ekvconform.cases import Planted, Scene
 
@@ -32,7 +31,13 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
 """How often the limits are looked at while a program runs."""
 MAX_OUTPUT_SIZE: Final = 1024 * 1024
-"""Bytes of each output stream that are kept; a program that writes more meets a limit."""
+"""Bytes of each output stream; a program that writes more meets a limit."""
+MAX_ENTRIES: Final = 100_000
+"""Files and folders below OUT and TMPDIR; a program that makes more meets a limit."""
+MAX_HASHED_SIZE: Final = 64 * 1024 * 1024
+"""Bytes of a file that is compared by content; a larger one is compared by what its folder says of it."""
+END_SECONDS: Final = 10.0
+"""How long processes that were killed may take to be gone."""
 UMASK: Final = 0o022
 
 
@@ -41,9 +46,9 @@ class Limits:
     """What a program may use."""
 
     seconds: float = 20.0
-    memory_mib: int = 1024
+    memory_mib: float = 1024
     """Private resident memory of the program and all its descendants, sampled every `SAMPLE_MS`."""
-    files_mib: int = 1024
+    files_mib: float = 1024
     """Everything below OUT and TMPDIR."""
 
 
@@ -64,20 +69,113 @@ class Finish:
     """Descendants that had to be ended."""
 
 
+class StoppedError(Exception):
+    """Nobody waits for the verdict any more."""
+
+
+# ---- looking ----
+
+
 class Seen(NamedTuple):
     """What lies somewhere."""
 
     kind: int
     mode: int
+    owner: tuple[int, int]
     inode: int
     links: int
-    mtime_ns: int
+    times: tuple[int, int]
+    """Of a file, modification and change in ns; of others (0, 0), since whatever is made in a folder changes it."""
     content: str | None
     """Of a file a hash, of a link its target."""
 
 
 Look = dict[str, Seen]
-"""Path below a folder = what lies there; two looks are the same if nothing was touched."""
+"""Path from a folder, "." for the folder itself = what lies there; two looks are the same if nothing was touched."""
+
+
+def shown_path(path: bytes) -> str:
+    r"""Return a path as text, with `\xHH` for a byte that is no UTF-8."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def place_of(folder: Path, path: bytes) -> bytes:
+    """Return the whole path of something below a folder; "." is the folder itself."""
+    return os.fsencode(folder) if path == b"." else os.path.join(os.fsencode(folder), path)
+
+
+def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield everything at and below a folder by its path from there; no link is followed. Raises `OSError`.
+
+    What vanishes meanwhile is passed over; what lies below a path of `without`, and that path, too.
+    """
+    pending = [b"."]
+    while pending:
+        path = pending.pop()
+        place = place_of(folder, path)
+        try:
+            status = os.lstat(place)
+            yield path, status
+            if stat.S_ISDIR(status.st_mode):
+                below = (name if path == b"." else os.path.join(path, name) for name in os.listdir(place))
+                pending += [each for each in below if each not in without]
+        except FileNotFoundError:
+            continue
+
+
+def look(folder: Path, without: Collection[bytes] = ()) -> Look:
+    """Look at everything at and below a folder; no link is followed. Raises `OSError`."""
+    found: Look = {}
+    for path, status in iter_below(folder, without):
+        place = place_of(folder, path)
+        is_file = stat.S_ISREG(status.st_mode)
+        content = None
+        if is_file and status.st_size <= MAX_HASHED_SIZE:
+            content = hashlib.sha256(read_regular(place)).hexdigest()
+        elif stat.S_ISLNK(status.st_mode):
+            content = shown_path(os.readlink(place))
+        found[shown_path(path)] = Seen(
+            stat.S_IFMT(status.st_mode),
+            stat.S_IMODE(status.st_mode),
+            (status.st_uid, status.st_gid),
+            status.st_ino,
+            status.st_nlink if is_file else 0,
+            (status.st_mtime_ns, status.st_ctime_ns) if is_file else (0, 0),
+            content,
+        )
+    return found
+
+
+def read_regular(place: bytes, limit: int = MAX_HASHED_SIZE) -> bytes:
+    """Read a regular file, without following a link or waiting for anybody. Raises `OSError`, for a larger one too."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise OSError(f"{shown_path(place)}: no regular file of at most {limit} bytes")
+        return file.read()
+
+
+def touched(before: Look, after: Look, scene: Scene) -> list[str]:
+    """Return the paths that two looks outside of OUT differ at."""
+    # A hard link in OUT may be replaced, and the file outside that it was a name of has one name less.
+    may_lose = sum(planted.kind == "hard_link" for planted in scene.planted.values())
+    paths = before.keys() | after.keys()
+    return sorted(path for path in paths if not _same(before.get(path), after.get(path), may_lose))
+
+
+def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
+    if before is None or after is None:
+        return before is after
+    lost = before.links - after.links
+    if lost == 0:
+        return before == after
+    # To lose a name is a change too.
+    changed = before._replace(links=after.links, times=(before.times[0], after.times[1]))
+    return changed == after and 0 < lost <= may_lose
+
+
+# ---- setting a scene ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +195,11 @@ class Sandbox:
             self.out.mkdir(exist_ok=True)
         snapshot = (self.out if scene.below_out else self.root / "in") / os.fsdecode(scene.snapshot_name)
         if scene.snapshot is not None:
-            snapshot.write_bytes(scene.snapshot)
+            target = snapshot
+            if scene.snapshot_is == "symlink":
+                target = self.root / "in" / "target"
+                snapshot.symlink_to(target)
+            target.write_bytes(scene.snapshot)
         elif scene.snapshot_is == "folder":
             snapshot.mkdir()
         elif scene.snapshot_is == "fifo":
@@ -105,15 +207,10 @@ class Sandbox:
         return snapshot
 
     def look_outside(self) -> Look:
-        """Look at everything but OUT and TMPDIR."""
+        """Look at everything but OUT and TMPDIR. Raises `OSError`."""
         # The links of the path that leads to OUT are followed, as a program does.
         out = os.path.join(os.path.realpath(self.out.parent), self.out.name)
-        inside = ("tmp", os.path.relpath(out, os.path.realpath(self.root)))
-        return {
-            path: what
-            for path, what in look(self.root).items()
-            if not any(path == each or path.startswith(each + os.sep) for each in inside)
-        }
+        return look(self.root, (b"tmp", os.fsencode(os.path.relpath(out, self.root))))
 
 
 def plant(place: Path, planted: Planted, work: Path) -> None:
@@ -133,63 +230,37 @@ def plant(place: Path, planted: Planted, work: Path) -> None:
 
 
 def make_sandbox(root: Path, scene: Scene) -> Sandbox:
-    """Make the folders of one case in an empty one. Raises `OSError`."""
-    for name in ("in", "work", "tmp", "canary", "canary/folder"):
+    """Make the folders of one case in an empty one, given by its full path. Raises `OSError`."""
+    for name in ("in", "work", "tmp", "canary", "canary/folder", "canary/empty"):
         (root / name).mkdir()
     (root / "canary" / "file").write_bytes(b"precious\n")
     os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
     return Sandbox(root, root / "work" / os.fsdecode(scene.out))
 
 
-@contextmanager
-def sandbox(scene: Scene) -> Iterator[Sandbox]:
-    """Make the folders of one case, and remove them. Raises `OSError`."""
-    root = Path(tempfile.mkdtemp(prefix="ekvconform."))
-    try:
-        yield make_sandbox(root, scene)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+def remove_sandbox(root: Path) -> None:
+    """Remove a folder with all that a program has left in it. Raises `OSError` for what cannot be removed."""
+    if not os.path.lexists(root):
+        return
+    pending = [os.fsencode(root)]
+    while pending:  # a folder that nobody may enter can be entered by its owner who says so
+        folder = pending.pop()
+        with suppress(OSError):
+            if os.lstat(folder).st_mode & 0o700 != 0o700:
+                os.chmod(folder, 0o700)
+            with os.scandir(folder) as entries:
+                pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    with suppress(OSError):
+        for path, status in sorted(iter_below(root), reverse=True):  # what lies below a folder comes before it
+            (os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink)(place_of(root, path))
+    if os.path.lexists(root):
+        # Paths that are too long for one call, or what no permission helps against.
+        subprocess.run(["/bin/rm", "-rf", "--", str(root)], check=False, stderr=subprocess.DEVNULL)
+    if os.path.lexists(root):
+        raise OSError(f"{root}: cannot be removed")
 
 
-def look(folder: Path) -> Look:
-    """Look at everything below a folder; no link is followed."""
-    found: Look = {}
-    for base, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = os.path.join(base, name)
-            status = os.lstat(path)
-            kind = stat.S_IFMT(status.st_mode)
-            content = None
-            if stat.S_ISREG(status.st_mode):
-                with open(path, "rb") as file:
-                    content = hashlib.sha256(file.read()).hexdigest()
-            elif stat.S_ISLNK(status.st_mode):
-                content = os.readlink(path)
-            is_file = kind == stat.S_IFREG
-            found[os.path.relpath(path, folder)] = Seen(
-                kind,
-                stat.S_IMODE(status.st_mode),
-                status.st_ino,
-                status.st_nlink if is_file else 0,
-                status.st_mtime_ns if is_file else 0,
-                content,
-            )
-    return found
-
-
-def touched(before: Look, after: Look, scene: Scene) -> list[str]:
-    """Return the paths that two looks outside of OUT differ at."""
-    # A hard link in OUT may be replaced, and the file outside that it was a name of has one name less.
-    may_lose = sum(planted.kind == "hard_link" for planted in scene.planted.values())
-    return sorted(
-        path for path in before.keys() | after.keys() if not _same(before.get(path), after.get(path), may_lose)
-    )
-
-
-def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
-    if before is None or after is None:
-        return before is after
-    return before._replace(links=0) == after._replace(links=0) and 0 <= before.links - after.links <= may_lose
+# ---- running ----
 
 
 def adopt_orphans() -> None:
@@ -204,130 +275,202 @@ def environment(box: Sandbox) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(box.root / "tmp"), "LC_ALL": "C.UTF-8"}
 
 
-def run_program(command: Sequence[str], box: Sandbox, limits: Limits) -> Finish:
-    """Run a program to its end or its limits. Raises `OSError` where it cannot be started."""
+def run_program(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | None = None) -> Finish:
+    """Run a program to its end or its limits.
+
+    `stop` is a descriptor that becomes readable when nobody waits any more: then `StoppedError`. Raises
+    `OSError` where the program cannot be started, or not be ended.
+    """
     adopt_orphans()
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        begin = time.monotonic()
-        program = subprocess.Popen(
-            command,
-            cwd=box.root / "work",
-            env=environment(box),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            umask=UMASK,
-        )
-        try:
-            hung, over_limit = _wait(program, (stdout, stderr), box, limits, begin)
-            seconds = time.monotonic() - begin
-        finally:
-            left_running = _end_all(program)
-        over_limit = over_limit or _over_output((stdout, stderr), box, limits)
-        told = [_text_of(stream) for stream in (stdout, stderr)]
-    code = program.returncode if not hung and over_limit is None else None
+    begin = time.monotonic()
+    # Pipes: what was written into one cannot be taken back, as it can from a file that is opened anew.
+    program = subprocess.Popen(
+        command,
+        cwd=box.root / "work",
+        env=environment(box),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        umask=UMASK,
+    )
+    running = _Running(program, box, limits, begin, stop)
+    try:
+        running.wait()
+        seconds = time.monotonic() - begin
+    finally:
+        code, left_running = end_descendants(program.pid)
+        program.returncode = code
+        running.read_rest()
+    by_us = running.hung or running.over_limit is not None
     return Finish(
-        exit_status=code if code is not None and code >= 0 else None,
-        signal=-code if code is not None and code < 0 else None,
-        hung=hung,
-        over_limit=over_limit,
-        stdout=told[0],
-        stderr=told[1],
+        exit_status=code if code >= 0 and not by_us else None,
+        signal=-code if code < 0 and not by_us else None,
+        hung=running.hung,
+        over_limit=running.over_limit,
+        stdout=running.text(0),
+        stderr=running.text(1),
         seconds=seconds,
         left_running=left_running,
     )
 
 
-def _wait(
-    program: "subprocess.Popen[bytes]", streams: Sequence[BinaryIO], box: Sandbox, limits: Limits, begin: float
-) -> tuple[bool, str | None]:
-    """Wait for the end of a program or of its patience; return whether it hung, and what it used too much of."""
-    handle = os.pidfd_open(program.pid)
-    try:
-        ended = select.poll()
-        ended.register(handle, select.POLLIN)
-        while not ended.poll(SAMPLE_MS):
-            if time.monotonic() - begin > limits.seconds:
-                return True, None
-            if sum(map(private_memory, descendants(os.getpid()))) > limits.memory_mib * 1024 * 1024:
-                return False, f"more than {limits.memory_mib} MiB of memory"
-            if over_limit := _over_output(streams, box, limits):
-                return False, over_limit
-        program.wait()
-        return False, None
-    finally:
-        os.close(handle)
+class _Running:
+    """A program that runs, and what it has told so far."""
+
+    def __init__(
+        self, program: "subprocess.Popen[bytes]", box: Sandbox, limits: Limits, begin: float, stop: int | None
+    ) -> None:
+        self._pid = program.pid
+        self._streams = [stream for stream in (program.stdout, program.stderr) if stream is not None]
+        self._told = (bytearray(), bytearray())
+        self._box = box
+        self._limits = limits
+        self._begin = begin
+        self._stop = stop
+        self.hung = False
+        self.over_limit: str | None = None
+        for stream in self._streams:
+            os.set_blocking(stream.fileno(), False)
+
+    def wait(self) -> None:
+        """Wait for the end of the program or of its patience. Raises `StoppedError` or `OSError`."""
+        handle = os.pidfd_open(self._pid)
+        try:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            if self._stop is not None:
+                ended.register(self._stop, select.POLLIN | select.POLLHUP)
+            while True:
+                events = dict(ended.poll(SAMPLE_MS))
+                if self._stop in events:
+                    raise StoppedError
+                self._read()
+                self.over_limit = self._over_files() or (None if handle in events else self._over_memory())
+                if handle in events or self.over_limit:
+                    return
+                if time.monotonic() - self._begin > self._limits.seconds:
+                    self.hung = True
+                    return
+        finally:
+            os.close(handle)
+
+    def _over_files(self) -> str | None:
+        if any(len(told) > MAX_OUTPUT_SIZE for told in self._told):
+            return f"more than {MAX_OUTPUT_SIZE} bytes of output"
+        size, count = 0, 0
+        for folder in (self._box.out, self._box.root / "tmp"):
+            with suppress(OSError):  # a folder that may not be entered: the judge will say so
+                for _, status in iter_below(folder):
+                    size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+                    count += 1
+                    if count > MAX_ENTRIES:
+                        return f"more than {MAX_ENTRIES} files and folders"
+        limit = self._limits.files_mib
+        return f"more than {limit} MiB of files" if size > limit * 1024 * 1024 else None
+
+    def _over_memory(self) -> str | None:
+        limit = self._limits.memory_mib
+        used = sum(map(private_memory, descendants(os.getpid())))
+        return f"more than {limit} MiB of memory" if used > limit * 1024 * 1024 else None
+
+    def _read(self) -> None:
+        for stream, told in zip(self._streams, self._told, strict=True):
+            with suppress(BlockingIOError):
+                while len(told) <= MAX_OUTPUT_SIZE and (piece := os.read(stream.fileno(), 65536)):
+                    told += piece
+
+    def read_rest(self) -> None:
+        """Read what is left in the pipes, once nobody can write into them any more, and close them."""
+        self._read()
+        if any(len(told) > MAX_OUTPUT_SIZE for told in self._told):
+            self.over_limit = self.over_limit or f"more than {MAX_OUTPUT_SIZE} bytes of output"
+        for stream in self._streams:
+            stream.close()
+
+    def text(self, number: int) -> str:
+        """Return what was told on one of the two streams."""
+        return bytes(self._told[number][:MAX_OUTPUT_SIZE]).decode("utf-8", "backslashreplace")
 
 
-def _over_output(streams: Sequence[BinaryIO], box: Sandbox, limits: Limits) -> str | None:
-    if any(os.fstat(stream.fileno()).st_size > MAX_OUTPUT_SIZE for stream in streams):
-        return f"more than {MAX_OUTPUT_SIZE} bytes of output"
-    size = sum(size_below(folder) for folder in (box.out, box.root / "tmp"))
-    return f"more than {limits.files_mib} MiB of files" if size > limits.files_mib * 1024 * 1024 else None
+def end_descendants(program: int | None = None, spared: Collection[int] = ()) -> tuple[int, int]:
+    """End all descendants of this process, but those spared and theirs.
 
-
-def size_below(folder: Path) -> int:
-    """Return the bytes of all files below a folder; what vanishes meanwhile does not count."""
-    total = 0
-    for base, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(base, name)).st_size
-    return total
-
-
-def _text_of(stream: BinaryIO) -> str:
-    stream.seek(0)
-    return stream.read(MAX_OUTPUT_SIZE).decode("utf-8", "backslashreplace")
-
-
-def _end_all(program: "subprocess.Popen[bytes]") -> int:
-    """End the program and everything it has started; return how many others there were.
-
-    Orphans come to this process, so whatever descends from it now was started by the program.
+    Returns the exit code of `program` (negative for a signal), and how many others there were. Orphans come
+    to this process, so whatever descends from it was started by the program. Raises `OSError` for what does not end.
     """
     ended: set[int] = set()
-    if program.poll() is None:
-        program.kill()
-        program.wait()
+    code = 0
+    deadline = time.monotonic() + END_SECONDS
     while True:
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass  # what has ended by itself
-            alive = descendants(os.getpid())
-            ended.update(alive)
-            for pid in alive:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            os.waitpid(-1, 0)
-            continue
-        return len(ended)  # there are no children, so there are no descendants
+        if not spared:
+            try:
+                while (waited := os.waitpid(-1, os.WNOHANG))[0]:
+                    if waited[0] == program:
+                        code = os.waitstatus_to_exitcode(waited[1])
+            except ChildProcessError:
+                return code, len(ended - {program})  # no children, so no descendants
+        kept = {each for pid in spared for each in (pid, *descendants(pid))}
+        alive = [pid for pid in descendants(os.getpid()) if pid not in kept]
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended.update(alive)
+        if spared:
+            # One at a time: what is spared is somebody else's to wait for.
+            rest = [pid for pid in _children(os.getpid()) if pid not in kept]
+            for pid in rest:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            if not alive and not rest:
+                return code, len(ended)
+        if time.monotonic() > deadline:
+            raise OSError(f"processes that do not end: {sorted(set(alive))}")
+        if alive:
+            time.sleep(0.001)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return all descendants of a process that are still running."""
-    parents: dict[int, list[int]] = {}
+def _processes() -> dict[int, tuple[int, bool]]:
+    """Return process = its parent, and whether anything of it still runs."""
+    found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 # The name of a program stands in brackets and may hold anything.
                 state, parent = file.read().rsplit(b")", 1)[1].split()[:2]
-                if state != b"Z":
-                    parents.setdefault(int(parent), []).append(int(name))
+                # A process whose first thread has ended looks dead, and its others may go on.
+                runs = state != b"Z" or len(os.listdir(f"/proc/{name}/task")) > 1
+                found[int(name)] = (int(parent), runs)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    return [child for child, (parent, _) in _processes().items() if parent == pid]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all descendants of a process of which anything still runs."""
+    processes = _processes()
+    children: dict[int, list[int]] = {}
+    for child, (parent, _) in processes.items():
+        children.setdefault(parent, []).append(child)
     found, pending = [], [pid]
     while pending:
-        for child in parents.get(pending.pop(), []):
-            found.append(child)
+        for child in children.get(pending.pop(), []):
             pending.append(child)
+            if processes[child][1]:
+                found.append(child)
     return found
+
+
+MEMORY: Final = re.compile(rb"^Rss(?:Anon|Shmem):\s+([0-9]+) kB", re.MULTILINE)
 
 
 def private_memory(pid: int) -> int:
     """Return the bytes that a process holds for itself; pages of mapped files do not count."""
-    total = 0
-    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
-        for line in file:
-            if line.startswith((b"RssAnon:", b"RssShmem:")):
-                total += int(line.split()[1]) * 1024
-    return total
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # the first may have ended, and then says nothing
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/status", "rb") as file:
+                if sizes := MEMORY.findall(file.read()):
+                    return sum(map(int, sizes)) * 1024
+    return 0

@@ -37,6 +37,7 @@ from typing import Any, Final, NamedTuple
 from ekvconform.usage import UsageError
 from ekvconform.writer import HEADER_V1, Entry, delete, footer, header_v2, payload_start, put
 
+ENTRY_MEMBERS: Final = {"key", "ts", "body", "tombstone", "flags", "expire_at", "raw_key", "raw_value", "note"}
 HEADERS: Final = {"v1": HEADER_V1, "v2": header_v2(), "none": b""}
 ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(\\))")
 KNOWN_PREFIX: Final = re.compile(rb"!(?:[a-z0-9-]+\|)+(?:meta\|d\||meta\|)?|_meta_[a-z_]+")
@@ -105,11 +106,13 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     if unknown:
         raise BadDescriptionError(f"unknown members: {', '.join(sorted(unknown))}")
     header = description.get("header", "v1")
+    if header not in HEADERS and re.fullmatch("v[0-9]|[a-z]+", header):
+        raise BadDescriptionError(f"header is {header!r}: one of {', '.join(HEADERS)}, or any bytes")
     last_commit = description.get("last_commit", 1000)
     pieces = _header_pieces(HEADERS[header] if header in HEADERS else decode_bytes(header))
     start = payload_start(last_commit)
     pieces += [Piece(start[:8], "payload magic `EKVPBBL1`"), Piece(start[8:], f"last commit {last_commit}")]
-    entries = [(make_entry(entry), entry) for entry in description.get("entries", [])]
+    entries = [(_entry(number, entry), entry) for number, entry in enumerate(description.get("entries", []), 1)]
     for entry, words in sorted(entries, key=lambda each: each[0]):
         pieces += _entry_pieces(entry, words)
     before = b"".join(piece.data for piece in pieces)
@@ -123,9 +126,23 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     return [*pieces, Piece(added, "added at the end")] if added else pieces
 
 
+def _entry(number: int, description: Any) -> Entry:
+    if not isinstance(description, dict):
+        raise BadDescriptionError(f"entry {number}: {description!r} is no table")
+    unknown = set(description) - ENTRY_MEMBERS
+    if unknown:
+        raise BadDescriptionError(f"entry {number}: unknown members: {', '.join(sorted(unknown))}")
+    for name in ("ts", "flags", "expire_at"):
+        if type(value := description.get(name, 0)) is not int or not 0 <= value < 1 << (8 if name == "flags" else 64):
+            raise BadDescriptionError(f"entry {number}: {name} is {value!r}")
+    return make_entry(description)
+
+
 def _cut(pieces: list[Piece], size: int) -> list[Piece]:
     """Leave bytes out at the end."""
     kept = list(pieces)
+    if not 0 <= size <= sum(len(piece.data) for piece in pieces):
+        raise BadDescriptionError(f"cut is {size}, and the snapshot is smaller")
     while size and kept:
         data, note = kept.pop()
         if size < len(data):

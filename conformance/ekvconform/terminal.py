@@ -1,5 +1,6 @@
 """What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,6 +14,9 @@ from ekvconform.reports import lines_of, verdict_words
 from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
 from ekvconform.verdicts import PASS, Judgement
 
+MAX_ALIKE: Final = 3
+LOUD: Final = ("every run ended", "the reasons of")
+"""What a short report says too of how little it proves."""
 GOOD: Final = "green"
 BAD: Final = "bold red"
 QUIET: Final = "dim"
@@ -26,7 +30,7 @@ def progress_of(total: int) -> Iterator[Callable[[Judgement], None]]:
         yield lambda judgement: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("cases", total=total)
         bad = 0
 
@@ -34,6 +38,7 @@ def progress_of(total: int) -> Iterator[Callable[[Judgement], None]]:
             nonlocal bad
             bad += judgement.verdict not in AS_EXPECTED
             progress.update(task, advance=1, description=f"[red]{bad} not as expected[/]" if bad else "cases")
+            progress.refresh()  # here and not in a thread: this process forks
 
         yield tell
 
@@ -41,20 +46,29 @@ def progress_of(total: int) -> Iterator[Callable[[Judgement], None]]:
 def print_report(report: Report, *, quiet: bool = False) -> None:
     """Print each failure, the matrix, and what was not proved."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    alike: Counter[str] = Counter()
     for row in report.unexpected:
-        _print_row(console, row)
+        # A slip that shows in every case is told a few times, and counted.
+        slip = " ".join(row["broken"]) if all(each["clause"] for each in row["differences"]) else ""
+        alike[slip] += 1
+        if not slip or alike[slip] <= MAX_ALIKE:
+            _print_row(console, row)
+    for slip, count in alike.items():
+        if slip and count > MAX_ALIKE:
+            console.print(Text(f"and {count - MAX_ALIKE} more cases that break {slip} alone", BAD))
     for line in report.footer["stale"]:
         console.print(Text(f"stale: {line}", BAD))
     if not quiet:
         console.print(_matrix(report))
-        for line in report.footer["not_proved"]:
+    for line in report.footer["not_proved"]:
+        if not quiet or line.startswith(LOUD):
             console.print(Text(f"  {printable(line)}", QUIET))
     good = report.footer["as_expected"]
     console.print(Text(f"{printable(report.program)}: {verdict_words(report)}", GOOD if good else BAD))
 
 
 def _print_row(console: Console, row: Row) -> None:
-    console.print(Text(f"{row['verdict']} {row['id']} [{' '.join(row['clauses'])}] {row['title']}", BAD))
+    console.print(Text(f"{row['verdict']} {row['id']} [{' '.join(row['broken'])}] {row['title']}", BAD))
     for line in lines_of(row):
         console.print(Text(f"    {printable(line)}"))
 

@@ -361,7 +361,7 @@ class Verification:
                 return
             decode = decode_unreadable_line if parts[2] == UNREADABLE_NAME else decode_expiry_row
             for offset, text in iter_bounded_lines(file, MAX_LINE_SIZE):
-                names = decode(text)
+                names = decode(text) if len(text) <= MAX_LINE_SIZE else None
                 if names is None:
                     self._report(InvalidRow, "VERI-11", "not a row of this sidecar", path, offset)
                 else:
