@@ -362,6 +362,41 @@ ODD = {
     "finds what there is": (
         "import sys; print('no-seal [VERI-1] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "PASS",
     ),
+    "destroys the file that lies where OUT belongs": (
+        "import sys; open(sys.argv[2], 'w').write('gone')\n" + REFUSE.format("unsafe-path [TREE-32]", 5),
+        "tree-output-is-a-file", "FAIL",
+    ),
+    "puts a link in the place of OUT": (
+        DECODE + "os.rename(out, os.environ['TMPDIR'] + '/x'); os.symlink(os.environ['TMPDIR'] + '/x', out)",
+        EASY, "FAIL",
+    ),
+    "opens OUT to all": (DECODE + "os.chmod(out, 0o777)", EASY, "FAIL"),
+    "opens the folder above to all": (DECODE + "os.chmod(out + '/../..', 0o777)", EASY, "ESCAPED"),
+    "takes back what it has told": (
+        "import sys; print('panic: oops', file=sys.stderr, flush=True)\n"
+        "open('/dev/stderr', 'w').write('fine'); sys.exit(4)", BROKEN, "CRASH",
+    ),
+    "calls a refusal a fatal error": (
+        "import sys; print('fatal error: bad', file=sys.stderr); sys.exit(4)", BROKEN, "PASS",
+    ),
+    "ends the process that watches it": (
+        "import os, time; os.kill(os.getppid(), 9); time.sleep(60)", EASY, "ESCAPED",
+    ),
+    "makes a tree of 1500 folders": (DECODE + "for n in range(1, 1501): os.mkdir(out + '/d' * n)", EASY, "FAIL"),
+    "makes a file of 4 TiB that holds nothing": (DECODE + "open(out + '/x', 'w').truncate(2**42)", EASY, "LIMIT"),
+    "links CHECKSUMS to what never ends": (
+        DECODE + "os.remove(out + '/CHECKSUMS'); os.symlink('/dev/zero', out + '/CHECKSUMS')", EASY, "FAIL",
+    ),
+    "nests its manifest deep": (
+        DECODE + "open(out + '/MANIFEST.json', 'w').write('[' * 200000)" + RESEAL, EASY, "FAIL",
+    ),
+    "has a member of its manifest twice": (
+        DECODE + "p = out + '/MANIFEST.json'; t = open(p).read()\n"
+        "open(p, 'w').write(t.replace('{', '{\"phase\": 0,', 1))" + RESEAL, EASY, "FAIL",
+    ),
+    "has a number of many digits": (
+        REFUSE.format("footer-mismatch [FILE-16] at offset " + "9" * 5000, 4), BROKEN, "WRONG_REASON",
+    ),
     "uses its TMPDIR": (DECODE + "open(os.environ['TMPDIR'] + '/x', 'w')", EASY, "PASS"),
     "decodes": (DECODE, EASY, "PASS"),
 }  # fmt: skip

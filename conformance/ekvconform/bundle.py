@@ -50,6 +50,9 @@ def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]
     rendered = []
     for case in cases:
         name = case.id.encode()
+        if case.generated:
+            rendered.append(_case(case))
+            continue
         if case.scene.snapshot is not None:
             yield b"snapshots/%b.fsm" % name, case.scene.snapshot
         repaired = case.twin.snapshot if case.twin is not None else None
@@ -87,7 +90,8 @@ def _case(case: Case) -> dict[str, Any]:
         "clauses": list(case.clauses),
         "level": case.level,
         **_scene(case.scene),
-        "snapshot": None if case.scene.snapshot is None else f"snapshots/{case.id}.fsm",
+        "snapshot": None if case.scene.snapshot is None or case.generated else f"snapshots/{case.id}.fsm",
+        "generated": case.generated,
         "allowed": [_expected(case, number, expected) for number, expected in enumerate(case.allowed)],
         "twin": None
         if twin is None
@@ -134,8 +138,12 @@ def _expected(case: Case, number: int, expected: Expected) -> dict[str, Any]:
         "path": None if expected.path is None else render_bytes(expected.path),
         "out": expected.out,
         "exit_status": expected.exit_status,
-        "tree": f"trees/{_tree_name(case, number)}" if expected.tree and is_portable(expected.tree) else None,
-        "files": {render_bytes(path): render_bytes(data) for path, data in expected.tree.items()},
+        "tree": f"trees/{_tree_name(case, number)}"
+        if expected.tree and is_portable(expected.tree) and not case.generated
+        else None,
+        "files": {}
+        if case.generated
+        else {render_bytes(path): render_bytes(data) for path, data in expected.tree.items()},
         "warnings": expected.warnings,
         "manifest": expected.manifest,
         "canonical": expected.canonical,

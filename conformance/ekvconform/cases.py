@@ -8,6 +8,7 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     level          "must", "should" or "may"
     snapshot       annotated hex; none where the run needs none
     [described]    the same snapshot in the words of `snapshots`, where it has them
+    generated      true: the snapshot is too long to be shown, and only described
     [run]          see below
     [scene]        path from the folder above OUT = what lies there before the run:
                    the bytes of a file, or one of { file = bytes, mode = 0o644 },
@@ -39,7 +40,9 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
                    was), or "unsealed" (neither MANIFEST.json nor CHECKSUMS)
     exit_status    the number itself, in cases about exit statuses
     [tree]         path = bytes, of everything below OUT but MANIFEST.json and
-                   CHECKSUMS; nothing else may be there
+                   CHECKSUMS; nothing else may be there. Or path = { text = bytes,
+                   times = n }: {n} in the text is 000000, 000001 ..; or { text,
+                   files = n }, the same for as many files and {n} in the path
     [warnings]     name = count; no others of the spec may be given
     [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
                    "(absent)" for one that may not be there, "(present)" for one
@@ -60,7 +63,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.places import FIXTURES
-from ekvconform.snapshots import BadDescriptionError, decode_bytes, decode_hex, describe_snapshot, render_hex
+from ekvconform.snapshots import (
+    BadDescriptionError,
+    decode_bytes,
+    decode_hex,
+    describe_snapshot,
+    numbered,
+    render_hex,
+)
 from ekvconform.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
@@ -79,7 +89,19 @@ PRESENT: Final = "(present)"
 NULL: Final = "(null)"
 """Of a member of MANIFEST.json: it may not be there, it has to be, it is null."""
 
-MEMBERS: Final = {"id", "title", "clauses", "level", "snapshot", "described", "run", "scene", "expect", "twin"}
+MEMBERS: Final = {
+    "id",
+    "title",
+    "clauses",
+    "level",
+    "snapshot",
+    "described",
+    "run",
+    "scene",
+    "expect",
+    "twin",
+    "generated",
+}
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
 OPTIONS: Final = {
@@ -180,7 +202,9 @@ class Case:
     twin: Scene | None = None
     """The same scene with its one defect repaired."""
     annotated: str = ""
-    """The snapshot as annotated hex."""
+    """The snapshot as annotated hex; empty if it is generated."""
+    generated: dict[str, Any] | None = None
+    """The fixture's own words of a snapshot and a tree that are too long to be shown."""
 
     @property
     def expected(self) -> Expected:
@@ -217,6 +241,9 @@ def load_case(path: Path) -> Case:
             allowed=allowed,
             twin=None if twin is None else _twin(words, twin),
             annotated=words.get("snapshot", ""),
+            generated={"described": words["described"], "tree": words["expect"].get("tree", {})}
+            if words.get("generated")
+            else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
         raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error
@@ -229,15 +256,23 @@ def _scene(words: dict[str, Any]) -> Scene:
     kind = run.get("snapshot_is", "file")
     _require(verb in OUTCOMES and kind in SNAPSHOT_KINDS, f"verb {verb!r}, snapshot_is {kind!r}")
     needs_bytes = verb == DECODE and kind in ("file", "symlink")
-    _require(("snapshot" in words) == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
+    generated = words.get("generated", False)
+    shown = "described" in words if generated else "snapshot" in words
+    _require(shown == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
+    _require(not (generated and "snapshot" in words), "a snapshot that is generated is not shown")
+    data = b""
     if "described" in words:
-        hex_of_it = render_hex(describe_snapshot(words["described"]))
-        _require(words["snapshot"] == hex_of_it, "the annotated hex is not what the description gives")
+        pieces = describe_snapshot(words["described"])
+        data = b"".join(piece.data for piece in pieces)
+        if not generated:
+            _require(words["snapshot"] == render_hex(pieces), "the annotated hex is not what the description gives")
+    elif needs_bytes:
+        data = decode_hex(words["snapshot"])
     options = run.get("options", {})
     _require_known(options, set(OPTIONS), "options")
     return Scene(
         verb=verb,
-        snapshot=decode_hex(words["snapshot"]) if needs_bytes else None,
+        snapshot=data if needs_bytes else None,
         snapshot_name=decode_bytes(run.get("name", "snapshot.fsm")),
         snapshot_is=kind,
         below_out=run.get("below_out", False),
@@ -294,13 +329,29 @@ def _expected(expect: dict[str, Any], verb: str) -> Expected:
         decode_bytes(expect["path"]) if "path" in expect else None,
         expect.get("out"),
         expect.get("exit_status"),
-        {decode_bytes(path): decode_bytes(text) for path, text in expect.get("tree", {}).items()},
+        dict(_iter_tree(expect.get("tree", {}))),
         expect.get("warnings", {}),
         expect.get("manifest", {}),
         expect.get("canonical", False),
         {name: sorted(paths) for name, paths in expect.get("findings", {}).items()},
         strict,
     )
+
+
+def _iter_tree(tree: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    for path, what in tree.items():
+        if isinstance(what, str):
+            yield decode_bytes(path), decode_bytes(what)
+            continue
+        text = what["text"]
+        _require_known(what, ("text", "times", "files"), f"a tree with {path}")
+        for number in range(what.get("files", 1)):
+            file = (
+                "".join(numbered(text, each) for each in range(what["times"]))
+                if "times" in what
+                else numbered(text, number)
+            )
+            yield decode_bytes(numbered(path, number) if "files" in what else path), decode_bytes(file)
 
 
 def _require(holds: bool, words: str) -> None:

@@ -48,6 +48,8 @@ KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8
 CLASS_OF_STATUS: Final = {status: name for name, status in OUTCOMES_TABLE["exit"].items()}
 REFUSALS: Final = ("snapshot-refused", "tree-refused", "disk-full", "io-error")
 """Exit statuses of a refusal, by their names in the spec."""
+MAX_DIGITS: Final = 30
+"""Of a number that a program tells; no offset or count has as many."""
 ANY_REFUSAL: Final = tuple(range(1, 126))
 """Exit statuses that a program ends with on its own account; from 126 on a shell says what went wrong."""
 PARTIAL_STATUS: Final = OUTCOMES_TABLE["exit"]["partial"]
@@ -183,7 +185,7 @@ def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
 def _number(text: str, group: str) -> int:
     if not text.isdecimal():
         raise BrokenProfileError(f"the group {group} of a pattern caught {text[:80]!r}, which is no number")
-    return int(text)
+    return int(text[:MAX_DIGITS])
 
 
 def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Iterator[tuple[str, dict[str, str | None]]]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ekvconform.cases import FINDINGS, REFUSED, Expected
 from ekvconform.clauses import load_clauses
 from ekvconform.known import XFAIL, XPASS
+from ekvconform.places import HERE
 from ekvconform.profiles import Profile
 from ekvconform.suite import Suite
 from ekvconform.usage import UsageError
@@ -25,6 +26,7 @@ MANY: Final = 5
 """Runs that do not all end alike by chance."""
 MAX_TOLD: Final = 4000
 """Characters of a program's own words that are kept."""
+SCHEMA_NAME: Final = "report.schema.json"
 FORMAT: Final = 1
 """Of the rows; a reader of another number cannot read them."""
 
@@ -195,12 +197,25 @@ def iter_jsonl(report: Report) -> Iterator[str]:
 
 def load_report(path: Path) -> Report:
     """Read a JSONL report. Raises `BrokenReportError`."""
+    import jsonschema
+
+    schema = json.loads((HERE / SCHEMA_NAME).read_text(encoding="utf-8"))
     try:
-        header, *rows, footer = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if header["report"] != "ekvconform" or header["format"] != FORMAT:
-            raise BrokenReportError(f"{path}: a report of another kind or format")
-        if header["cases"] != len(rows) or sum(footer["verdicts"].values()) != len(rows):
-            raise BrokenReportError(f"{path}: {header['cases']} cases are announced, and {len(rows)} are there")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokenReportError(f"{path}: not a whole report: {type(error).__name__}: {error}") from error
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        parts = ["header", *["row"] * (len(lines) - 2), "footer"]
+        if len(lines) < len(parts):
+            raise BrokenReportError(f"{path}: not a whole report")
+        for number, (line, part) in enumerate(zip(lines, parts, strict=True), 1):
+            problem = jsonschema.Draft202012Validator({**schema, "oneOf": [{"$ref": f"#/$defs/{part}"}]})
+            if error := next(problem.iter_errors(line), None):
+                raise BrokenReportError(f"{path}: line {number} is no {part}: {error.message[:200]}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BrokenReportError(f"{path}: not a report: {type(error).__name__}: {error}") from error
+    header, *rows, footer = lines
+    if header["cases"] != len(rows):
+        raise BrokenReportError(f"{path}: {header['cases']} cases are announced, and {len(rows)} are there")
+    if footer["verdicts"] != dict(Counter(row["verdict"] for row in rows)):
+        raise BrokenReportError(f"{path}: the last line counts other verdicts than there are")
+    if len({row["id"] for row in rows}) != len(rows):
+        raise BrokenReportError(f"{path}: a case is there twice")
     return Report(header, tuple(rows), footer)

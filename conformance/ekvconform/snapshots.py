@@ -23,6 +23,9 @@ A description is a table of these members, all but `entries` with a default:
     tombstone    true for one
     flags        number, default 0; `tombstone` sets bit 0
     expire_at    number, in the store's clock, default 0
+    body_times   how often the body stands there, default 1
+    times        how many such entries there are, default 1; if it is given, {n} in
+                 key and body is 000000, 000001 ..
     raw_key,     encoded key and encoded value as they are, instead of all
     raw_value    others
 
@@ -31,13 +34,25 @@ Bytes are text in UTF-8 with `\xHH` for any byte and `\\` for a backslash.
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ekvconform.usage import UsageError
 from ekvconform.writer import HEADER_V1, Entry, delete, footer, header_v2, payload_start, put
 
-ENTRY_MEMBERS: Final = {"key", "ts", "body", "tombstone", "flags", "expire_at", "raw_key", "raw_value", "note"}
+ENTRY_MEMBERS: Final = {
+    "key",
+    "ts",
+    "body",
+    "tombstone",
+    "flags",
+    "expire_at",
+    "raw_key",
+    "raw_value",
+    "note",
+    "times",
+    "body_times",
+}
 HEADERS: Final = {"v1": HEADER_V1, "v2": header_v2(), "none": b""}
 ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(\\))")
 KNOWN_PREFIX: Final = re.compile(rb"!(?:[a-z0-9-]+\|)+(?:meta\|d\||meta\|)?|_meta_[a-z_]+")
@@ -112,7 +127,11 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     pieces = _header_pieces(HEADERS[header] if header in HEADERS else decode_bytes(header))
     start = payload_start(last_commit)
     pieces += [Piece(start[:8], "payload magic `EKVPBBL1`"), Piece(start[8:], f"last commit {last_commit}")]
-    entries = [(_entry(number, entry), entry) for number, entry in enumerate(description.get("entries", []), 1)]
+    entries = [
+        (make_entry(each), each)
+        for number, entry in enumerate(description.get("entries", []), 1)
+        for each in _iter_entries(number, entry)
+    ]
     for entry, words in sorted(entries, key=lambda each: each[0]):
         pieces += _entry_pieces(entry, words)
     before = b"".join(piece.data for piece in pieces)
@@ -126,16 +145,27 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     return [*pieces, Piece(added, "added at the end")] if added else pieces
 
 
-def _entry(number: int, description: Any) -> Entry:
+def numbered(text: str, number: int) -> str:
+    """Return a text with {n} replaced by a number of six digits."""
+    return text.replace("{n}", f"{number:06}")
+
+
+def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:
+    """Yield the entries that a description stands for. Raises `BadDescriptionError`."""
     if not isinstance(description, dict):
         raise BadDescriptionError(f"entry {number}: {description!r} is no table")
     unknown = set(description) - ENTRY_MEMBERS
     if unknown:
         raise BadDescriptionError(f"entry {number}: unknown members: {', '.join(sorted(unknown))}")
-    for name in ("ts", "flags", "expire_at"):
+    for name in ("ts", "flags", "expire_at", "body_times", "times"):
         if type(value := description.get(name, 0)) is not int or not 0 <= value < 1 << (8 if name == "flags" else 64):
             raise BadDescriptionError(f"entry {number}: {name} is {value!r}")
-    return make_entry(description)
+    if "times" not in description:
+        yield description
+        return
+    for each in range(description["times"]):
+        texts = {name: numbered(description[name], each) for name in ("key", "body") if name in description}
+        yield description | texts
 
 
 def _cut(pieces: list[Piece], size: int) -> list[Piece]:
@@ -161,7 +191,7 @@ def make_entry(description: dict[str, Any]) -> Entry:
         if description.get("tombstone", False) and "flags" not in description:
             return delete(key, ts)
         flags = description.get("flags", 0) | description.get("tombstone", False)
-        body = decode_bytes(description.get("body", ""))
+        body = decode_bytes(description.get("body", "")) * description.get("body_times", 1)
         return put(key, ts, body, flags=flags, expire_at=description.get("expire_at", 0))
     except KeyError as missing:
         raise BadDescriptionError(f"an entry without {missing}: {description}") from None
