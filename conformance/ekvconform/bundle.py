@@ -51,7 +51,7 @@ def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]
     for case in cases:
         name = case.id.encode()
         if case.generated:
-            rendered.append(_case(case))
+            rendered.append(render_case(case))
             continue
         if case.scene.snapshot is not None:
             yield b"snapshots/%b.fsm" % name, case.scene.snapshot
@@ -62,7 +62,7 @@ def _files(cases: Sequence[Case], suite: Suite) -> Iterator[tuple[bytes, bytes]]
             if is_portable(expected.tree):
                 for path, data in expected.tree.items():
                     yield b"trees/%b/%b" % (_tree_name(case, number).encode(), path), data
-        rendered.append(_case(case))
+        rendered.append(render_case(case))
     document = {"format": FORMAT, "suite": suite.version, "suite_sha256": suite.sha256, "cases": rendered}
     yield b"bundle.json", (json.dumps(document, indent=1) + "\n").encode()
 
@@ -81,7 +81,8 @@ def _tree_name(case: Case, number: int) -> str:
     return case.id if number == 0 else f"{case.id}.{number + 1}"
 
 
-def _case(case: Case) -> dict[str, Any]:
+def render_case(case: Case) -> dict[str, Any]:
+    """Render what bundle.json says of a case."""
     twin = case.twin
     return {
         "id": case.id,
@@ -124,6 +125,7 @@ def _planted(path: bytes, planted: Planted) -> dict[str, Any]:
         "path": render_bytes(path),
         "kind": planted.kind,
         "mode": planted.mode,
+        "reader": planted.has_reader,
         "target": render_bytes(planted.target) or None,
         "pieces": [{"text": render_bytes(text), "times": times} for text, times in planted.pieces],
     }

@@ -13,7 +13,8 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     [scene]        path from the folder above OUT = what lies there before the run:
                    the bytes of a file, or one of { file = bytes, mode = 0o644 },
                    { folder = true }, { symlink = target }, { hard_link = path },
-                   { fifo = true }, { pieces = [bytes, { text = bytes, times = n }] }
+                   { fifo = true }, the same with reader = true, { socket = true },
+                   { device = true }, { pieces = [bytes, { text = bytes, times = n }] }
     [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
     [twin]         the repaired twin, which must be accepted: why (what is repaired),
                    and what is other than in the case: snapshot, described, run,
@@ -57,7 +58,7 @@ Bytes are written as in `snapshots`.
 
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +117,8 @@ EXPECTED: Final = {
     REFUSED: REFUSAL, COMPLETE: DUMP, PARTIAL: DUMP,
     WHOLE: {"outcome", "exit_status"}, FINDINGS: {"outcome", "exit_status", "findings"},
 }  # fmt: skip
+PLACES_NAME: Final = "places.toml"
+"""The table of what may lie at each place."""
 SMOKE: Final = (
     "file-no-entry", "file-header-v1", "file-header-v2", "file-bare-without-footer", "file-empty-file",
     "file-bad-magic", "file-footer-mismatch", "file-cut-in-value", "file-out-of-order", "visi-newest-counts",
@@ -151,13 +154,15 @@ class Planted:
     """Something that lies there before the run."""
 
     kind: str
-    """One of "file", "folder", "symlink", "hard_link", "fifo"."""
+    """One of "file", "folder", "symlink", "hard_link", "fifo", "socket", "device"."""
     pieces: tuple[tuple[bytes, int], ...] = ()
     """Of a file: bytes, and how often they stand there."""
     target: bytes = b""
     """Of a link."""
     mode: int | None = None
     """Permission bits; None for what the umask leaves."""
+    has_reader: bool = False
+    """Of a FIFO: somebody waits for what is written into it."""
 
     @property
     def data(self) -> bytes:
@@ -181,6 +186,11 @@ class Scene:
     """OUT, from the folder above."""
     planted: dict[bytes, Planted] = field(default_factory=dict)
     """Path from the folder above OUT = what lies there."""
+
+    @property
+    def is_for_the_unprivileged(self) -> bool:
+        """Does the scene hold something that only a privileged program could write to?"""
+        return any(planted.mode is not None and not planted.mode & 0o200 for planted in self.planted.values())
 
     @property
     def has_output(self) -> bool:
@@ -286,6 +296,7 @@ def _scene(words: dict[str, Any]) -> Scene:
 def _planted(what: str | dict[str, Any]) -> Planted:
     words: dict[str, Any] = {"file": what} if isinstance(what, str) else dict(what)
     mode: int | None = words.pop("mode", None)
+    has_reader: bool = words.pop("reader", False)
     ((kind, value),) = words.items()
     if kind == "file":
         return Planted(kind, ((decode_bytes(value), 1),), mode=mode)
@@ -294,8 +305,8 @@ def _planted(what: str | dict[str, Any]) -> Planted:
         return Planted("file", tuple((decode_bytes(text), times) for text, times in pieces), mode=mode)
     if kind in ("symlink", "hard_link"):
         return Planted(kind, target=decode_bytes(value))
-    _require(kind in ("folder", "fifo") and value is True, f"a scene of {what}")
-    return Planted(kind, mode=mode)
+    _require(kind in ("folder", "fifo", "socket", "device") and value is True, f"a scene of {what}")
+    return Planted(kind, mode=mode, has_reader=has_reader)
 
 
 def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
@@ -375,12 +386,63 @@ def case_paths(folder: Path = FIXTURES) -> list[Path]:
 def load_cases(folder: Path = FIXTURES) -> list[Case]:
     """Read all fixtures, in the order of chapters and ids. Raises `BrokenCaseError`."""
     cases = [load_case(path) for path in case_paths(folder)]
+    if (folder / PLACES_NAME).is_file():
+        cases += load_places(folder / PLACES_NAME)
+        cases.sort(key=lambda case: (case.chapter, case.id))
     seen: dict[str, str] = {}
     for case in cases:
         if case.id in seen:
             raise BrokenCaseError(f"{case.id} stands in {seen[case.id]} and in {case.chapter}")
         seen[case.id] = case.chapter
     return cases
+
+
+def load_places(path: Path) -> list[Case]:
+    """Read the table of what may lie at each place, and make a case of each. Raises `BrokenCaseError`."""
+    try:
+        words = tomllib.loads(path.read_text(encoding="utf-8"))
+        return [
+            _case_of_place(words, place, kind)
+            for place, at in words["places"].items()
+            for kind in words["classes"][at["class"]]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
+        raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
+    at = words["places"][place]
+    snapshot = words["snapshots"][at["snapshot"]]
+    pieces = describe_snapshot({"entries": snapshot["entries"]})
+    options = {"into_existing": ""} if snapshot["complete"] else {"into_existing": "", "salvage": ""}
+    full = f"out/{at['path']}".rstrip("/")
+    names = {"{up}": "../" * full.count("/"), "{name}": full.rsplit("/", 1)[-1]}
+    what = dict(words["kinds"][kind])
+    for placeholder, text in names.items():
+        what |= {name: value.replace(placeholder, text) for name, value in what.items() if isinstance(value, str)}
+    scene = Scene(
+        snapshot=b"".join(piece.data for piece in pieces), options=options, planted={full.encode(): _planted(what)}
+    )
+    fate, clause, *out = words["classes"][at["class"]][kind]
+    if fate in ("replaced", "used"):
+        tree = {each.encode(): decode_bytes(text) for each, text in snapshot["tree"].items()}
+        outcome = COMPLETE if snapshot["complete"] else PARTIAL
+        expected = Expected(outcome, tree=tree, warnings=snapshot.get("warnings", {}))
+    else:
+        # What cannot be written in a folder that is unwritable is the decoder's to say.
+        path = None if fate == "io-error" else full.encode()
+        expected = Expected(REFUSED, fate, clause, path=path, out=out[0])
+    return Case(
+        id=f"tree-at-{place}-{kind}",
+        chapter="tree",
+        title=f"{kind.replace('-', ' ').capitalize()} at {full}: {fate}",
+        clauses=(clause, "TREE-10") if clause != "TREE-10" else (clause,),
+        level="must",
+        scene=scene,
+        allowed=(expected,),
+        twin=None if expected.outcome != REFUSED else replace(scene, planted={}),
+        annotated=render_hex(pieces),
+    )
 
 
 def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:

@@ -1,6 +1,7 @@
 """The command `ekvconform`."""
 
 import argparse
+import json
 import os
 import shlex
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from ekvconform.cases import DECODE, SMOKE, BrokenCaseError, Case, case_paths, load_cases, select_cases
+from ekvconform.bundle import render_case
+from ekvconform.cases import DECODE, PLACES_NAME, SMOKE, BrokenCaseError, Case, load_cases, select_cases
 from ekvconform.clauses import load_clauses
 from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.places import FIXTURES
@@ -246,7 +248,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.known_failures:
         if options.update_known_failures and not options.known_failures.exists():
             options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
-        known = load_known_failures(options.known_failures, [path.stem for path in case_paths()])
+        known = load_known_failures(options.known_failures, [case.id for case in load_cases()])
     elif options.update_known_failures:
         raise UsageError("--update-known-failures goes with --known-failures FILE")
     if all(profile.lacks(case) for case in cases):
@@ -369,7 +371,12 @@ def _show(options: argparse.Namespace) -> int:
     for name in case.clauses:
         if name in clauses:
             print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
-    print((FIXTURES / case.chapter / f"{case.id}.toml").read_text(encoding="utf-8"), end="")
+    path = FIXTURES / case.chapter / f"{case.id}.toml"
+    if path.is_file():
+        print(path.read_text(encoding="utf-8"), end="")
+    else:
+        print(f"# One of {FIXTURES / PLACES_NAME}, as the bundle has it:")
+        print(json.dumps(render_case(case), indent=1))
     return EXIT_AS_EXPECTED
 
 

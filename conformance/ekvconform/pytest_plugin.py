@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ekvconform.cases import LEVELS, Case, case_paths, load_cases, select_cases
+from ekvconform.cases import LEVELS, Case, load_cases, select_cases
 from ekvconform.known import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
 from ekvconform.profiles import Profile, load_profile
 from ekvconform.reports import lines_of
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         load_suite()
         profile = load_profile(path).located()
         known_path = config.getoption("ekvconform_known_failures")
-        known = load_known_failures(known_path, [each.stem for each in case_paths()]) if known_path else NOTHING_KNOWN
+        known = load_known_failures(known_path, [case.id for case in load_cases()]) if known_path else NOTHING_KNOWN
         cases = select_cases(load_cases(), config.getoption("ekvconform_select"))
         if not cases:
             raise UsageError("no case is selected")

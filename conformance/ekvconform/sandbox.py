@@ -11,17 +11,19 @@ those too that left the process group. It is to be a process without other child
 """
 
 import ctypes
+import errno
 import hashlib
 import os
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -39,6 +41,8 @@ MAX_HASHED_SIZE: Final = 64 * 1024 * 1024
 END_SECONDS: Final = 10.0
 """How long processes that were killed may take to be gone."""
 UMASK: Final = 0o022
+NULL_DEVICE: Final = os.makedev(1, 3)
+PR_CAPBSET_DROP: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,8 @@ class Sandbox:
 
     root: Path
     out: Path
+    readers: dict[str, int] = field(default_factory=dict)
+    """FIFOs that somebody reads, from the folder above OUT, and where."""
 
     def arrange(self, scene: Scene) -> Path:
         """Set a scene; return the path of its snapshot. Raises `OSError`."""
@@ -191,6 +197,8 @@ class Sandbox:
             place = self.root / "work" / os.fsdecode(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             plant(place, planted, self.root / "work")
+            if planted.has_reader:
+                self.readers[shown_path(path)] = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
         if scene.below_out:
             self.out.mkdir(exist_ok=True)
         snapshot = (self.out if scene.below_out else self.root / "in") / os.fsdecode(scene.snapshot_name)
@@ -205,6 +213,10 @@ class Sandbox:
         elif scene.snapshot_is == "fifo":
             os.mkfifo(snapshot)
         return snapshot
+
+    def fed_readers(self) -> list[str]:
+        """Return the FIFOs that something was written into."""
+        return [path for path, reader in self.readers.items() if os.read(reader, 1)]
 
     def look_outside(self) -> Look:
         """Look at everything but OUT and TMPDIR. Raises `OSError`."""
@@ -223,10 +235,29 @@ def plant(place: Path, planted: Planted, work: Path) -> None:
         os.link(work / os.fsdecode(planted.target), place)
     elif planted.kind == "fifo":
         os.mkfifo(place)
+    elif planted.kind == "device":
+        os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
+    elif planted.kind == "socket":
+        # The name of a socket is short, so it is given from the folder.
+        folder = os.open(place.parent, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"/proc/self/fd/{folder}/{place.name}")
+        os.close(folder)
     else:
         place.write_bytes(planted.data)
     if planted.mode is not None:
         place.chmod(planted.mode)
+
+
+def can_make_devices(folder: Path) -> bool:
+    """Tell whether this process may make a device node."""
+    place = folder / "device"
+    try:
+        os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
+    except PermissionError:
+        return False
+    place.unlink()
+    return True
 
 
 def make_sandbox(root: Path, scene: Scene) -> Sandbox:
@@ -268,6 +299,16 @@ def adopt_orphans() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+
+
+def drop_capabilities() -> None:
+    """See to it that programs started from here on may no more than their user. Raises `OSError` if that cannot be."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(64):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() != errno.EINVAL:
+            if os.geteuid() == 0:
+                raise OSError(ctypes.get_errno(), "the program cannot be run without privileges")
+            return
 
 
 def environment(box: Sandbox) -> dict[str, str]:

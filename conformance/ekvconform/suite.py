@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import BrokenCaseError, case_paths
+from ekvconform.cases import PLACES_NAME, BrokenCaseError, case_paths
 from ekvconform.places import FIXTURES
 
 INDEX_NAME: Final = "index.toml"
@@ -33,8 +33,9 @@ class Suite:
 
 
 def hash_cases(folder: Path = FIXTURES) -> dict[str, str]:
-    """Return case id = SHA-256 of its file. Raises `BrokenCaseError` for no case."""
-    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in case_paths(folder)}
+    """Return case id = SHA-256 of its file; the table of places counts as one. Raises `BrokenCaseError` for no case."""
+    paths = [*case_paths(folder), *folder.glob(PLACES_NAME)]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def hash_suite(cases: Mapping[str, str]) -> str:

@@ -34,6 +34,8 @@ from ekvconform.sandbox import (
     Finish,
     Look,
     Sandbox,
+    can_make_devices,
+    drop_capabilities,
     iter_below,
     look,
     make_sandbox,
@@ -122,8 +124,13 @@ def judge_case(
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
     try:
+        if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(folder):
+            lack = "this machine lets nobody make a device node"
+            return Judgement(case, UNSUPPORTED, (Difference("the machine", "what the case needs", lack),))
         box = make_sandbox(folder, case.scene)
         snapshot = box.arrange(case.scene)
+        if case.scene.is_for_the_unprivileged:
+            drop_capabilities()
         command = command_of(profile, case.scene, box, snapshot)
         before, out_before = box.look_outside(), look(box.out)
     except OSError as error:
@@ -187,6 +194,10 @@ class _Judge:
             return ESCAPED, [Difference("what lies outside of OUT", "as it was", str(error))]
         if paths := touched(before, after, self._case.scene):
             return ESCAPED, [Difference(f"{path}, outside of OUT", *TOUCHED, clause="TREE-10") for path in paths]
+        if fed := self._box.fed_readers():
+            return ESCAPED, [
+                Difference(path, "nothing written into it", "written into", clause="TREE-30") for path in fed
+            ]
         if finish.over_limit:
             return LIMIT, [Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")]
         if finish.hung:

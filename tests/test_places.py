@@ -1,0 +1,112 @@
+"""What may lie at each place before a run: the table is whole, and a naive writer is caught at every place."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from ekvconform.cases import load_cases, load_places
+from ekvconform.profiles import make_profile
+from ekvconform.running import judge_cases
+from ekvconform.verdicts import Judgement
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())
+CASES = {case.id: case for case in load_cases() if case.id.startswith("tree-at-")}
+
+# Writes by path, as one writes without a thought: through whatever lies there.
+NAIVE = """
+import os, sys
+out, way = sys.argv[1:3]
+files = {
+    "redis/db_0/strings/k.bin": b"v", "redis/db_0/hll/h.bin": b"h", "redis/db_0/strings_ttl.jsonl": b"row",
+    "redis/db_0/hll_ttl.jsonl": b"row", "redis/db_0/KEYMAP.jsonl": b"line",
+    "redis/db_0/unreadable/u.string.bin": b"u", "redis/db_0/unreadable.jsonl": b"line",
+    "MANIFEST.json": b"{}", "CHECKSUMS": b"sums",
+}
+for path, data in files.items():
+    place = os.path.join(out, path)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    through = os.path.join(os.path.dirname(place), ".ekvdump.tmp") if way == "rename" else place
+    with open(through, "wb") as file:
+        file.write(data)
+    if way == "rename":
+        os.rename(through, place)
+"""
+
+
+def naive(way: str, ids: list[str]) -> dict[str, Judgement]:
+    """Judge the naive writer, which writes in place or beside it and renames."""
+    command = [sys.executable, "-c", NAIVE, "{out}", way, "{snapshot}", "{options}"]
+    profile = make_profile({"command": command, "options": {"into_existing": [], "salvage": []}}).located()
+    cases = [CASES[case_id] for case_id in ids]
+    found = judge_cases(cases, profile, 2, strict_reasons=False, tell=lambda judgement: None)
+    return {judgement.case.id: judgement for judgement in found}
+
+
+def test_every_place_meets_every_kind_of_its_class() -> None:
+    assert len(CASES) > 200
+    assert {case.id: case for case in load_places(ROOT / "fixtures" / "places.toml")} == CASES
+    assert {at["class"] for at in TABLE["places"].values()} == set(TABLE["classes"])
+    used = {kind for kinds in TABLE["classes"].values() for kind in kinds}
+    assert used == set(TABLE["kinds"])
+    # Whatever a place is for, these may lie there.
+    for name, kinds in TABLE["classes"].items():
+        assert {
+            "symlink-to-file", "symlink-to-folder", "dangling-symlink", "looping-symlink", "fifo", "fifo-with-reader",
+            "socket", "device", "file", "folder",
+        } <= set(kinds), name  # fmt: skip
+
+
+def test_the_table_follows_the_table_of_the_spec() -> None:
+    """The spec's table has a column each for blobs, sidecars and folders; seals are like sidecars. [TREE-17]"""
+    spec = (ROOT / "spec" / "09-tree.md").read_text()
+    (table,) = re.findall(r"^\| what lies there \|.*\n\|.*\n((?:\|.*\n)+)", spec, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+    kinds = {
+        "symlink": ["symlink-to-file", "symlink-to-folder", "dangling-symlink", "looping-symlink"],
+        "FIFO": ["fifo", "fifo-with-reader", "socket", "device"],
+        "hard link": ["hard-link"],
+        "regular file": ["file"],
+        "folder": ["folder"],
+    }
+    assert len(rows) == len(kinds)
+    for words, *fates in rows:
+        names = next(names for beginning, names in kinds.items() if words.startswith(beginning))
+        for column, group in enumerate((["blob"], ["sidecar", "seal"], ["folder"])):
+            for name in (each for group_name in group for each in [TABLE["classes"][group_name]]):
+                for kind in names:
+                    refuses = name[kind][0] == "unsafe-path" if kind in name else None
+                    assert refuses == (None if fates[column] == "-" else fates[column].startswith("refuse")), (
+                        words,
+                        kind,
+                    )
+
+
+@pytest.mark.parametrize("way", ["in place", "rename"])
+def test_a_naive_writer_is_caught_outside(way: str) -> None:
+    places = {
+        "in place": {
+            "symlink-to-file": ["blob", "sidecar", "seal"],
+            "hard-link": ["blob", "sidecar", "seal"],
+            "dangling-symlink": ["blob", "sidecar", "seal"],
+            "symlink-to-folder": ["folder"],
+            "fifo-with-reader": ["sidecar", "seal"],
+        },
+        "rename": {
+            "symlink-to-file": ["temporary"],
+            "hard-link": ["temporary"],
+            "dangling-symlink": ["temporary"],
+            "symlink-to-folder": ["folder"],
+        },
+    }[way]
+    ids = [
+        f"tree-at-{place}-{kind}"
+        for kind, classes in places.items()
+        for place, at in TABLE["places"].items()
+        if at["class"] in classes
+    ]
+    assert len(ids) >= 12
+    found = naive(way, ids)
+    assert {case_id: each.verdict for case_id, each in found.items()} == dict.fromkeys(ids, "ESCAPED")
