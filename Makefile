@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench browser fixtures lint format lock clean
+.PHONY: help run test bench browser fixtures hostile lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(VENV)/stamp: requirements/develop.txt pyproject.toml
 run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all golden cases
 	$(BIN)/python tools/run_real.py
 	$(BIN)/ekvconform run
+
+hostile: $(VENV)/stamp ## rearrange the tree at each moment of a run of the reference
+	$(BIN)/ekvconform step
 
 browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 	$(BIN)/python tools/browser.py

@@ -16,7 +16,17 @@ from types import FrameType
 from typing import Final
 
 from ekvconform.bundle import render_case
-from ekvconform.cases import DECODE, PLACES_NAME, SMOKE, BrokenCaseError, Case, load_cases, select_cases
+from ekvconform.cases import (
+    COMPLETE,
+    DECODE,
+    PARTIAL,
+    PLACES_NAME,
+    SMOKE,
+    BrokenCaseError,
+    Case,
+    load_cases,
+    select_cases,
+)
 from ekvconform.clauses import load_clauses
 from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.places import FIXTURES
@@ -27,7 +37,7 @@ from ekvconform.sandbox import environment, make_sandbox
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import VOID, command_of, first_line
+from ekvconform.verdicts import PASS, VOID, Judgement, command_of, first_line
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -38,6 +48,8 @@ EXIT_INTERRUPTED: Final = 130
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
+STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
+"""Cases that are stepped through: a new dump with all kinds of files, and one beside another."""
 KNOWN_HEAD: Final = """\
 # Known failures: case-id  VERDICT  # reason, link
 # A listed case that passes, or fails otherwise, makes the run red; `ekvconform show CASE` says what it is about.
@@ -50,6 +62,7 @@ examples:
   ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
   ekvconform show visi-deleted
+  ekvconform step -- ./decoder {snapshot} {out}         rearrange the tree at each moment of a run
   ekvconform repro visi-deleted -- ./decoder {snapshot} {out}
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
 
@@ -161,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
     init.add_argument("--force", action="store_true", help="write over files that are there")
 
+    words = "rearrange the tree at each moment of a run, and see that nothing outside is touched"
+    step = add("step", _step, words, usage=f"[CASE ...] {PROGRAM}")
+    step.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that are accepted; default {' '.join(STEPPED)}")
+    _add_program(step)
+    step.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="runs at once")
+
     listing = add("list", _list, "list cases")
     _add_selection(listing)
 
@@ -257,7 +276,17 @@ def _run(options: argparse.Namespace) -> int:
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise UsageError(f"{path}: no report can be written there")
     with progress_of(len(cases)) as tell:
-        found = judge_cases(cases, profile, options.jobs, strict_reasons=options.strict_reasons, tell=tell)
+
+        def told(judgement: Judgement) -> None:
+            tell(judgement.verdict)
+
+        found = judge_cases(
+            cases,
+            profile,
+            options.jobs,
+            strict_reasons=options.strict_reasons,
+            tell=lambda judgement: tell(judgement.verdict),
+        )
     stale = [f"line {each.line} of {options.known_failures} names no case: {each.word}" for each in known.stale]
     judgements = [known.apply(judgement) for judgement in found]
     report = make_report(judgements, profile, suite, total, stale, _words_of_program(options))
@@ -344,7 +373,13 @@ def _init(options: argparse.Namespace) -> int:
     profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
     with progress_of(len(cases)) as tell:
-        found = judge_cases(cases, profile, options.jobs, strict_reasons=False, tell=tell)
+
+        def told(judgement: Judgement) -> None:
+            tell(judgement.verdict)
+
+        found = judge_cases(
+            cases, profile, options.jobs, strict_reasons=False, tell=lambda judgement: tell(judgement.verdict)
+        )
     known_path.write_text(render_updated(KNOWN_HEAD, found, ()), encoding="utf-8")
     known = load_known_failures(known_path, [case.id for case in cases])
     command = ["--profile", str(profile_path)]
@@ -354,6 +389,34 @@ def _init(options: argparse.Namespace) -> int:
     again = ["ekvconform", "run", "--profile", str(profile_path), "--known-failures", str(known_path)]
     print(f"next: {shlex.join(again)}")
     return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
+
+
+# ---- step ----
+
+
+def _step(options: argparse.Namespace) -> int:
+    from ekvconform.stepping import iter_steps, record_moments, run_steps
+    from ekvconform.terminal import print_steps, progress_of
+
+    profile = _profile(options)
+    verdicts: set[str] = set()
+    for case in [_one(case_id) for case_id in options.cases or STEPPED]:
+        if case.expected.outcome not in (COMPLETE, PARTIAL):
+            raise UsageError(f"{case.id} is refused or verified: there is nothing to step through")
+        if lack := profile.lacks(case):
+            print(f"{case.id}: not run: {lack}")
+            continue
+        moments = record_moments(case, profile)
+        steps = list(iter_steps(moments))
+        with progress_of(len(steps)) as tell:
+            found = run_steps(case, profile, steps, options.jobs, lambda stepped: tell(stepped.verdict))
+        print_steps(f"{profile.name}, {case.id}", moments, found)
+        verdicts |= {stepped.verdict for stepped in found}
+    if not verdicts:
+        raise UsageError("no run could be stepped through")
+    if VOID in verdicts:
+        return EXIT_BROKEN_SUITE
+    return EXIT_AS_EXPECTED if verdicts == {PASS} else EXIT_UNEXPECTED
 
 
 # ---- the others ----

@@ -21,11 +21,12 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import IO, Final, NamedTuple
 
 from ekvconform.cases import Planted, Scene
 
@@ -335,63 +336,81 @@ def run_program(command: Sequence[str], box: Sandbox, limits: Limits, stop: int 
         start_new_session=True,
         umask=UMASK,
     )
-    running = _Running(program, box, limits, begin, stop)
-    try:
-        running.wait()
-        seconds = time.monotonic() - begin
-    finally:
-        code, left_running = end_descendants(program.pid)
-        program.returncode = code
-        running.read_rest()
-    by_us = running.hung or running.over_limit is not None
-    return Finish(
-        exit_status=code if code >= 0 and not by_us else None,
-        signal=-code if code < 0 and not by_us else None,
-        hung=running.hung,
-        over_limit=running.over_limit,
-        stdout=running.text(0),
-        stderr=running.text(1),
-        seconds=seconds,
-        left_running=left_running,
-    )
+    streams = [stream for stream in (program.stdout, program.stderr) if stream is not None]
+    finish = Running(program.pid, streams, box, limits, begin, stop).finish()
+    program.returncode = 0  # it has been waited for
+    return finish
 
 
-class _Running:
+class Running:
     """A program that runs, and what it has told so far."""
 
     def __init__(
-        self, program: "subprocess.Popen[bytes]", box: Sandbox, limits: Limits, begin: float, stop: int | None
+        self, pid: int, streams: Sequence[IO[bytes]], box: Sandbox, limits: Limits, begin: float, stop: int | None
     ) -> None:
-        self._pid = program.pid
-        self._streams = [stream for stream in (program.stdout, program.stderr) if stream is not None]
+        self._pid = pid
+        self._streams = streams
         self._told = (bytearray(), bytearray())
         self._box = box
         self._limits = limits
         self._begin = begin
         self._stop = stop
-        self.hung = False
-        self.over_limit: str | None = None
+        self._hung = False
+        self._over_limit: str | None = None
         for stream in self._streams:
             os.set_blocking(stream.fileno(), False)
 
-    def wait(self) -> None:
-        """Wait for the end of the program or of its patience. Raises `StoppedError` or `OSError`."""
+    def finish(self, served: Mapping[int, Callable[[], None]] = MappingProxyType({})) -> Finish:
+        """Wait for the end, end what is left, and say how it went; what becomes readable of `served` is served.
+
+        Raises `StoppedError`, or `OSError` where something does not end.
+        """
+        try:
+            self._wait(served)
+            seconds = time.monotonic() - self._begin
+        finally:
+            code, left_running = end_descendants(self._pid)
+            self._read_rest()
+        by_us = self._hung or self._over_limit is not None
+        return Finish(
+            exit_status=code if code >= 0 and not by_us else None,
+            signal=-code if code < 0 and not by_us else None,
+            hung=self._hung,
+            over_limit=self._over_limit,
+            stdout=self._text(0),
+            stderr=self._text(1),
+            seconds=seconds,
+            left_running=left_running,
+        )
+
+    def _wait(self, served: Mapping[int, Callable[[], None]]) -> None:
+        """Wait for the end of the program or of its patience."""
         handle = os.pidfd_open(self._pid)
+        looked = self._begin
         try:
             ended = select.poll()
             ended.register(handle, select.POLLIN)
             if self._stop is not None:
                 ended.register(self._stop, select.POLLIN | select.POLLHUP)
+            for descriptor in served:
+                ended.register(descriptor, select.POLLIN)
             while True:
                 events = dict(ended.poll(SAMPLE_MS))
                 if self._stop in events:
                     raise StoppedError
+                for descriptor, serve in served.items():
+                    if events.get(descriptor, 0) & select.POLLIN:
+                        serve()
+                now = time.monotonic()
+                if handle not in events and now - looked < SAMPLE_MS / 1000:
+                    continue  # it is served more often than it is looked at
+                looked = now
                 self._read()
-                self.over_limit = self._over_files() or (None if handle in events else self._over_memory())
-                if handle in events or self.over_limit:
+                self._over_limit = self._over_files() or (None if handle in events else self._over_memory())
+                if handle in events or self._over_limit:
                     return
-                if time.monotonic() - self._begin > self._limits.seconds:
-                    self.hung = True
+                if now - self._begin > self._limits.seconds:
+                    self._hung = True
                     return
         finally:
             os.close(handle)
@@ -421,15 +440,15 @@ class _Running:
                 while len(told) <= MAX_OUTPUT_SIZE and (piece := os.read(stream.fileno(), 65536)):
                     told += piece
 
-    def read_rest(self) -> None:
+    def _read_rest(self) -> None:
         """Read what is left in the pipes, once nobody can write into them any more, and close them."""
         self._read()
         if any(len(told) > MAX_OUTPUT_SIZE for told in self._told):
-            self.over_limit = self.over_limit or f"more than {MAX_OUTPUT_SIZE} bytes of output"
+            self._over_limit = self._over_limit or f"more than {MAX_OUTPUT_SIZE} bytes of output"
         for stream in self._streams:
             stream.close()
 
-    def text(self, number: int) -> str:
+    def _text(self, number: int) -> str:
         """Return what was told on one of the two streams."""
         return bytes(self._told[number][:MAX_OUTPUT_SIZE]).decode("utf-8", "backslashreplace")
 

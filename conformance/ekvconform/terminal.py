@@ -1,7 +1,7 @@
 """What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,7 +12,8 @@ from rich.text import Text
 
 from ekvconform.reports import lines_of, verdict_words
 from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
-from ekvconform.verdicts import PASS, Judgement
+from ekvconform.stepping import SCENES, Moment, Stepped
+from ekvconform.verdicts import PASS, VERDICTS
 
 MAX_ALIKE: Final = 3
 LOUD: Final = ("every run ended", "the reasons of")
@@ -23,24 +24,40 @@ QUIET: Final = "dim"
 
 
 @contextmanager
-def progress_of(total: int) -> Iterator[Callable[[Judgement], None]]:
-    """Show a bar on a terminal, and nothing in a pipe."""
+def progress_of(total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar on a terminal, and nothing in a pipe; what is given is called with each verdict."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda judgement: None
+        yield lambda verdict: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("cases", total=total)
         bad = 0
 
-        def tell(judgement: Judgement) -> None:
+        def tell(verdict: str) -> None:
             nonlocal bad
-            bad += judgement.verdict not in AS_EXPECTED
+            bad += verdict not in AS_EXPECTED
             progress.update(task, advance=1, description=f"[red]{bad} not as expected[/]" if bad else "cases")
             progress.refresh()  # here and not in a thread: this process forks
 
         yield tell
+
+
+def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped]) -> None:
+    """Print what a program did wrong at which moment, and the table of scenes by verdict."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for stepped in found:
+        if stepped.verdict != PASS:
+            console.print(Text(printable(f"{stepped.verdict} {stepped.step}: {stepped.words}"), BAD))
+    counts = Counter((stepped.step.scene, stepped.verdict) for stepped in found)
+    shown = [verdict for verdict in VERDICTS if any(verdict == each for _, each in counts)]
+    table = Table("scene", title=f"{printable(title)}: {len(moments)} moments, {len(found)} runs", title_justify="left")
+    for verdict in shown:
+        table.add_column(verdict, justify="right", style=_style(verdict), min_width=len(verdict))
+    for scene in SCENES:
+        table.add_row(scene, *(str(counts[scene, verdict] or "-") for verdict in shown))
+    console.print(table)
 
 
 def print_report(report: Report, *, quiet: bool = False) -> None:

@@ -1,0 +1,160 @@
+"""A program is held at each of its file calls, and the tree is rearranged meanwhile."""
+
+import errno
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ekvconform import cli
+from ekvconform.cases import Case, Scene, load_cases
+from ekvconform.holding import GO_ON, Answer, Call, CannotHoldError, Held, hold_program
+from ekvconform.profiles import Profile, make_profile
+from ekvconform.running import run_watched
+from ekvconform.sandbox import Limits, make_sandbox
+from ekvconform.stepping import Moment, Step, iter_steps, record_moments, run_steps
+
+EASY = next(case for case in load_cases() if case.id == "rstr-envelope")
+
+# Looks at each folder by its path, and then opens by path what lies in it: good enough without company.
+LOOKS_FIRST = """
+import os, stat, sys
+out = sys.argv[1]
+folder = out + "/redis"
+os.mkdir(out)
+os.mkdir(folder)
+if not stat.S_ISDIR(os.lstat(folder).st_mode):
+    sys.exit(4)
+with open(folder + "/k.bin", "xb") as file:
+    file.write(b"v")
+"""
+# The same by handles.
+BY_HANDLE = """
+import os, sys
+os.mkdir(sys.argv[1])
+out = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+os.mkdir("redis", dir_fd=out)
+folder = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
+file = os.open("k.bin", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=folder)
+os.write(file, b"v")
+os.close(file)
+"""
+MAPS = """
+import mmap, os, sys
+os.mkdir(sys.argv[1])
+with open(sys.argv[1] + "/x", "w+b") as file:
+    file.truncate(10)
+    mmap.mmap(file.fileno(), 10)[0] = 7
+"""
+
+
+def profile_of(program: str) -> Profile:
+    guarded = f"try:\n    exec({program!r})\nexcept OSError:\n    raise SystemExit(4)\n"
+    return make_profile({"command": [sys.executable, "-c", guarded, "{out}", "{snapshot}"]}).located()
+
+
+def steps_of(program: str) -> Counter[tuple[str, str]]:
+    profile = profile_of(program)
+    steps = list(iter_steps(record_moments(EASY, profile)))
+    found = run_steps(EASY, profile, steps, 2, lambda stepped: None)
+    return Counter((stepped.step.scene, stepped.verdict) for stepped in found)
+
+
+def test_a_look_and_then_an_open_is_caught_between_the_two() -> None:
+    found = steps_of(LOOKS_FIRST)
+    assert found["swap", "ESCAPED"] >= 2, found
+    assert {verdict for _, verdict in found} == {"PASS", "ESCAPED"}
+    assert found["symlink", "ESCAPED"] == found["hard-link", "ESCAPED"] == 0, "O_EXCL opens no link"
+
+
+def test_handles_leave_no_moment() -> None:
+    assert {verdict for _, verdict in steps_of(BY_HANDLE)} == {"PASS"}
+
+
+def test_what_cannot_be_seen_proves_nothing() -> None:
+    held = hold(MAPS, lambda call: GO_ON)
+    assert held.finish.exit_status == 0
+    assert [words for words in held.unseen if words.endswith("/out/x that is shared and can be written to")]
+    last = list(iter_steps(record_moments(EASY, profile_of(MAPS))))[-1]
+    (stepped,) = run_steps(EASY, profile_of(MAPS), [last], 1, lambda stepped: None)
+    assert stepped.verdict == "VOID"
+    assert "a mapping of" in stepped.words
+
+
+def test_a_moment_that_does_not_come_proves_nothing() -> None:
+    step = Step(Moment("rename", ("nowhere",), 0), "swap", ".")
+    (stepped,) = run_steps(EASY, profile_of(BY_HANDLE), [step], 1, lambda stepped: None)
+    assert (stepped.verdict, stepped.words) == ("VOID", "the moment did not come")
+
+
+def test_the_same_program_has_the_same_moments() -> None:
+    profile = profile_of(LOOKS_FIRST)
+    first, second = (record_moments(EASY, profile) for _ in range(2))
+    assert first == second
+    names = [(moment.name.removesuffix("at"), moment.places) for moment in first]
+    assert ("mkdir", ("redis",)) in names
+    assert ("open", ("redis/k.bin",)) in names
+
+
+def hold(program: str, decide: Callable[[Call], Answer]) -> Held:
+    def work(case: Case, folder: Path, stop: int) -> Held:
+        box = make_sandbox(folder, Scene())
+        return hold_program([sys.executable, "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
+
+    def failed(case: Case, error: Exception | None = None) -> Held:
+        raise AssertionError(error)
+
+    (held,) = run_watched(work, [EASY], 1, 60, failed, failed)
+    return held
+
+
+def test_a_call_can_be_answered_with_an_error_or_end_the_program() -> None:
+    def full(call: Call) -> Answer:
+        return Answer(errno.ENOSPC) if call.name.startswith("mkdir") else GO_ON
+
+    program = "import os, sys\ntry:\n    os.mkdir(sys.argv[1])\nexcept OSError as error:\n    sys.exit(error.errno)"
+    assert hold(program, full).finish.exit_status == errno.ENOSPC
+    kill = hold(program, lambda call: Answer(kill=call.name.startswith("mkdir")))
+    assert kill.finish.signal == 9
+    assert hold(program, lambda call: GO_ON).finish.exit_status == 0
+
+
+def test_calls_of_children_and_threads_are_held_too() -> None:
+    program = (
+        "import os, sys, threading\nos.mkdir(sys.argv[1])\n"
+        "thread = threading.Thread(target=lambda: os.mkdir(sys.argv[1] + '/thread'))\nthread.start()\nthread.join()\n"
+        "if os.fork() == 0:\n    os.mkdir(sys.argv[1] + '/child')\n    os._exit(0)\nos.wait()"
+    )
+    names: list[str] = []
+
+    def work(case: Case, folder: Path, stop: int) -> list[str]:
+        box = make_sandbox(folder, Scene())
+
+        def decide(call: Call) -> Answer:
+            if call.name.startswith("mkdir"):
+                names.append(os.path.basename(call.paths[0]))
+            return GO_ON
+
+        hold_program([sys.executable, "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
+        return names
+
+    (told,) = run_watched(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])
+    assert told == ["out", "thread", "child"]
+
+
+def test_where_a_program_cannot_be_held_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(CannotHoldError, match="riscv64"):
+        hold_program(["true"], make_sandbox(tmp_path, Scene()), Limits(), lambda call: GO_ON)
+    assert cli.main(["step", "rstr-envelope"]) == 2
+
+
+def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> None:
+    command = list(profile_of(LOOKS_FIRST).command)
+    assert cli.main(["step", "rstr-envelope", "--", *command]) == 1
+    told = capfd.readouterr().out
+    assert "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/folder/k.bin" in told
+    assert cli.main(["step", "file-bad-magic", "--", *command]) == 2
+    assert cli.main(["step", "rstr-envelope", "--", "true", "{snapshot}", "{out}"]) == 2
