@@ -13,7 +13,8 @@ from ekvconform.cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
 from ekvconform.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
 from ekvconform.running import PATIENCE_SECONDS, run_watched
 from ekvconform.sandbox import make_sandbox, run_program
-from ekvconform.verdicts import SEAL, command_of, first_line
+from ekvconform.trees import SEAL
+from ekvconform.verdicts import command_of, first_line
 
 PROBES: Final = (
     *SMOKE, "tree-empty-output-folder", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
