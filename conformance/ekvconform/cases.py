@@ -91,18 +91,8 @@ NULL: Final = "(null)"
 """Of a member of MANIFEST.json: it may not be there, it has to be, it is null."""
 
 MEMBERS: Final = {
-    "id",
-    "title",
-    "clauses",
-    "level",
-    "snapshot",
-    "described",
-    "run",
-    "scene",
-    "expect",
-    "twin",
-    "generated",
-}
+    "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "expect", "twin",
+}  # fmt: skip
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
 OPTIONS: Final = {

@@ -37,7 +37,7 @@ from ekvconform.sandbox import environment, make_sandbox
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import PASS, VOID, Judgement, command_of, first_line
+from ekvconform.verdicts import PASS, VOID, command_of, first_line
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -221,8 +221,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _selected(words: Sequence[str]) -> list[Case]:
-    cases = load_cases()
+def _selected(words: Sequence[str], cases: Sequence[Case]) -> list[Case]:
     for word in words:
         if not select_cases(cases, [word]):
             raise UsageError(f"no case is named by {word}{_hint(word, cases)}")
@@ -237,10 +236,11 @@ def _hint(word: str, cases: Sequence[Case]) -> str:
 
 
 def _one(case_id: str) -> Case:
-    for case in load_cases():
+    cases = load_cases()
+    for case in cases:
         if case.id == case_id:
             return case
-    raise UsageError(f"there is no case {case_id}{_hint(case_id, load_cases())}")
+    raise UsageError(f"there is no case {case_id}{_hint(case_id, cases)}")
 
 
 def _profile(options: argparse.Namespace) -> Profile:
@@ -255,8 +255,8 @@ def _profile(options: argparse.Namespace) -> Profile:
 def _run(options: argparse.Namespace) -> int:
     from ekvconform.terminal import print_report, progress_of
 
-    suite, total = load_suite(), len(load_cases())
-    cases = _selected(options.words)
+    suite, every = load_suite(), load_cases()
+    cases = _selected(options.words, every)
     if options.smoke:
         cases = [case for case in cases if case.id in SMOKE]
         if not cases:
@@ -267,7 +267,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.known_failures:
         if options.update_known_failures and not options.known_failures.exists():
             options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
-        known = load_known_failures(options.known_failures, [case.id for case in load_cases()])
+        known = load_known_failures(options.known_failures, [case.id for case in every])
     elif options.update_known_failures:
         raise UsageError("--update-known-failures goes with --known-failures FILE")
     if all(profile.lacks(case) for case in cases):
@@ -276,10 +276,6 @@ def _run(options: argparse.Namespace) -> int:
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise UsageError(f"{path}: no report can be written there")
     with progress_of(len(cases)) as tell:
-
-        def told(judgement: Judgement) -> None:
-            tell(judgement.verdict)
-
         found = judge_cases(
             cases,
             profile,
@@ -289,7 +285,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     stale = [f"line {each.line} of {options.known_failures} names no case: {each.word}" for each in known.stale]
     judgements = [known.apply(judgement) for judgement in found]
-    report = make_report(judgements, profile, suite, total, stale, _words_of_program(options))
+    report = make_report(judgements, profile, suite, len(every), stale, _words_of_program(options))
     print_report(report, quiet=options.quiet)
     _write_reports(options, report)
     if options.update_known_failures:
@@ -373,10 +369,6 @@ def _init(options: argparse.Namespace) -> int:
     profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
     with progress_of(len(cases)) as tell:
-
-        def told(judgement: Judgement) -> None:
-            tell(judgement.verdict)
-
         found = judge_cases(
             cases, profile, options.jobs, strict_reasons=False, tell=lambda judgement: tell(judgement.verdict)
         )
@@ -423,7 +415,7 @@ def _step(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for case in _selected(options.words):
+    for case in _selected(options.words, load_cases()):
         print(f"{case.id:<44} {case.level:<6} {' '.join(case.clauses):<24} {case.title}")
     return EXIT_AS_EXPECTED
 

@@ -231,7 +231,7 @@ def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profil
         raise ValueError('options: the command has no word "{options}", which they take the place of')
     for name in options:
         has_value = any("{value}" in word for word in _words(options, name))
-        if has_value != (OPTIONS[name] and bool(options[name])):
+        if has_value != OPTIONS[name]:
             raise ValueError(f"options.{name}: {'no' if not has_value else 'a'} {{value}} among its words")
     features = _table(words, "features")
     _require_known(features, ("existing_output",), "features")

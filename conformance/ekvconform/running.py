@@ -162,7 +162,9 @@ def _result(
         end_descendants(spared=[each.pid for each in running.values()])
         return ended(watcher.item)
     finally:
-        remove_sandbox(watcher.folder)
+        # What a program has made so that nobody can remove it costs no verdict; it is tried again at the end.
+        with suppress(OSError):
+            remove_sandbox(watcher.folder)
     if good:
         result: Result = value
         return result

@@ -219,11 +219,14 @@ class Sandbox:
         """Return the FIFOs that something was written into."""
         return [path for path, reader in self.readers.items() if os.read(reader, 1)]
 
-    def look_outside(self) -> Look:
-        """Look at everything but OUT and TMPDIR. Raises `OSError`."""
-        # The links of the path that leads to OUT are followed, as a program does.
-        out = os.path.join(os.path.realpath(self.out.parent), self.out.name)
-        return look(self.root, (b"tmp", os.fsencode(os.path.relpath(out, self.root))))
+    @property
+    def real_out(self) -> str:
+        """OUT, with the links of the path that leads to it followed, as a program does."""
+        return os.path.join(os.path.realpath(self.out.parent), self.out.name)
+
+    def look_outside(self, *without: bytes) -> Look:
+        """Look at everything but OUT, TMPDIR and what is named. Raises `OSError`."""
+        return look(self.root, (b"tmp", os.fsencode(os.path.relpath(self.real_out, self.root)), *without))
 
 
 def plant(place: Path, planted: Planted, work: Path) -> None:

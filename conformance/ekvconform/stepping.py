@@ -21,15 +21,16 @@ could do to the tree at it:
                   it has, whether it took the tree or refused it
     ESCAPED       something outside was created, changed or cut
     CRASH, HANG,  as for a case
-    LIMIT
-    VOID          the moment did not come, or the program did what cannot be seen
+    LIMIT, FAIL
+    VOID          the moment did not come, there was nothing to rearrange, or the program
+                  did what cannot be seen
 """
 
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +38,9 @@ from ekvconform.cases import Case, Scene
 from ekvconform.holding import GO_ON, Answer, Call, hold_program
 from ekvconform.profiles import Profile
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Look, Sandbox, look, make_sandbox
+from ekvconform.sandbox import Look, Sandbox, make_sandbox, touched
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import CRASH, ESCAPED, HANG, LIMIT, PANIC, PASS, VOID, command_of, first_line, ranges
+from ekvconform.verdicts import ESCAPED, PASS, VOID, bad_ending, command_of
 
 SWAP: Final = "swap"
 VANISH: Final = "vanish"
@@ -61,6 +62,8 @@ class Moment:
     """Paths from OUT, "." for itself."""
     ordinal: int
     """How often the same call of the same places came before."""
+    folders: frozenset[str] = field(default=frozenset(), compare=False)
+    """Those of the places, and of the folders on the way to them, that are folders then."""
 
     def __str__(self) -> str:
         again = f", number {self.ordinal + 1}" if self.ordinal else ""
@@ -93,7 +96,7 @@ class _Moments:
     """Tells the moments of a run."""
 
     def __init__(self, box: Sandbox) -> None:
-        self._out = os.path.join(os.path.realpath(box.out.parent), box.out.name)
+        self._out = box.real_out
         self._seen: Counter[tuple[str, tuple[str, ...]]] = Counter()
 
     def moment_of(self, call: Call) -> Moment | None:
@@ -118,11 +121,22 @@ def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list
 
     def decide(call: Call) -> Answer:
         if len(found) < MAX_CALLS and (moment := moments.moment_of(call)):
-            found.append(moment)
+            found.append(replace(moment, folders=_folders(call, box)))
         return GO_ON
 
     hold_program(command, box, profile.limits, decide, stop)
     return found
+
+
+def _folders(call: Call, box: Sandbox) -> frozenset[str]:
+    """Return what is a folder now of the places of a call, and of what lies on the way to them."""
+    found = set()
+    for path in call.paths:
+        place = Path(path)
+        for each in (place, *place.parents):
+            if str(each).startswith(box.real_out) and each.is_dir() and not each.is_symlink():
+                found.add(VARYING.sub("#", os.path.relpath(each, box.real_out)))
+    return frozenset(found)
 
 
 def record_moments(case: Case, profile: Profile) -> list[Moment]:
@@ -141,16 +155,17 @@ def record_moments(case: Case, profile: Profile) -> list[Moment]:
 
 
 def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
-    """Yield all steps: each scene at each moment, at each place that it can be about."""
+    """Yield all steps: each scene at each moment, at each place where it changes something."""
     for moment in moments:
+        for folder in sorted(moment.folders):
+            yield Step(moment, SWAP, folder)
         for place in dict.fromkeys(moment.places):
-            parts = [] if place == "." else place.split("/")
-            for depth in range(len(parts) + 1):
-                yield Step(moment, SWAP, "/".join(parts[:depth]) or ".")
-            if parts:
-                yield Step(moment, VANISH, "/".join(parts[:-1]) or ".")
-                for scene in (SYMLINK, HARD_LINK, FIFO):
-                    yield Step(moment, scene, place)
+            above = os.path.dirname(place) or "."
+            if place != "." and above in moment.folders:
+                yield Step(moment, VANISH, above)
+                if place not in moment.folders:
+                    for scene in (SYMLINK, HARD_LINK, FIFO):
+                        yield Step(moment, scene, place)
 
 
 def run_steps(
@@ -175,74 +190,59 @@ def _do(step: Step, scene: Scene, profile: Profile, folder: Path, stop: int) -> 
     (box.root / "aside").mkdir()
     command = command_of(profile, scene, box, box.arrange(scene))
     before = _look_outside(box)
-    moments, met = _Moments(box), False
+    moments, met, done = _Moments(box), False, False
 
     def decide(call: Call) -> Answer:
-        nonlocal met
+        nonlocal met, done
         if not met and moments.moment_of(call) == step.moment:
             met = True
-            _rearrange(step, call, box)
+            done = _rearrange(step, call, box)
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
-    finish = held.finish
-    after = _look_outside(box)
-    changed = sorted(path for path in after.keys() | before.keys() if before.get(path) != after.get(path))
-    if changed:
+    if changed := touched(before, _look_outside(box), scene):
         return Stepped(step, ESCAPED, f"touched: {', '.join(changed)}")
     if held.unseen:
         return Stepped(step, VOID, f"not seen: {held.unseen[0]}")
     if not met:
         return Stepped(step, VOID, "the moment did not come")
-    if finish.over_limit:
-        return Stepped(step, LIMIT, finish.over_limit)
-    if finish.hung:
-        return Stepped(step, HANG, f"not done after {profile.limits.seconds:g} s")
-    if finish.signal is not None or PANIC.search(finish.stderr):
-        return Stepped(step, CRASH, first_line(finish.stderr))
-    if finish.exit_status not in profile.documented:
-        return Stepped(step, CRASH, f"exit status {finish.exit_status}, not {ranges(profile.documented)}")
-    return Stepped(step, PASS, f"exit status {finish.exit_status}")
+    if not done:
+        return Stepped(step, VOID, "there was nothing to rearrange")
+    if ending := bad_ending(held.finish, profile):
+        verdict, difference = ending
+        return Stepped(step, verdict, str(difference))
+    return Stepped(step, PASS, f"exit status {held.finish.exit_status}")
 
 
 def _look_outside(box: Sandbox) -> Look:
     """Look at all but OUT, TMPDIR and what was moved aside; how many names a canary has is for the scenes to change."""
-    without = (b"tmp", b"aside", os.fsencode(os.path.relpath(box.out, box.root)))
-    return {path: seen._replace(links=0, times=(seen.times[0], 0)) for path, seen in look(box.root, without).items()}
+    return {path: seen._replace(links=0, times=(seen.times[0], 0)) for path, seen in box.look_outside(b"aside").items()}
 
 
-def _rearrange(step: Step, call: Call, box: Sandbox) -> None:
-    """Do to the tree what a scene says. What is not there, or is no folder, stays as it is."""
+def _rearrange(step: Step, call: Call, box: Sandbox) -> bool:
+    """Do to the tree what a scene says; return whether there was anything to do it to."""
     place = box.out if step.place == "." else box.out / _actual(step.place, call, box)
     aside = box.root / "aside" / "moved"
     is_folder = place.is_dir() and not place.is_symlink()
-    if step.scene == VANISH:
-        if is_folder:
-            place.rename(aside)
-        return
-    if step.scene == SWAP:
-        if is_folder:
-            place.rename(aside)
-            place.symlink_to(box.root / "canary" / "folder")
-        return
-    if is_folder or not place.parent.is_dir():
-        return
+    if is_folder != (step.scene in (VANISH, SWAP)) or not place.parent.is_dir():
+        return False
     if os.path.lexists(place):
         place.rename(aside)
-    if step.scene == SYMLINK:
+    if step.scene == SWAP:
+        place.symlink_to(box.root / "canary" / "folder")
+    elif step.scene == SYMLINK:
         place.symlink_to(box.root / "canary" / "file")
     elif step.scene == HARD_LINK:
         os.link(box.root / "canary" / "file", place)
-    else:
+    elif step.scene == FIFO:
         os.mkfifo(place)
+    return True
 
 
 def _actual(place: str, call: Call, box: Sandbox) -> str:
     """Return the name that a place has in this run."""
-    out = os.path.join(os.path.realpath(box.out.parent), box.out.name)
     for path in call.paths:
-        below = os.path.relpath(path, out)
-        parts = below.split("/")
+        parts = os.path.relpath(path, box.real_out).split("/")
         for depth in range(len(parts), 0, -1):
             if VARYING.sub("#", "/".join(parts[:depth])) == place:
                 return "/".join(parts[:depth])

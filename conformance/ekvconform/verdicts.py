@@ -127,6 +127,24 @@ def command_of(profile: Profile, scene: Scene, box: Sandbox, snapshot: Path) -> 
     return tuple(command)
 
 
+def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | None:
+    """Return the verdict on a run that did not end as programs end, the worst first; None for one that did."""
+    if finish.over_limit:
+        return LIMIT, Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")
+    if finish.hung:
+        return HANG, Difference("the run", "an end", f"not done after {profile.limits.seconds:g} s", clause="CONV-8")
+    if finish.left_running:
+        return FAIL, Difference("processes still running at its end", "none", str(finish.left_running))
+    if finish.signal is not None:
+        return CRASH, Difference("the run", "an exit status", f"ended by signal {finish.signal}")
+    if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
+        return CRASH, Difference("the run", "no panic or traceback", first_line(finish.stderr or finish.stdout))
+    if finish.exit_status not in profile.documented:
+        words = f"one that its profile has: {ranges(profile.documented)}"
+        return CRASH, Difference("exit status", words, str(finish.exit_status))
+    return None
+
+
 class _Judge:
     """Judges one run, whose traces still lie in its sandbox."""
 
@@ -162,24 +180,9 @@ class _Judge:
             return ESCAPED, [
                 Difference(path, "nothing written into it", "written into", clause="TREE-30") for path in fed
             ]
-        if finish.over_limit:
-            return LIMIT, [Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")]
-        if finish.hung:
-            return HANG, [
-                Difference("the run", "an end", f"not done after {profile.limits.seconds:g} s", clause="CONV-8")
-            ]
-        if finish.left_running:
-            return FAIL, [Difference("processes still running at its end", "none", str(finish.left_running))]
-        if finish.signal is not None:
-            return CRASH, [Difference("the run", "an exit status", f"ended by signal {finish.signal}")]
-        if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
-            return CRASH, [Difference("the run", "no panic or traceback", first_line(finish.stderr or finish.stdout))]
-        if finish.exit_status not in profile.documented:
-            return CRASH, [
-                Difference(
-                    "exit status", f"one of {sorted(profile.documented)}, by its profile", str(finish.exit_status)
-                )
-            ]
+        if ending := bad_ending(finish, profile):
+            verdict, difference = ending
+            return verdict, [difference]
         try:
             judged = [self._judge(expected) for expected in self._case.allowed]
         except OSError as error:
