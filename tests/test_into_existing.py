@@ -438,13 +438,13 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode_again(EMPTY, tmp_path)
-    judge_places = Tree._judge_places
+    close_sidecars = Tree._close_sidecars
 
-    def vanish(target: Tree) -> None:
-        (tmp_path / "out" / BASE / "strings" / "s1.bin").unlink()
-        judge_places(target)
+    def vanish(target: Tree) -> list[Fault]:
+        (tmp_path / "out" / BASE / "strings" / "s1.bin").unlink(missing_ok=True)
+        return close_sidecars(target)
 
-    monkeypatch.setattr(Tree, "_judge_places", vanish)
+    monkeypatch.setattr(Tree, "_close_sidecars", vanish)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path)
     assert (caught.value.clause, caught.value.path) == ("TREE-12", f"{tmp_path}/out/{BASE}/strings/s1.bin")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from ekvconform import cli
+from ekvconform.calls import Call
 from ekvconform.cases import Case, Scene, load_cases
-from ekvconform.holding import GO_ON, Answer, Call, CannotHoldError, Held, hold_program
+from ekvconform.holding import GO_ON, Answer, CannotHoldError, Held, hold_program
+from ekvconform.moments import Moment
 from ekvconform.profiles import Profile, make_profile
 from ekvconform.running import run_watched
 from ekvconform.sandbox import Limits, make_sandbox
-from ekvconform.stepping import Moment, Step, iter_steps, record_moments, run_steps
+from ekvconform.stepping import Step, iter_steps, record_moments, run_steps
 
 EASY = next(case for case in load_cases() if case.id == "rstr-envelope")
 

@@ -767,7 +767,7 @@ def test_tree_24_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
 
 @pytest.mark.parametrize("place", [BLOB, "MANIFEST.json", "CHECKSUMS"])
 @pytest.mark.parametrize("kind", ["symlink to a file", "file", "FIFO"])
-def test_tree_12_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
+def test_tree_42_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str
 ) -> None:
     rename = os.rename
@@ -781,7 +781,7 @@ def test_tree_12_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
 
     monkeypatch.setattr(os, "rename", swapped)
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", place)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-42", place)
     check_no_seal(tmp_path)
 
 

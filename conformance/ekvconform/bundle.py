@@ -83,7 +83,7 @@ def _tree_name(case: Case, number: int) -> str:
 
 def render_case(case: Case) -> dict[str, Any]:
     """Render what bundle.json says of a case."""
-    twin = case.twin
+    twin, during = case.twin, case.scene.during
     return {
         "id": case.id,
         "chapter": case.chapter,
@@ -91,6 +91,7 @@ def render_case(case: Case) -> dict[str, Any]:
         "clauses": list(case.clauses),
         "level": case.level,
         **_scene(case.scene),
+        "during": during and {"moment": during.when.words, "scene": during.scene, "place": during.place},
         "snapshot": None if case.scene.snapshot is None or case.generated else f"snapshots/{case.id}.fsm",
         "generated": case.generated,
         "allowed": [_expected(case, number, expected) for number, expected in enumerate(case.allowed)],

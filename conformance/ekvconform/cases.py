@@ -15,10 +15,12 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
                    { folder = true }, { symlink = target }, { hard_link = path },
                    { fifo = true }, the same with reader = true, { socket = true },
                    { device = true }, { pieces = [bytes, { text = bytes, times = n }] }
+    [during]       what somebody else does during the run: `moment` in the words of
+                   `moments`, `scene`, one of `rearranging`, and `place`, from OUT
     [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
     [twin]         the repaired twin, which must be accepted: why (what is repaired),
                    and what is other than in the case: snapshot, described, run,
-                   scene (a path with { nothing = true } is taken away)
+                   scene (a path with { nothing = true } is taken away); and nobody comes in between
 
     run            value
     -------------  --------------------------------------------------------------
@@ -63,6 +65,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from ekvconform.moments import SCENES, When, decode_when
 from ekvconform.places import FIXTURES
 from ekvconform.snapshots import (
     BadDescriptionError,
@@ -91,7 +94,7 @@ NULL: Final = "(null)"
 """Of a member of MANIFEST.json: it may not be there, it has to be, it is null."""
 
 MEMBERS: Final = {
-    "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "expect", "twin",
+    "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "during", "expect", "twin",
 }  # fmt: skip
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
@@ -161,6 +164,16 @@ class Planted:
 
 
 @dataclass(frozen=True, slots=True)
+class During:
+    """What somebody else does while a program runs."""
+
+    when: When
+    scene: str
+    place: str
+    """From OUT."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """What a program is set before: its input, what lies around, and how it is called."""
 
@@ -176,11 +189,17 @@ class Scene:
     """OUT, from the folder above."""
     planted: dict[bytes, Planted] = field(default_factory=dict)
     """Path from the folder above OUT = what lies there."""
+    during: During | None = None
 
     @property
     def is_for_the_unprivileged(self) -> bool:
         """Does the scene hold something that only a privileged program could write to?"""
         return any(planted.mode is not None and not planted.mode & 0o200 for planted in self.planted.values())
+
+    @property
+    def hard_link_count(self) -> int:
+        """How many names of files outside lie in OUT."""
+        return sum(planted.kind == "hard_link" for planted in self.planted.values())
 
     @property
     def has_output(self) -> bool:
@@ -280,7 +299,14 @@ def _scene(words: dict[str, Any]) -> Scene:
         options={name: "" if value is True else value for name, value in options.items()},
         out=decode_bytes(run.get("out", "out")),
         planted={decode_bytes(path): _planted(what) for path, what in words.get("scene", {}).items()},
+        during=_during(words["during"]) if "during" in words else None,
     )
+
+
+def _during(words: dict[str, Any]) -> During:
+    _require(set(words) == {"moment", "scene", "place"}, f"during is {words}")
+    _require(words["scene"] in SCENES, f"a scene {words['scene']!r}")
+    return During(decode_when(words["moment"]), words["scene"], words["place"])
 
 
 def _planted(what: str | dict[str, Any]) -> Planted:
@@ -301,7 +327,8 @@ def _planted(what: str | dict[str, Any]) -> Planted:
 
 def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
     _require_known(twin, TWIN, "a twin")
-    _require(bool(twin["why"]) and len(twin) > 1, "a twin says what is repaired, and repairs it")
+    repairs = len(twin) > 1 or "during" in words
+    _require(bool(twin["why"]) and repairs, "a twin says what is repaired, and repairs it")
     repaired: dict[str, Any] = {name: words[name] for name in ("snapshot", "described", "run") if name in words}
     if "snapshot" in twin:
         repaired.pop("described", None)

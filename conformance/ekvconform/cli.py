@@ -33,7 +33,7 @@ from ekvconform.places import FIXTURES
 from ekvconform.profiles import REFERENCE, Profile, bare_profile, load_profile
 from ekvconform.rows import Report, iter_jsonl, load_report, make_report, words_of
 from ekvconform.running import SIGNALS, judge_cases
-from ekvconform.sandbox import environment, make_sandbox
+from ekvconform.sandbox import environment, make_sandbox, require_alive
 from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
@@ -391,6 +391,7 @@ def _step(options: argparse.Namespace) -> int:
     from ekvconform.terminal import print_steps, progress_of
 
     profile = _profile(options)
+    _require_alive()
     verdicts: set[str] = set()
     for case in [_one(case_id) for case_id in options.cases or STEPPED]:
         if case.expected.outcome not in (COMPLETE, PARTIAL):
@@ -409,6 +410,13 @@ def _step(options: argparse.Namespace) -> int:
     if VOID in verdicts:
         return EXIT_BROKEN_SUITE
     return EXIT_AS_EXPECTED if verdicts == {PASS} else EXIT_UNEXPECTED
+
+
+def _require_alive() -> None:
+    """Prove that a touched canary is seen, before what is not seen is believed."""
+    with tempfile.TemporaryDirectory(prefix="ekvconform.") as folder:
+        count = require_alive(Path(folder))
+    print(f"canaries: {count} ways of touching them on purpose, and all are seen")
 
 
 # ---- the others ----
@@ -448,6 +456,8 @@ def _repro(options: argparse.Namespace) -> int:
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     variables = [f"{name}={value}" for name, value in environment(box).items()]
     expected = " or ".join(words_of(each) for each in case.allowed)
+    if during := case.scene.during:
+        print(f"# Somebody else comes in {during.when.words}: {during.scene} at {during.place}. That is yours to do.")
     print(f"# {case.id}: {case.title}. Expected: {expected}; `ekvconform show {case.id}` says the rest.")
     print(f"# The scene lies in {root} and stays there; it is good for one run.")
     print(f"cd {shlex.quote(str(root / 'work'))} && umask 022 && env -i {shlex.join([*variables, *command])}")

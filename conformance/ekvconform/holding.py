@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import socket
 import struct
 import time
@@ -23,11 +24,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from ekvconform.calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
 from ekvconform.sandbox import UMASK, Finish, Limits, Running, Sandbox, adopt_orphans, environment
 from ekvconform.usage import UsageError
 
 AT_FDCWD: Final = -100
 MAX_PATH: Final = 4096
+PAGE: Final = 4096
+FLAGS: Final = re.compile(rb"^flags:\s+([0-7]+)", re.MULTILINE)
 AUDIT_ARCH_X86_64: Final = 0xC000003E
 X32_CALLS: Final = 0x40000000
 
@@ -50,56 +54,14 @@ SOME_BITS: Final = 0x45
 RETURN: Final = 0x06
 
 
-class Shape(NamedTuple):
-    """How a call names its files: pairs of arguments, a folder's handle (None for none) and a path (None for none)."""
-
-    number: int
-    files: tuple[tuple[int | None, int | None], ...]
-
-
-ONE_PATH: Final = ((None, 0),)
-ONE_HANDLE: Final = ((0, None),)
-RELATIVE: Final = ((0, 1),)
-CALLS: Final = {
-    "open": Shape(2, ONE_PATH), "creat": Shape(85, ONE_PATH), "openat": Shape(257, RELATIVE),
-    "openat2": Shape(437, RELATIVE), "stat": Shape(4, ONE_PATH), "lstat": Shape(6, ONE_PATH),
-    "fstat": Shape(5, ONE_HANDLE), "newfstatat": Shape(262, RELATIVE), "statx": Shape(332, RELATIVE),
-    "access": Shape(21, ONE_PATH), "faccessat": Shape(269, RELATIVE), "faccessat2": Shape(439, RELATIVE),
-    "readlink": Shape(89, ONE_PATH), "readlinkat": Shape(267, RELATIVE), "getdents64": Shape(217, ONE_HANDLE),
-    "write": Shape(1, ONE_HANDLE), "pwrite64": Shape(18, ONE_HANDLE), "writev": Shape(20, ONE_HANDLE),
-    "pwritev": Shape(296, ONE_HANDLE), "pwritev2": Shape(328, ONE_HANDLE), "sendfile": Shape(40, ONE_HANDLE),
-    "copy_file_range": Shape(326, ((2, None),)), "splice": Shape(275, ((2, None),)), "close": Shape(3, ONE_HANDLE),
-    "fsync": Shape(74, ONE_HANDLE), "fdatasync": Shape(75, ONE_HANDLE), "syncfs": Shape(306, ONE_HANDLE),
-    "truncate": Shape(76, ONE_PATH), "ftruncate": Shape(77, ONE_HANDLE), "fallocate": Shape(285, ONE_HANDLE),
-    "rename": Shape(82, ((None, 0), (None, 1))), "renameat": Shape(264, ((0, 1), (2, 3))),
-    "renameat2": Shape(316, ((0, 1), (2, 3))), "mkdir": Shape(83, ONE_PATH), "mkdirat": Shape(258, RELATIVE),
-    "rmdir": Shape(84, ONE_PATH), "link": Shape(86, ((None, 0), (None, 1))), "linkat": Shape(265, ((0, 1), (2, 3))),
-    "unlink": Shape(87, ONE_PATH), "unlinkat": Shape(263, RELATIVE), "symlink": Shape(88, ((None, 1),)),
-    "symlinkat": Shape(266, ((1, 2),)), "chmod": Shape(90, ONE_PATH), "fchmod": Shape(91, ONE_HANDLE),
-    "fchmodat": Shape(268, RELATIVE), "fchmodat2": Shape(452, RELATIVE), "chown": Shape(92, ONE_PATH),
-    "lchown": Shape(94, ONE_PATH), "fchown": Shape(93, ONE_HANDLE), "fchownat": Shape(260, RELATIVE),
-    "utimensat": Shape(280, RELATIVE), "mknod": Shape(133, ONE_PATH), "mknodat": Shape(259, RELATIVE),
-}  # fmt: skip
-"""Numbers of x86-64."""
-EXIT_GROUP: Final = 231
 IO_URING_SETUP: Final = 425
 MMAP: Final = 9
 PROT_WRITE: Final = 2
 MAP_SHARED: Final = 1
-NAMES: Final = {shape.number: name for name, shape in CALLS.items()}
 
 
 class CannotHoldError(UsageError):
     """Raised where no program can be held; says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that is about to happen."""
-
-    name: str
-    paths: tuple[str, ...]
-    """Whole paths of the files that it names."""
 
 
 class Answer(NamedTuple):
@@ -129,7 +91,7 @@ def require_machine() -> None:
 
 def _filter() -> bytes:
     """Return the kernel's filter: what to hand over, in the order of its questions."""
-    numbers = sorted((*NAMES, EXIT_GROUP, IO_URING_SETUP))
+    numbers = sorted((*NAMES, IO_URING_SETUP))
     program = [
         (LOAD, 0, 0, 4),  # the processor
         (EQUAL, 1, 0, AUDIT_ARCH_X86_64),
@@ -254,11 +216,24 @@ class _Holder:
             if os.path.isabs(path):
                 self.unseen.append(f"a mapping of {path} that is shared and can be written to")
             return GO_ON
-        if number == EXIT_GROUP:
-            return self._decide(Call("exit_group", ()))
-        shape = CALLS[NAMES[number]]
-        paths = tuple(_path(thread, arguments, handle, path) for handle, path in shape.files)
-        return self._decide(Call(NAMES[number], paths))
+        name = NAMES[number]
+        paths = tuple(_path(thread, arguments, handle, path) for handle, path in CALLS[name].files)
+        return self._decide(Call(name, paths, _flags(thread, name, arguments)))
+
+
+def _flags(thread: int, name: str, arguments: list[int]) -> int:
+    """Return what a file is opened with, or was."""
+    if name in FLAGS_OF_OPEN:
+        return arguments[FLAGS_OF_OPEN[name]] & 0xFFFFFFFF
+    if name == "creat":
+        return CREAT_FLAGS
+    if name == "openat2":
+        return int.from_bytes(_bytes_at(thread, arguments[2], 8), "little")
+    if name == "close":
+        with suppress(OSError), open(f"/proc/{thread}/fdinfo/{arguments[0]}", "rb") as file:
+            if match := FLAGS.search(file.read()):
+                return int(match[1], 8)
+    return 0
 
 
 def _path(thread: int, arguments: list[int], handle: int | None, path: int | None) -> str:
@@ -278,15 +253,23 @@ def _path_of_handle(thread: int, handle: int) -> str:
 def _text_at(thread: int, address: int) -> str:
     """Return the text that ends with NUL at an address of a program."""
     found = b""
+    # Not beyond a page: the next one may not be there.
+    while len(found) < MAX_PATH and (
+        piece := _bytes_at(thread, address + len(found), min(256, PAGE - (address + len(found)) % PAGE))
+    ):
+        found += piece
+        if b"\0" in piece:
+            break
+    return os.fsdecode(found.split(b"\0")[0])
+
+
+def _bytes_at(thread: int, address: int, size: int) -> bytes:
     try:
         with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
             memory.seek(address)
-            while b"\0" not in found and len(found) < MAX_PATH:
-                # Not beyond a page: the next one may not be there.
-                found += memory.read(min(256, MAX_PATH - (address + len(found)) % MAX_PATH))
+            return memory.read(size)
     except OSError:
-        return ""
-    return os.fsdecode(found.split(b"\0")[0])
+        return b""
 
 
 def _process_of(thread: int) -> int:

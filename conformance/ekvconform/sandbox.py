@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import IO, Final, NamedTuple
 
 from ekvconform.cases import Planted, Scene
+from ekvconform.usage import UsageError
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
@@ -161,10 +162,12 @@ def read_regular(place: bytes, limit: int = MAX_HASHED_SIZE) -> bytes:
         return file.read()
 
 
-def touched(before: Look, after: Look, scene: Scene) -> list[str]:
-    """Return the paths that two looks outside of OUT differ at."""
-    # A hard link in OUT may be replaced, and the file outside that it was a name of has one name less.
-    may_lose = sum(planted.kind == "hard_link" for planted in scene.planted.values())
+def touched(before: Look, after: Look, may_lose: int = 0) -> list[str]:
+    """Return the paths that two looks outside of OUT differ at.
+
+    A hard link in OUT may be replaced, and the file outside that it was a name of has one name less: so many
+    names a file may lose.
+    """
     paths = before.keys() | after.keys()
     return sorted(path for path in paths if not _same(before.get(path), after.get(path), may_lose))
 
@@ -172,12 +175,11 @@ def touched(before: Look, after: Look, scene: Scene) -> list[str]:
 def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
     if before is None or after is None:
         return before is after
-    lost = before.links - after.links
-    if lost == 0:
+    if not may_lose:
         return before == after
-    # To lose a name is a change too.
+    # To lose a name, or to be renamed, changes the time of change, and nothing else.
     changed = before._replace(links=after.links, times=(before.times[0], after.times[1]))
-    return changed == after and 0 < lost <= may_lose
+    return changed == after and 0 <= before.links - after.links <= may_lose
 
 
 # ---- setting a scene ----
@@ -271,6 +273,41 @@ def make_sandbox(root: Path, scene: Scene) -> Sandbox:
     (root / "canary" / "file").write_bytes(b"precious\n")
     os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
     return Sandbox(root, root / "work" / os.fsdecode(scene.out))
+
+
+TOUCHES: Final[Mapping[str, Callable[[Path], object]]] = MappingProxyType({
+    "other bytes": lambda canary: (canary / "file").write_bytes(b"precious?"),
+    "the same bytes again": lambda canary: (canary / "file").write_bytes(b"precious\n"),
+    "cut": lambda canary: os.truncate(canary / "file", 0),
+    "another mode": lambda canary: (canary / "file").chmod(0o600),
+    "other times": lambda canary: os.utime(canary / "file", ns=(0, 0)),
+    "another name": lambda canary: os.link(canary / "file", canary / "third name"),
+    "a name less": lambda canary: (canary / "folder" / "other name").unlink(),
+    "another file": lambda canary: (canary / "empty" / "new").touch(),
+    "another folder": lambda canary: (canary / "new").mkdir(),
+    "a folder less": lambda canary: (canary / "empty").rmdir(),
+    "a folder's mode": lambda canary: (canary / "folder").chmod(0o700),
+    "a file in another's place": lambda canary: (canary / "folder" / "other name").replace(canary / "empty" / "file"),
+})  # fmt: skip
+"""How canaries can be touched."""
+
+
+def require_alive(folder: Path) -> int:
+    """Touch the canaries on purpose, in every way, and see that it is seen; return the number of ways.
+
+    Raises `UsageError` where it is not: then nothing that a run says about what lies outside can be trusted.
+    """
+    for number, (way, touch) in enumerate(TOUCHES.items()):
+        root = folder / str(number)
+        root.mkdir()
+        box = make_sandbox(root, Scene())
+        before = box.look_outside()
+        if touched(before, box.look_outside()):
+            raise UsageError("the canaries change by themselves here")
+        touch(root / "canary")
+        if not touched(before, box.look_outside()):
+            raise UsageError(f"the canaries are dead here: nobody sees {way}")
+    return len(TOUCHES)
 
 
 def remove_sandbox(root: Path) -> None:

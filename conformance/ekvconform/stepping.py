@@ -3,17 +3,7 @@
 A moment is a call of the program that names something in OUT, before it happens, told by
 its name, its place and how often both have come together before; never by time. First a run
 is recorded; then there is one run for each moment and for each thing that somebody else
-could do to the tree at it:
-
-    scene         what happens at the moment
-    ------------  ----------------------------------------------------------------------
-    swap          a folder on the way to the place is moved aside, and a symlink to a
-                  folder outside takes its place
-    vanish        the folder of the place is moved aside
-    symlink       a symlink to a file outside appears at the place; what lies there is
-                  moved aside
-    hard-link     the same, a hard link
-    fifo          the same, a FIFO
+could do to the tree at it (`rearranging`):
 
     verdict       meaning
     ------------  ----------------------------------------------------------------------
@@ -27,47 +17,23 @@ could do to the tree at it:
 """
 
 import os
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from ekvconform.calls import Call
 from ekvconform.cases import Case, Scene
-from ekvconform.holding import GO_ON, Answer, Call, hold_program
+from ekvconform.holding import GO_ON, Answer, hold_program
+from ekvconform.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, as_shown, places_of
 from ekvconform.profiles import Profile
+from ekvconform.rearranging import Rearrangement
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Look, Sandbox, make_sandbox, touched
+from ekvconform.sandbox import Sandbox, make_sandbox
 from ekvconform.usage import UsageError
 from ekvconform.verdicts import ESCAPED, PASS, VOID, bad_ending, command_of
 
-SWAP: Final = "swap"
-VANISH: Final = "vanish"
-SYMLINK: Final = "symlink"
-HARD_LINK: Final = "hard-link"
-FIFO: Final = "fifo"
-SCENES: Final = (SWAP, VANISH, SYMLINK, HARD_LINK, FIFO)
-VARYING: Final = re.compile(r"[0-9]{3,}")
-"""What a program makes up anew for each run, in the name of a temporary file."""
 MAX_CALLS: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A call that is about to happen."""
-
-    name: str
-    places: tuple[str, ...]
-    """Paths from OUT, "." for itself."""
-    ordinal: int
-    """How often the same call of the same places came before."""
-    folders: frozenset[str] = field(default=frozenset(), compare=False)
-    """Those of the places, and of the folders on the way to them, that are folders then."""
-
-    def __str__(self) -> str:
-        again = f", number {self.ordinal + 1}" if self.ordinal else ""
-        return f"before {self.name} {' '.join(self.places)}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +58,11 @@ class Stepped:
     words: str
 
 
-class _Moments:
-    """Tells the moments of a run."""
-
-    def __init__(self, box: Sandbox) -> None:
-        self._out = box.real_out
-        self._seen: Counter[tuple[str, tuple[str, ...]]] = Counter()
-
-    def moment_of(self, call: Call) -> Moment | None:
-        """Return the moment of a call, or None if it names nothing in OUT."""
-        below = [os.path.relpath(path, self._out) for path in call.paths if self._is_inside(path)]
-        if not below:
-            return None
-        key = call.name, tuple(VARYING.sub("#", path) for path in below)
-        self._seen[key] += 1
-        return Moment(*key, self._seen[key] - 1)
-
-    def _is_inside(self, path: str) -> bool:
-        return path == self._out or path.startswith(self._out + "/")
-
-
 def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list[Moment]:
     """Run a program, and return its moments in order."""
     box = make_sandbox(folder, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
-    moments = _Moments(box)
+    moments = Moments(box.real_out)
     found: list[Moment] = []
 
     def decide(call: Call) -> Answer:
@@ -131,11 +77,11 @@ def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list
 def _folders(call: Call, box: Sandbox) -> frozenset[str]:
     """Return what is a folder now of the places of a call, and of what lies on the way to them."""
     found = set()
-    for path in call.paths:
-        place = Path(path)
-        for each in (place, *place.parents):
-            if str(each).startswith(box.real_out) and each.is_dir() and not each.is_symlink():
-                found.add(VARYING.sub("#", os.path.relpath(each, box.real_out)))
+    for path in places_of(call, box.real_out):
+        for each in (Path(path), *Path(path).parents):
+            at = box.out / each
+            if at.is_dir() and not at.is_symlink():
+                found.add(as_shown(str(each)))
     return frozenset(found)
 
 
@@ -163,8 +109,9 @@ def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
             above = os.path.dirname(place) or "."
             if place != "." and above in moment.folders:
                 yield Step(moment, VANISH, above)
+                yield Step(moment, REMOVE, above)
                 if place not in moment.folders:
-                    for scene in (SYMLINK, HARD_LINK, FIFO):
+                    for scene in OF_FILES:
                         yield Step(moment, scene, place)
 
 
@@ -187,63 +134,27 @@ def run_steps(
 
 def _do(step: Step, scene: Scene, profile: Profile, folder: Path, stop: int) -> Stepped:
     box = make_sandbox(folder, scene)
-    (box.root / "aside").mkdir()
     command = command_of(profile, scene, box, box.arrange(scene))
-    before = _look_outside(box)
-    moments, met, done = _Moments(box), False, False
+    rearrangement = Rearrangement(box, step.scene, scene.hard_link_count)
+    moments, met = Moments(box.real_out), False
 
     def decide(call: Call) -> Answer:
-        nonlocal met, done
+        nonlocal met
         if not met and moments.moment_of(call) == step.moment:
             met = True
-            done = _rearrange(step, call, box)
+            rearrangement.do(step.place, call)
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
-    if changed := touched(before, _look_outside(box), scene):
+    if changed := rearrangement.touched():
         return Stepped(step, ESCAPED, f"touched: {', '.join(changed)}")
     if held.unseen:
         return Stepped(step, VOID, f"not seen: {held.unseen[0]}")
     if not met:
         return Stepped(step, VOID, "the moment did not come")
-    if not done:
+    if not rearrangement.is_done:
         return Stepped(step, VOID, "there was nothing to rearrange")
     if ending := bad_ending(held.finish, profile):
         verdict, difference = ending
         return Stepped(step, verdict, str(difference))
     return Stepped(step, PASS, f"exit status {held.finish.exit_status}")
-
-
-def _look_outside(box: Sandbox) -> Look:
-    """Look at all but OUT, TMPDIR and what was moved aside; how many names a canary has is for the scenes to change."""
-    return {path: seen._replace(links=0, times=(seen.times[0], 0)) for path, seen in box.look_outside(b"aside").items()}
-
-
-def _rearrange(step: Step, call: Call, box: Sandbox) -> bool:
-    """Do to the tree what a scene says; return whether there was anything to do it to."""
-    place = box.out if step.place == "." else box.out / _actual(step.place, call, box)
-    aside = box.root / "aside" / "moved"
-    is_folder = place.is_dir() and not place.is_symlink()
-    if is_folder != (step.scene in (VANISH, SWAP)) or not place.parent.is_dir():
-        return False
-    if os.path.lexists(place):
-        place.rename(aside)
-    if step.scene == SWAP:
-        place.symlink_to(box.root / "canary" / "folder")
-    elif step.scene == SYMLINK:
-        place.symlink_to(box.root / "canary" / "file")
-    elif step.scene == HARD_LINK:
-        os.link(box.root / "canary" / "file", place)
-    elif step.scene == FIFO:
-        os.mkfifo(place)
-    return True
-
-
-def _actual(place: str, call: Call, box: Sandbox) -> str:
-    """Return the name that a place has in this run."""
-    for path in call.paths:
-        parts = os.path.relpath(path, box.real_out).split("/")
-        for depth in range(len(parts), 0, -1):
-            if VARYING.sub("#", "/".join(parts[:depth])) == place:
-                return "/".join(parts[:depth])
-    return place

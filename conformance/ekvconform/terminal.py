@@ -1,7 +1,7 @@
 """What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -10,12 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ekvconform.moments import SCENES, Moment
 from ekvconform.reports import lines_of, verdict_words
 from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
-from ekvconform.stepping import SCENES, Moment, Stepped
+from ekvconform.stepping import Stepped
 from ekvconform.verdicts import PASS, VERDICTS
 
 MAX_ALIKE: Final = 3
+MAX_WIDTH: Final = 200
 LOUD: Final = ("every run ended", "the reasons of")
 """What a short report says too of how little it proves."""
 GOOD: Final = "green"
@@ -45,19 +47,30 @@ def progress_of(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped]) -> None:
-    """Print what a program did wrong at which moment, and the table of scenes by verdict."""
+    """Print what a program did wrong at which moment, and the table of places by scenes."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for stepped in found:
         if stepped.verdict != PASS:
             console.print(Text(printable(f"{stepped.verdict} {stepped.step}: {stepped.words}"), BAD))
-    counts = Counter((stepped.step.scene, stepped.verdict) for stepped in found)
-    shown = [verdict for verdict in VERDICTS if any(verdict == each for _, each in counts)]
-    table = Table("scene", title=f"{printable(title)}: {len(moments)} moments, {len(found)} runs", title_justify="left")
-    for verdict in shown:
-        table.add_column(verdict, justify="right", style=_style(verdict), min_width=len(verdict))
+    cells: dict[tuple[str, str], Counter[str]] = {}
+    for stepped in found:
+        cells.setdefault((stepped.step.place, stepped.step.scene), Counter())[stepped.verdict] += 1
+    table = Table("place", title=f"{printable(title)}: {len(moments)} moments, {len(found)} runs", title_justify="left")
     for scene in SCENES:
-        table.add_row(scene, *(str(counts[scene, verdict] or "-") for verdict in shown))
-    console.print(table)
+        table.add_column(scene, justify="right", min_width=len(scene))
+    for place in sorted({place for place, _ in cells}):
+        table.add_row(printable(place), *(verdicts_text(cells.get((place, scene), {})) for scene in SCENES))
+    # As wide as it is, also where that is too wide: paths are there to be read.
+    Console(width=max(console.width, MAX_WIDTH)).print(table)
+
+
+def verdicts_text(counts: Mapping[str, int]) -> Text:
+    """Show how often each verdict came; a number alone counts passes."""
+    if not counts:
+        return Text("-", QUIET)
+    words = [str(counts[PASS])] if PASS in counts else []
+    words += [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts and verdict != PASS]
+    return Text(", ".join(words), GOOD if list(counts) == [PASS] else BAD)
 
 
 def print_report(report: Report, *, quiet: bool = False) -> None:

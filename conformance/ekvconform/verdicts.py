@@ -26,7 +26,9 @@ from typing import Final
 
 from ekvconform.cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.differences import Difference
+from ekvconform.holding import CannotHoldError, require_machine
 from ekvconform.profiles import OUTCOMES_TABLE, Profile
+from ekvconform.rearranging import run_meanwhile
 from ekvconform.sandbox import (
     Finish,
     Look,
@@ -88,8 +90,7 @@ def judge_case(
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
     try:
-        if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(folder):
-            lack = "this machine lets nobody make a device node"
+        if lack := _machine_lacks(case, folder):
             return Judgement(case, UNSUPPORTED, (Difference("the machine", "what the case needs", lack),))
         box = make_sandbox(folder, case.scene)
         snapshot = box.arrange(case.scene)
@@ -100,15 +101,46 @@ def judge_case(
     except OSError as error:
         return Judgement(case, VOID, (Difference("the scene", "set", f"not set: {error}"),))
     try:
-        finish = run_program(command, box, profile.limits, stop)
+        if case.scene.during is None:
+            finish = run_program(command, box, profile.limits, stop)
+            escaped = _escaped(before, box, case.scene)
+        else:
+            finish, paths, lack = run_meanwhile(command, box, profile.limits, case.scene.during, stop)
+            escaped = _touched(paths)
+            if lack and not escaped:
+                return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
     except OSError as error:
         return Judgement(case, VOID, (Difference("the program", "started and ended", str(error)),))
     judge = _Judge(case, profile, finish, box, snapshot, out_before, strict_reasons)
-    verdict, differences = judge.verdict(before)
+    verdict, differences = judge.verdict(escaped)
     more = len(differences) - MAX_DIFFERENCES
     if more > 0:
         differences = [*differences[:MAX_DIFFERENCES], Difference("and more", "nothing", f"{more} more differences")]
     return Judgement(case, verdict, tuple(each.cut() for each in differences), finish, command, judge.unmapped)
+
+
+def _machine_lacks(case: Case, folder: Path) -> str | None:
+    """Say what this machine lacks for a case, or return None."""
+    if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(folder):
+        return "this machine lets nobody make a device node"
+    if case.scene.during is not None:
+        try:
+            require_machine()
+        except CannotHoldError as error:
+            return str(error)
+    return None
+
+
+def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:
+    """Return what a run touched outside of OUT."""
+    try:
+        return _touched(touched(before, box.look_outside(), scene.hard_link_count))
+    except OSError as error:
+        return [Difference("what lies outside of OUT", "as it was", str(error))]
+
+
+def _touched(paths: Iterable[str]) -> list[Difference]:
+    return [Difference(f"{path}, outside of OUT", *TOUCHED, clause="TREE-10") for path in paths]
 
 
 PLACEHOLDER: Final = re.compile(r"\{(?:snapshot|out|db)\}")
@@ -167,15 +199,11 @@ class _Judge:
         self._strict_reasons = strict_reasons
         self.unmapped: str | None = None
 
-    def verdict(self, before: Look) -> tuple[str, list[Difference]]:
+    def verdict(self, escaped: list[Difference]) -> tuple[str, list[Difference]]:
         """Return the verdict and what is different; the worst first."""
         finish, profile = self._finish, self._profile
-        try:
-            after = self._box.look_outside()
-        except OSError as error:
-            return ESCAPED, [Difference("what lies outside of OUT", "as it was", str(error))]
-        if paths := touched(before, after, self._case.scene):
-            return ESCAPED, [Difference(f"{path}, outside of OUT", *TOUCHED, clause="TREE-10") for path in paths]
+        if escaped:
+            return ESCAPED, escaped
         if fed := self._box.fed_readers():
             return ESCAPED, [
                 Difference(path, "nothing written into it", "written into", clause="TREE-30") for path in fed

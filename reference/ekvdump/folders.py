@@ -163,7 +163,8 @@ class PathFolder:
             raise UnsafePath("TREE-12", "something else lies here than the folder that was opened", None, self._path)
 
     def enter(self, name: str) -> "PathFolder":
-        return PathFolder(self._at(name), self)
+        # To enter is no use yet: whatever is done in the inner folder looks at all folders down to it.
+        return PathFolder(os.path.join(self._path, name), self)
 
     def make(self, name: str) -> None:
         os.mkdir(self._at(name), FOLDER_MODE)

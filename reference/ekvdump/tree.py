@@ -300,7 +300,12 @@ class Tree:
                 with suppress(FileExistsError):
                     above.make(name)
                 judge_folder(above.look(name), self._shown(parts))
-                folder = self._folders[parts] = above.enter(name)
+                try:
+                    folder = self._folders[parts] = above.enter(name)
+                except OSError:
+                    # Something else has come there since the look; another one says what.
+                    judge_folder(above.look(name), self._shown(parts))
+                    raise
         return folder
 
     # ---- outputs ----
@@ -321,14 +326,15 @@ class Tree:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
         folder = self._folder(place[:-1])
         with FaultsAt(self._out, place):
-            sha256 = self._write_file(folder, place, pieces, self._flush_each)
+            sha256, inode = self._write_temporary(folder, place, pieces, self._flush_each)
+            self._name(folder, place, inode)
             self._files.add(path_of(place), sha256)
 
-    def _write_file(
+    def _write_temporary(
         self, folder: Folder, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
-    ) -> bytes:
-        """Write a temporary file and rename it; return the SHA-256 of what it holds, in hex."""
-        name, temporary = place[-1], (*place[:-1], TEMPORARY_NAME)
+    ) -> tuple[bytes, Inode]:
+        """Write a file under its temporary name; return the SHA-256 of what it holds, in hex, and its inode."""
+        temporary = (*place[:-1], TEMPORARY_NAME)
         # Noted before it is there: an interrupt may come at any moment. [TREE-39]
         self._own_places.append(temporary)
         try:
@@ -347,6 +353,11 @@ class Tree:
                 flush(descriptor)
         finally:
             os.close(descriptor)
+        return sha256.hexdigest().encode("ascii"), inode_of(status)
+
+    def _name(self, folder: Folder, place: Parts, inode: Inode) -> None:
+        """Give the temporary file its name."""
+        name = place[-1]
         # The rename itself never follows a link and never writes through one; this look is for the
         # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
         if found := look_if_there(folder, name):
@@ -354,12 +365,11 @@ class Tree:
         if name in SEAL_NAMES:
             self._own_places.append(place)
         folder.rename(TEMPORARY_NAME, name)
-        self._own_places.remove(temporary)
-        # [TREE-12] Whoever may write here may have put something else at the temporary name.
-        if inode_of(folder.look(name)) != inode_of(status):
+        self._own_places.remove((*place[:-1], TEMPORARY_NAME))
+        # [TREE-42] Whoever may write here may have put something else at the temporary name.
+        if inode_of(folder.look(name)) != inode:
             detail = "something else lies here than the file that was written"
-            raise UnsafePath("TREE-12", detail, None, self._shown(place))
-        return sha256.hexdigest().encode("ascii")
+            raise UnsafePath("TREE-42", detail, None, self._shown(place))
 
     # ---- the end of a run ----
 
@@ -369,7 +379,6 @@ class Tree:
         faults = self._close_sidecars()
         if faults:
             raise first_of(faults)
-        self._judge_places()
         with FaultsAt(self._out, ()):
             for place, sidecar in self._sidecars.items():
                 self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
@@ -402,7 +411,10 @@ class Tree:
         self._publish((MANIFEST_NAME,), (manifest,))
         top = self._folder(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
-            self._write_file(top, (CHECKSUMS_NAME,), self._iter_checksum_lines(top), self._flush_last)
+            lines = self._iter_checksum_lines(top)
+            _, inode = self._write_temporary(top, (CHECKSUMS_NAME,), lines, self._flush_last)
+            self._judge_places()
+            self._name(top, (CHECKSUMS_NAME,), inode)
         self.is_sealed = True
         self._close_handles()
 
