@@ -26,8 +26,9 @@ run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all 
 	$(BIN)/python tools/run_real.py
 	$(BIN)/ekvconform run
 
-hostile: $(VENV)/stamp ## rearrange the tree at each moment of a run of the reference
+hostile: $(VENV)/stamp ## let others into the tree at each moment of a run of the reference, and let each call fail
 	$(BIN)/ekvconform step
+	$(BIN)/ekvconform faults
 
 browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 	$(BIN)/python tools/browser.py

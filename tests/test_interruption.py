@@ -100,7 +100,7 @@ def check_the_next_run_completes(tmp_path: Path) -> None:
 
 @settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
 @given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.booleans())
-def test_tree_40_a_killed_run_leaves_no_half_blob_and_the_next_run_completes(
+def test_tree_40_tree_43_a_killed_run_leaves_no_half_blob_and_the_next_run_completes(
     tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, earlier: bool
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("killed")

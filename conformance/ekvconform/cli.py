@@ -30,7 +30,7 @@ from ekvconform.cases import (
 from ekvconform.clauses import load_clauses
 from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.places import FIXTURES
-from ekvconform.profiles import REFERENCE, Profile, bare_profile, load_profile
+from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile, bare_profile, load_profile
 from ekvconform.rows import Report, iter_jsonl, load_report, make_report, words_of
 from ekvconform.running import SIGNALS, judge_cases
 from ekvconform.sandbox import environment, make_sandbox, require_alive
@@ -50,6 +50,8 @@ PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
 STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
 """Cases that are stepped through: a new dump with all kinds of files, and one beside another."""
+FAILING: Final = (*STEPPED, "rstr-large-value")
+"""Cases under which calls fail: one with a file of many pages too."""
 KNOWN_HEAD: Final = """\
 # Known failures: case-id  VERDICT  # reason, link
 # A listed case that passes, or fails otherwise, makes the run red; `ekvconform show CASE` says what it is about.
@@ -176,9 +178,11 @@ def _parser() -> argparse.ArgumentParser:
 
     words = "rearrange the tree at each moment of a run, and see that nothing outside is touched"
     step = add("step", _step, words, usage=f"[CASE ...] {PROGRAM}")
-    step.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that are accepted; default {' '.join(STEPPED)}")
-    _add_program(step)
-    step.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="runs at once")
+    _add_campaign(step, STEPPED)
+
+    words = "let each call that writes fail or be the last, and see what is left and what is said of it"
+    faults = add("faults", _faults, words, usage=f"[CASE ...] {PROGRAM}")
+    _add_campaign(faults, FAILING)
 
     listing = add("list", _list, "list cases")
     _add_selection(listing)
@@ -209,6 +213,12 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="*", metavar="SELECT", help="id glob, clause, chapter or level; all cases if none"
     )
+
+
+def _add_campaign(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that make a dump; default {' '.join(default)}")
+    _add_program(parser)
+    parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="runs at once")
 
 
 def _add_program(parser: argparse.ArgumentParser) -> None:
@@ -383,30 +393,53 @@ def _init(options: argparse.Namespace) -> int:
     return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
 
 
-# ---- step ----
+# ---- step and faults ----
 
 
 def _step(options: argparse.Namespace) -> int:
     from ekvconform.stepping import iter_steps, record_moments, run_steps
     from ekvconform.terminal import print_steps, progress_of
 
-    profile = _profile(options)
-    _require_alive()
-    verdicts: set[str] = set()
-    for case in [_one(case_id) for case_id in options.cases or STEPPED]:
-        if case.expected.outcome not in (COMPLETE, PARTIAL):
-            raise UsageError(f"{case.id} is refused or verified: there is nothing to step through")
-        if lack := profile.lacks(case):
-            print(f"{case.id}: not run: {lack}")
-            continue
+    def step_through(case: Case, profile: Profile) -> set[str]:
         moments = record_moments(case, profile)
         steps = list(iter_steps(moments))
         with progress_of(len(steps)) as tell:
             found = run_steps(case, profile, steps, options.jobs, lambda stepped: tell(stepped.verdict))
         print_steps(f"{profile.name}, {case.id}", moments, found)
-        verdicts |= {stepped.verdict for stepped in found}
+        return {stepped.verdict for stepped in found}
+
+    return _campaign(options, STEPPED, step_through)
+
+
+def _faults(options: argparse.Namespace) -> int:
+    from ekvconform.faults import iter_trials, record_writes, run_trials
+    from ekvconform.terminal import print_trials, progress_of
+
+    def let_fail(case: Case, profile: Profile) -> set[str]:
+        trials = list(iter_trials(case, record_writes(case, profile)))
+        with progress_of(len(trials)) as tell:
+            found = run_trials(case, profile, trials, options.jobs, lambda tried: tell(tried.verdict))
+        print_trials(f"{profile.name}, {case.id}", found)
+        return {tried.verdict for tried in found}
+
+    return _campaign(options, FAILING, let_fail)
+
+
+def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[[Case, Profile], set[str]]) -> int:
+    """Do something to each case; it says which verdicts there were."""
+    profile = _profile(options)
+    profile = REFERENCE_THAT_FLUSHES if profile is REFERENCE else profile
+    _require_alive()
+    verdicts: set[str] = set()
+    for case in [_one(case_id) for case_id in options.cases or default]:
+        if case.expected.outcome not in (COMPLETE, PARTIAL) or case.scene.during:
+            raise UsageError(f"{case.id} is refused, verified or not run alone: take one that makes a dump")
+        if lack := profile.lacks(case):
+            print(f"{case.id}: not run: {lack}")
+        else:
+            verdicts |= do(case, profile)
     if not verdicts:
-        raise UsageError("no run could be stepped through")
+        raise UsageError("no case could be run")
     if VOID in verdicts:
         return EXIT_BROKEN_SUITE
     return EXIT_AS_EXPECTED if verdicts == {PASS} else EXIT_UNEXPECTED

@@ -159,6 +159,10 @@ class Profile:
             )
         return None
 
+    def count_told(self, stderr: str) -> int:
+        """Return how many faults a program names."""
+        return sum(1 for _ in _iter_matches(self.texts, stderr, "fault"))
+
     def warnings_in(self, output: str) -> dict[str, int]:
         """Return the warnings that a program gives, with their counts added up."""
         found: Counter[str] = Counter()
@@ -360,3 +364,7 @@ REFERENCE: Final = make_profile(
     }
 )  # fmt: skip
 """The embedded default; a program like any other."""
+REFERENCE_THAT_FLUSHES: Final = replace(
+    REFERENCE, command=tuple(word for word in REFERENCE.command if word != "--no-sync")
+)
+"""The same as people run it, for what is to be held at a flush too."""

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ekvconform.faults import FAULTS, Tried, count_trials
 from ekvconform.moments import SCENES, Moment
 from ekvconform.reports import lines_of, verdict_words
 from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
@@ -62,6 +63,23 @@ def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped])
         table.add_row(printable(place), *(verdicts_text(cells.get((place, scene), {})) for scene in SCENES))
     # As wide as it is, also where that is too wide: paths are there to be read.
     Console(width=max(console.width, MAX_WIDTH)).print(table)
+
+
+def print_trials(title: str, found: Sequence[Tried]) -> None:
+    """Print what a program did wrong under which fault, and the table of calls by faults."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for tried in found:
+        if tried.verdict != PASS:
+            console.print(Text(printable(f"{tried.verdict} {tried.trial}: {tried.words}"), BAD))
+    cells = count_trials(found)
+    table = Table("call", title=f"{printable(title)}: {len(found)} runs", title_justify="left")
+    for fault in FAULTS:
+        table.add_column(fault, justify="right")
+    for call in sorted({call for call, _ in cells}):
+        table.add_row(call, *(verdicts_text(cells.get((call, fault), {})) for fault in FAULTS))
+    Console(width=max(console.width, MAX_WIDTH)).print(table)
+    for words, count in Counter(tried.words for tried in found if tried.verdict == PASS).most_common():
+        console.print(Text(f"  {count} {printable(words)}", QUIET))
 
 
 def verdicts_text(counts: Mapping[str, int]) -> Text:

@@ -1,0 +1,447 @@
+"""Lets the file system fail under a program, and ends it midway: `ekvconform faults`.
+
+First a run is recorded; then there is one run for each call on the write side (open for
+writing, write, flush, close, rename, link, make, remove, change) that names something in
+OUT, and each of these:
+
+    fault          what happens
+    -------------  ---------------------------------------------------------------------
+    EIO, ENOSPC,   the call does not happen, and fails so; where it can
+    EDQUOT, EINTR
+    EIO on         this flush or close and all later ones fail so
+    kill before    the program is killed right before the call
+    kill after     it is killed at its next file call
+
+and besides, without holding the program:
+
+    full disk      OUT lies in a memory file system of 1, 2 .. pages, until a run completes
+    no inode left  the same, of 1, 2 .. files and folders
+    unwritable     a folder is there already and takes nothing; run without privileges
+
+    judged                                                        verdict
+    ------------------------------------------------------------  ---------------------
+    taken as complete, and the tree is not what it has to be      FAIL
+    taken as complete, although a flush or close failed           FAIL [TREE-27]
+    refused, and a seal is there                                  FAIL [TREE-23]
+    half a blob under its name, whatever the end                  FAIL [TREE-18]
+    a seal over an incomplete tree, whatever the end              FAIL [TREE-22]
+    after "EIO on", fewer faults named than calls failed          FAIL [TREE-27]
+    killed, and more than one file that is no part of a dump      FAIL [TREE-40]
+    killed, and the same run again neither completes nor names    FAIL [TREE-43]
+    what has to be removed before it does
+    a full disk that is not called one, or something else is      WRONG_REASON [TREE-24]
+    the program did what cannot be seen; the call did not come    VOID
+
+What a program is told to have failed has not happened: a close that fails so leaves its
+descriptor open, which a real one does not.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ekvconform.calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
+from ekvconform.cases import Case, Planted, Scene
+from ekvconform.differences import Difference
+from ekvconform.holding import GO_ON, Answer, hold_program
+from ekvconform.moments import BLOB, Moment, Moments
+from ekvconform.profiles import Profile
+from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
+from ekvconform.sandbox import Finish, Sandbox, drop_capabilities, iter_below, look, make_sandbox, run_program, touched
+from ekvconform.trees import CHECKSUMS_NAME, MANIFEST_NAME, SEAL, differences_of_seal, differences_of_tree
+from ekvconform.usage import UsageError
+from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
+
+KILL_BEFORE: Final = "kill before"
+KILL_AFTER: Final = "kill after"
+EIO_ON: Final = "EIO on"
+FULL_DISK: Final = "full disk"
+NO_INODE: Final = "no inode left"
+UNWRITABLE: Final = "unwritable"
+ERRORS: Final = ("EIO", "ENOSPC", "EDQUOT", "EINTR")
+HELD: Final = (*ERRORS, EIO_ON, KILL_BEFORE, KILL_AFTER)
+FAULTS: Final = (*HELD, FULL_DISK, NO_INODE, UNWRITABLE)
+ERRORS_OF_KIND: Final = {
+    OPEN: ERRORS, WRITE: ERRORS, FLUSH: ERRORS, CLOSE: ERRORS, RENAME: ERRORS[:3], LINK: ERRORS[:3], MAKE: ERRORS[:3],
+    REMOVE: ERRORS[:1], CHANGE: ERRORS[:1],
+}  # fmt: skip
+"""What a call can fail with, as its manual page says; and `ERRORS_OF_CALL`."""
+ERRORS_OF_CALL: Final = {"truncate": ("EIO", "EINTR"), "ftruncate": ("EIO", "EINTR"), "fallocate": ERRORS}
+DISK_FULL: Final = "disk-full"
+IO_ERROR: Final = "io-error"
+PAGE_SIZE: Final = 4096
+SPARE: Final = 8
+"""Pages, or files, that a dump needs besides its blobs and sidecars: the seal, and what is temporary."""
+MAX_PAGES: Final = 400
+"""Of a memory file system; a case that needs more is not for a full disk."""
+CLONE_NEWNS: Final = 0x0002_0000
+CLONE_NEWUSER: Final = 0x1000_0000
+MS_PRIVATE: Final = 1 << 18
+MS_REC: Final = 1 << 14
+DELETED: Final = " (deleted)"
+"""What the kernel says behind the name of a file that has none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run: what fails, and where."""
+
+    fault: str
+    moment: Moment | None = None
+    """The call that fails or ends the program."""
+    amount: int = 0
+    """Pages or inodes of a memory file system."""
+    folder: str = ""
+    """That is unwritable, from the folder above OUT."""
+
+    @property
+    def call(self) -> str:
+        """The row of the table that it counts in."""
+        return self.moment.name if self.moment else "a folder" if self.folder else "the disk"
+
+    def __str__(self) -> str:
+        if self.moment:
+            return f"{self.fault}, {str(self.moment).removeprefix('before ')}"
+        return f"{self.fault}: {self.folder or self.amount}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a trial."""
+
+    trial: Trial
+    verdict: str
+    words: str
+
+
+# ---- which runs there are ----
+
+
+def record_writes(case: Case, profile: Profile) -> list[Moment]:
+    """Run a program in a process of its own, and return its calls on the write side. Raises `UsageError`, `OSError`."""
+
+    def work(case: Case, folder: Path, stop: int) -> list[Moment]:
+        box = make_sandbox(folder, case.scene)
+        command = command_of(profile, case.scene, box, box.arrange(case.scene))
+        moments, found = Moments(box.real_out), []
+
+        def decide(call: Call) -> Answer:
+            moment = moments.moment_of(call)
+            if moment and call.writes:
+                found.append(moment)
+            return GO_ON
+
+        held = hold_program(command, box, profile.limits, decide, stop)
+        if held.finish.exit_status not in profile.exits[case.expected.outcome]:
+            raise UsageError(f"{case.id} does not end well without any fault: {first_line(held.finish.stderr)}")
+        return found
+
+    def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
+        raise UsageError(f"{case.id} cannot be recorded: {error or WATCHER_ENDED}")
+
+    (found,) = run_watched(work, [case], 1, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
+    if not found:
+        raise UsageError(f"{case.id}: the program wrote nothing in OUT; is the command right?")
+    return found
+
+
+def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
+    """Yield all trials of a case whose calls on the write side are known."""
+    for moment in moments:
+        kind = CALLS[moment.name].kind
+        for error in ERRORS_OF_CALL.get(moment.name, ERRORS_OF_KIND[kind]):
+            yield Trial(error, moment)
+        if settles(moment):
+            yield Trial(EIO_ON, moment)
+        yield Trial(KILL_BEFORE, moment)
+        yield Trial(KILL_AFTER, moment)
+    out = os.fsdecode(case.scene.out)
+    there = {os.fsdecode(path): planted.data for path, planted in case.scene.planted.items()}
+    made = {f"{out}/{os.fsdecode(path)}": data for path, data in case.expected.tree.items()}
+    pages = range(_pages(there) + 1, _pages(there | made) + SPARE)
+    if len(pages) <= MAX_PAGES:
+        yield from (Trial(FULL_DISK, amount=amount) for amount in pages)
+    inodes = range(1 + len(_folders(there) | there.keys()), 1 + len(_folders(made) | made.keys()) + SPARE)
+    yield from (Trial(NO_INODE, amount=amount) for amount in inodes)
+    yield Trial(UNWRITABLE, folder=".")
+    if "into_existing" in case.scene.options:
+        yield from (Trial(UNWRITABLE, folder=folder) for folder in sorted(_folders(made)))
+
+
+def _pages(files: Mapping[str, bytes]) -> int:
+    return sum(len(data) // PAGE_SIZE + 1 for data in files.values())
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Return the folders that paths lie in, but for the one that they count from."""
+    return {str(folder) for path in paths for folder in Path(path).parents if folder.name}
+
+
+# ---- one run ----
+
+
+def run_trials(
+    case: Case, profile: Profile, trials: Sequence[Trial], jobs: int, tell: Callable[[Tried], None]
+) -> list[Tried]:
+    """Do each trial in a run of its own, and judge it. Raises `OSError`."""
+
+    def work(trial: Trial, folder: Path, stop: int) -> Tried:
+        verdict, words = _Attempt(trial, case, profile, folder, stop).judge()
+        return Tried(trial, verdict, words)
+
+    def ended(trial: Trial) -> Tried:
+        return Tried(trial, ESCAPED, WATCHER_ENDED)
+
+    def failed(trial: Trial, error: Exception) -> Tried:
+        return Tried(trial, VOID, f"{type(error).__name__}: {error}")
+
+    # A trial has up to three runs.
+    return run_watched(work, trials, jobs, 3 * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
+
+
+class _Attempt:
+    """One trial, in a folder of its own."""
+
+    def __init__(self, trial: Trial, case: Case, profile: Profile, folder: Path, stop: int) -> None:
+        self._trial = trial
+        self._case = case
+        self._profile = profile
+        self._stop = stop
+        scene = _scene_of(trial, case.scene)
+        self._box = make_sandbox(folder, scene)
+        if trial.fault in (FULL_DISK, NO_INODE):
+            amount = f"size={trial.amount * PAGE_SIZE}" if trial.fault == FULL_DISK else f"nr_inodes={trial.amount}"
+            mount_memory(folder / "work", amount)
+        self._command = command_of(profile, scene, self._box, self._box.arrange(scene))
+        if trial.folder == ".":
+            (folder / "work").chmod(0o555)
+        if trial.fault == UNWRITABLE:
+            drop_capabilities()
+        self._may_lose = scene.hard_link_count
+        self._before = self._box.look_outside()
+        self._out_before = look(self._box.out)
+        self._failed_count = 0
+        """How many calls failed by us."""
+        self._is_met = False
+
+    def judge(self) -> tuple[str, str]:
+        """Run, and return the verdict and its words. Raises `OSError` where no scene could be set."""
+        finish, unseen = self._run()
+        if escaped := self._escaped():
+            return ESCAPED, escaped
+        if unseen:
+            return VOID, f"not seen: {unseen[0]}"
+        if self._trial.moment and not self._is_met:
+            return VOID, "the call did not come"
+        if self._trial.fault in (KILL_BEFORE, KILL_AFTER):
+            return self._judge_killed(finish)
+        if ending := bad_ending(finish, self._profile):
+            return ending[0], str(ending[1])
+        if finish.exit_status in self._profile.exits[self._case.expected.outcome]:
+            return self._judge_taken()
+        return self._judge_refused(finish)
+
+    def _run(self) -> tuple[Finish, list[str]]:
+        trial = self._trial
+        if trial.moment is None:
+            return run_program(self._command, self._box, self._profile.limits, self._stop), []
+        moments, is_done = Moments(self._box.real_out), False
+
+        def decide(call: Call) -> Answer:
+            nonlocal is_done
+            if is_done:
+                return Answer(kill=True)
+            moment = moments.moment_of(call)
+            is_now = not self._is_met and moment == trial.moment
+            self._is_met |= is_now
+            if trial.fault == EIO_ON and self._is_met and moment and call.writes and settles(moment):
+                self._failed_count += 1
+                return Answer(errno.EIO)
+            if is_now and trial.fault == KILL_BEFORE:
+                return Answer(kill=True)
+            if is_now and trial.fault == KILL_AFTER:
+                is_done = True
+            elif is_now and trial.fault in ERRORS:
+                self._failed_count += 1
+                return Answer(getattr(errno, trial.fault))
+            return GO_ON
+
+        held = hold_program(self._command, self._box, self._profile.limits, decide, self._stop)
+        return held.finish, held.unseen
+
+    def _escaped(self) -> str:
+        paths = touched(self._before, self._box.look_outside(), self._may_lose)
+        return f"touched: {', '.join(paths)}" if paths else ""
+
+    # ---- how it ended ----
+
+    def _judge_taken(self) -> tuple[str, str]:
+        trial = self._trial
+        if differences := self._differences():
+            return FAIL, f"taken as {self._case.expected.outcome}, and {differences[0]}"
+        if trial.moment and trial.fault != "EINTR" and settles(trial.moment):
+            return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
+        return PASS, "went on"
+
+    def _judge_refused(self, finish: Finish) -> tuple[str, str]:
+        trial, profile = self._trial, self._profile
+        if finish.exit_status not in profile.refused:
+            return FAIL, f"exit status {finish.exit_status}, which is neither a dump nor a refusal"
+        found = set() if self._is_as_it_was() else files_of(self._box)
+        if seals := [name.decode() for name in SEAL if name in found]:
+            return FAIL, f"refused, and {' and '.join(seals)} is there [TREE-23]"
+        if half := self._half_blob():
+            return FAIL, half
+        fault = DISK_FULL if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE) else IO_ERROR
+        told = profile.told(finish.stderr)
+        if told is not None and told.fault != fault:
+            return WRONG_REASON, f"called {told.fault}, not {fault} [TREE-24]: {first_line(finish.stderr)}"
+        if finish.exit_status not in profile.statuses_of_fault(fault):
+            return WRONG_REASON, f"exit status {finish.exit_status} is not that of {fault} [TREE-24]"
+        if trial.fault == EIO_ON and profile.texts:
+            count = profile.count_told(finish.stderr)
+            if count < self._failed_count:
+                return FAIL, f"{self._failed_count} calls failed, and {count} are reported [TREE-27]"
+        return PASS, "refused"
+
+    def _judge_killed(self, finish: Finish) -> tuple[str, str]:
+        if finish.signal != signal.SIGKILL:
+            return VOID, f"not killed, exit status {finish.exit_status}"
+        if half := self._half_blob():
+            return FAIL, half
+        found = set() if self._is_as_it_was() else files_of(self._box)
+        if CHECKSUMS_NAME in found and (differences := self._differences()):
+            return FAIL, f"CHECKSUMS is there, and {differences[0]} [TREE-22]"
+        if MANIFEST_NAME in found and not is_json(self._box.out / os.fsdecode(MANIFEST_NAME)):
+            return FAIL, "half of MANIFEST.json is there [TREE-19]"
+        known = {*self._case.expected.tree, *SEAL, *self._planted_files()}
+        if len(others := sorted(found - known)) > 1:
+            return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
+        return self._judge_again()
+
+    def _judge_again(self) -> tuple[str, str]:
+        """Run the same program again, as it was called; what it says has to be removed is removed."""
+        words = "again: complete"
+        finish = run_program(self._command, self._box, self._profile.limits, self._stop)
+        if finish.exit_status in self._profile.refused and not bad_ending(finish, self._profile):
+            named = named_paths(finish.stderr, self._box.out)
+            if not named:
+                return FAIL, f"again: refused, without what to remove [TREE-43]: {first_line(finish.stderr)}"
+            for path in named:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            words = f"again: removed {', '.join(os.path.relpath(path, self._box.out) for path in named)}, then complete"
+            finish = run_program(self._command, self._box, self._profile.limits, self._stop)
+        if escaped := self._escaped():
+            return ESCAPED, f"again: {escaped}"
+        if ending := bad_ending(finish, self._profile):
+            return ending[0], f"again: {ending[1]}"
+        if finish.exit_status not in self._profile.exits[self._case.expected.outcome]:
+            return FAIL, f"again: refused [TREE-43]: {first_line(finish.stderr)}"
+        if differences := self._differences():
+            return FAIL, f"again: {differences[0]}"
+        return PASS, words
+
+    # ---- what lies there ----
+
+    def _differences(self) -> list[Difference]:
+        """Compare the tree and its seal with what a whole dump is; a second run may know other things of the first."""
+        expected, out = self._case.expected, self._box.out
+        try:
+            found = differences_of_tree(expected, out, self._out_before, self._case.scene)
+            return [*found, *differences_of_seal(out)]
+        except OSError as error:
+            return [Difference("OUT", "a tree that its owner can read", str(error))]
+
+    def _is_as_it_was(self) -> bool:
+        """Tell whether OUT is as it was before the run: then nothing in it is the program's."""
+        return look(self._box.out) == self._out_before
+
+    def _half_blob(self) -> str:
+        """Say which blob is there and not whole; an older one may still be."""
+        planted = self._planted_files()
+        for path in sorted(files_of(self._box)):
+            if BLOB.fullmatch(os.fsdecode(path)):
+                data = (self._box.out / os.fsdecode(path)).read_bytes()
+                if data not in (self._case.expected.tree.get(path), planted.get(path)):
+                    return f"half a blob under its name, {os.fsdecode(path)} [TREE-18]"
+        return ""
+
+    def _planted_files(self) -> dict[bytes, bytes]:
+        out = self._case.scene.out + b"/"
+        planted = self._case.scene.planted.items()
+        return {path.removeprefix(out): each.data for path, each in planted if each.kind == "file"}
+
+
+def _scene_of(trial: Trial, scene: Scene) -> Scene:
+    if trial.fault != UNWRITABLE or trial.folder == ".":
+        return scene
+    folder = Planted("folder", mode=0o555)
+    # What has to be there before, inner ones too, is there before the mode is set.
+    return replace(scene, planted={**scene.planted, os.fsencode(trial.folder): folder})
+
+
+def settles(moment: Moment) -> bool:
+    """Is it a flush or close of a file that has a name?"""
+    return CALLS[moment.name].kind in (FLUSH, CLOSE) and not moment.places[0].endswith(DELETED)
+
+
+def files_of(box: Sandbox) -> set[bytes]:
+    """Return what lies in OUT and is no folder."""
+    return {path for path, status in iter_below(box.out) if not stat.S_ISDIR(status.st_mode)}
+
+
+def is_json(place: Path) -> bool:
+    """Tell whether a file holds JSON."""
+    try:
+        json.loads(place.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def named_paths(text: str, out: Path) -> list[Path]:
+    """Return OUT and what lies in it, as far as a text names it; the innermost first."""
+    found = set()
+    for match in re.finditer(re.escape(str(out)) + r"(?:/[^\s'\"`:,;]*)?", text):
+        path = Path(match[0].rstrip("/."))
+        if os.path.lexists(path):
+            found.add(path)
+    return sorted(found, key=lambda path: len(path.parts), reverse=True)
+
+
+# ---- a small disk ----
+
+
+def mount_memory(folder: Path, option: str) -> None:
+    """Give this process and its children a small memory file system at a folder. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
+        for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            Path(f"/proc/self/{name}").write_text(line, encoding="ascii")
+    elif libc.unshare(CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "no small disk: this machine gives out no namespace of mounts")
+    for source, target, kind, flags, data in (
+        (b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+        (b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"{option},mode=755".encode()),
+    ):
+        if libc.mount(source, target, kind, flags, data) != 0:
+            raise OSError(ctypes.get_errno(), f"no small disk: {os.strerror(ctypes.get_errno())}")
+
+
+def count_trials(found: Sequence[Tried]) -> dict[tuple[str, str], Counter[str]]:
+    """Return call and fault = how often each verdict came."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for tried in found:
+        counts.setdefault((tried.trial.call, tried.trial.fault), Counter())[tried.verdict] += 1
+    return counts

@@ -1,0 +1,201 @@
+"""The file system fails under a program, and the program is killed midway: what has to be caught is."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ekvconform import cli, faults
+from ekvconform.calls import CALLS
+from ekvconform.cases import load_cases
+from ekvconform.faults import (
+    ERRORS_OF_CALL,
+    ERRORS_OF_KIND,
+    FAULTS,
+    Tried,
+    iter_trials,
+    mount_memory,
+    named_paths,
+    record_writes,
+    run_trials,
+)
+from ekvconform.profiles import Profile, make_profile
+from ekvconform.verdicts import PASS
+
+CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
+TREE = {path.decode(): data.decode() for path, data in CASE.expected.tree.items()}
+
+# Writes the tree that it is given as a careful program does; but for what its second word says.
+WRITER = r"""
+import errno, hashlib, json, os, sys
+out, way, tree = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+sidecars, faults, temporaries = {}, [], []
+
+def report(path, error):
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and way != "calls all errors alike"
+    faults.append((6 if full else 7, f"{'disk-full' if full else 'io-error'} {path}: {error.strerror}"))
+
+def write(path, data):
+    place = os.path.join(out, path)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    name = ".tmp" + str(len(temporaries) or "")
+    temporary = place if way == "writes in place" else os.path.join(os.path.dirname(place), name)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+    finally:
+        try:
+            os.close(descriptor)
+        except OSError:
+            if way != "swallows a close":
+                raise
+    if temporary != place:
+        temporaries.append((temporary, place))
+    if way != "litters":
+        publish()
+
+def publish():
+    for temporary, place in temporaries:
+        os.rename(temporary, place)
+    temporaries.clear()
+
+def settle():
+    for path, descriptor in sidecars.items():
+        try:
+            os.close(descriptor)
+        except OSError as error:
+            if way != "reports one fault" or not faults:
+                report(path, error)
+    sidecars.clear()
+
+def seal():
+    lines = []
+    files = {**tree, "MANIFEST.json": "{}"}
+    write("MANIFEST.json", b"{}")
+    for path in sorted(files, key=str.encode):
+        lines.append(hashlib.sha256(files[path].encode()).hexdigest() + "  " + path + "\n")
+    write("CHECKSUMS", "".join(lines).encode())
+
+if os.path.isdir(out) and os.listdir(out):
+    print("not-empty" if way == "is mute" else f"not-empty {out}: remove it", file=sys.stderr)
+    sys.exit(5)
+try:
+    if way == "seals first":
+        seal()
+    for path, text in tree.items():
+        if path.endswith(".bin"):
+            write(path, text.encode())
+        else:
+            place = os.path.join(out, path)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            sidecars[path] = os.open(place, os.O_WRONLY | os.O_CREAT, 0o600)
+            os.write(sidecars[path], text.encode())
+    publish()
+    settle()
+    if not faults and way != "seals first":
+        seal()
+        publish()
+except OSError as error:
+    if way == "has a traceback":
+        raise
+    report(error.filename or "?", error)
+    settle()
+if faults:
+    for name in () if way in ("keeps a seal", "seals first") else ("CHECKSUMS", "MANIFEST.json"):
+        try:
+            os.unlink(os.path.join(out, name))
+        except OSError:
+            pass
+    for _, words in faults:
+        print(words, file=sys.stderr)
+    sys.exit(0 if way == "always ends with 0" else faults[0][0])
+"""
+
+
+def profile_of(way: str) -> Profile:
+    command = [sys.executable, "-c", WRITER, "{out}", way, json.dumps(TREE), "{snapshot}"]
+    exits = {"snapshot-refused": [4], "tree-refused": [5], "disk-full": [6], "io-error": [7]}
+    texts = [{"pattern": "^(?P<fault>[a-z-]+) /?[A-Za-z.?]"}, {"pattern": "^not-empty$", "fault": "not-empty"}]
+    return make_profile({"command": command, "exit": exits, "texts": texts}).located()
+
+
+def tried(way: str, *only: str) -> list[Tried]:
+    profile = profile_of(way)
+    trials = [each for each in iter_trials(CASE, record_writes(CASE, profile)) if not only or each.fault in only]
+    return run_trials(CASE, profile, trials, 2, lambda _: None)
+
+
+def test_a_careful_writer_passes_and_meets_every_fault() -> None:
+    found = tried("is careful")
+    assert [str(each.trial) + each.words for each in found if each.verdict != PASS] == []
+    assert {each.trial.fault for each in found} == set(FAULTS)
+    words = Counter(each.words for each in found)
+    assert words["refused"] > 100
+    assert words["again: removed ., then complete"] > 50
+
+
+@pytest.mark.parametrize(
+    ("way", "fault", "verdict", "words"),
+    [
+        ("writes in place", "kill after", "FAIL", "half a blob under its name, "),
+        ("swallows a close", "EIO", "FAIL", "a failed close is not reported [TREE-27]"),
+        ("calls all errors alike", "ENOSPC", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
+        ("calls all errors alike", "full disk", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
+        ("calls all errors alike", "no inode left", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
+        ("keeps a seal", "EDQUOT", "FAIL", "refused, and MANIFEST.json is there [TREE-23]"),
+        ("seals first", "kill before", "FAIL", "CHECKSUMS is there, and "),
+        ("litters", "kill before", "FAIL", "killed, and it left "),
+        ("is mute", "kill before", "FAIL", "again: refused, without what to remove [TREE-43]"),
+        ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [TREE-27]"),
+        ("always ends with 0", "EIO", "FAIL", "taken as complete, and "),
+        ("always ends with 0", "unwritable", "FAIL", "taken as complete, and "),
+        ("has a traceback", "EIO", "CRASH", "the run: expected no panic or traceback"),
+    ],
+)
+def test_what_a_careless_writer_does_is_caught(way: str, fault: str, verdict: str, words: str) -> None:
+    found = {(each.verdict, each.words[: len(words)]) for each in tried(way, fault)}
+    assert (verdict, words) in found, found
+
+
+def test_every_writing_call_can_fail_somehow() -> None:
+    kinds = {shape.kind for shape in CALLS.values()} - {"look", "end"}
+    assert set(ERRORS_OF_KIND) == kinds
+    assert set(ERRORS_OF_CALL) <= set(CALLS)
+
+
+def test_what_has_to_be_removed_is_found_in_a_text(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "redis").mkdir(parents=True)
+    (out / "redis" / ".tmp").touch()
+    text = f"not-empty at {out}/redis/.tmp: '{out}' holds something; {out}/gone, {tmp_path}/other. Remove {out}."
+    assert named_paths(text, out) == [out / "redis" / ".tmp", out]
+
+
+def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["faults", CASE.id, "--", "false", "{snapshot}", "{out}"]) == 2
+    assert f"{CASE.id} does not end well without any fault" in capfd.readouterr().err
+    assert cli.main(["faults", "file-bad-magic"]) == 2
+
+
+def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mount(folder: Path, option: str) -> None:
+        raise OSError(1, "no small disk: this machine gives out no namespace of mounts")
+
+    monkeypatch.setattr(faults, "mount_memory", mount)
+    found = tried("is careful", "full disk")
+    assert {each.verdict for each in found} == {"VOID"}
+    assert "no small disk" in found[0].words
+    assert mount_memory is not mount
+
+
+def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    command = list(profile_of("swallows a close").command)
+    assert cli.main(["faults", CASE.id, "--", *command]) == 1
+    told = capfd.readouterr().out
+    assert "canaries: " in told
+    assert "FAIL EIO, close redis/db_0/hll/.tmp: a failed close is not reported [TREE-27]" in told
+    (row,) = [line for line in told.splitlines() if line.startswith("│ close")]
+    assert "FAIL" in row
+    (row,) = [line for line in told.splitlines() if line.startswith("│ the disk")]
+    assert [cell.strip() for cell in row.split("│")[-5:-2]] != ["-", "-", "-"]
