@@ -26,9 +26,10 @@ run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all 
 	$(BIN)/python tools/run_real.py
 	$(BIN)/ekvconform run
 
-hostile: $(VENV)/stamp ## let others into the tree at each moment of a run of the reference, and let each call fail
+hostile: $(VENV)/stamp ## let others into the tree at each moment of a run of the reference, let each call fail, and let it be large
 	$(BIN)/ekvconform step
 	$(BIN)/ekvconform faults
+	$(BIN)/ekvconform run big
 
 browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 	$(BIN)/python tools/browser.py

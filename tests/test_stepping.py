@@ -12,10 +12,11 @@ from ekvconform import cli
 from ekvconform.calls import Call
 from ekvconform.cases import Case, Scene, load_cases
 from ekvconform.holding import GO_ON, Answer, CannotHoldError, Held, hold_program
+from ekvconform.limits import Limits
 from ekvconform.moments import Moment
 from ekvconform.profiles import Profile, make_profile
 from ekvconform.running import run_watched
-from ekvconform.sandbox import Limits, make_sandbox
+from ekvconform.sandbox import make_sandbox
 from ekvconform.stepping import Step, iter_steps, record_moments, run_steps
 
 EASY = next(case for case in load_cases() if case.id == "rstr-envelope")

@@ -94,6 +94,8 @@ def render_case(case: Case) -> dict[str, Any]:
         "during": during and {"moment": during.when.words, "scene": during.scene, "place": during.place},
         "snapshot": None if case.scene.snapshot is None or case.generated else f"snapshots/{case.id}.fsm",
         "generated": case.generated,
+        "big": case.is_big,
+        "limits": case.limits,
         "allowed": [_expected(case, number, expected) for number, expected in enumerate(case.allowed)],
         "twin": None
         if twin is None

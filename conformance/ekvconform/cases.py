@@ -9,6 +9,9 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     snapshot       annotated hex; none where the run needs none
     [described]    the same snapshot in the words of `snapshots`, where it has them
     generated      true: the snapshot is too long to be shown, and only described
+    big            true: it takes long, and is left out unless asked for
+    [limits]       what a program may use here: seconds, memory_mib, files_mib; what
+                   is not given is the profile's
     [run]          see below
     [scene]        path from the folder above OUT = what lies there before the run:
                    the bytes of a file, or one of { file = bytes, mode = 0o644 },
@@ -45,7 +48,10 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
     [tree]         path = bytes, of everything below OUT but MANIFEST.json and
                    CHECKSUMS; nothing else may be there. Or path = { text = bytes,
                    times = n }: {n} in the text is 000000, 000001 ..; or { text,
-                   files = n }, the same for as many files and {n} in the path
+                   files = n }, the same for as many files and {n} in the path; in
+                   both, {x} is as many x as the number, and `from` is the first
+                   number, default 0. Or { pieces = [..] } as in [scene], of a file
+                   that is too large to be held
     [warnings]     name = count; no others of the spec may be given
     [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
                    "(absent)" for one that may not be there, "(present)" for one
@@ -65,6 +71,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from ekvconform.limits import Limits
 from ekvconform.moments import SCENES, When, decode_when
 from ekvconform.places import FIXTURES
 from ekvconform.snapshots import (
@@ -74,10 +81,13 @@ from ekvconform.snapshots import (
     describe_snapshot,
     numbered,
     render_hex,
+    require_described,
 )
 from ekvconform.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
+BIG: Final = "big"
+"""What all big cases are named by."""
 DECODE: Final = "decode"
 VERIFY: Final = "verify"
 COMPLETE: Final = "complete"
@@ -95,6 +105,7 @@ NULL: Final = "(null)"
 
 MEMBERS: Final = {
     "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "during", "expect", "twin",
+    "big", "limits",
 }  # fmt: skip
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
@@ -122,6 +133,10 @@ SMOKE: Final = (
 """What an author tries first: some of each chapter, and a refusal of each class."""
 
 
+Pieces = tuple[tuple[bytes, int], ...]
+"""What a file holds: bytes, and how often they stand there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """One outcome that is allowed."""
@@ -140,6 +155,8 @@ class Expected:
     canonical: bool = False
     findings: dict[str, list[str]] = field(default_factory=dict)
     strict: frozenset[str] = frozenset()
+    large: dict[bytes, Pieces] = field(default_factory=dict)
+    """What else is in the tree: files that are not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +165,8 @@ class Planted:
 
     kind: str
     """One of "file", "folder", "symlink", "hard_link", "fifo", "socket", "device"."""
-    pieces: tuple[tuple[bytes, int], ...] = ()
-    """Of a file: bytes, and how often they stand there."""
+    pieces: Pieces = ()
+    """Of a file."""
     target: bytes = b""
     """Of a link."""
     mode: int | None = None
@@ -179,6 +196,8 @@ class Scene:
 
     verb: str = DECODE
     snapshot: bytes | None = None
+    described: dict[str, Any] | None = None
+    """The words of a snapshot that is not held, but written when it is needed."""
     snapshot_name: bytes = b"snapshot.fsm"
     snapshot_is: str = "file"
     below_out: bool = False
@@ -224,6 +243,10 @@ class Case:
     """The snapshot as annotated hex; empty if it is generated."""
     generated: dict[str, Any] | None = None
     """The fixture's own words of a snapshot and a tree that are too long to be shown."""
+    is_big: bool = False
+    """Does it take so long that it is run only where somebody asks for it?"""
+    limits: dict[str, Any] = field(default_factory=dict)
+    """What a program may use, as far as it is this case's to say."""
 
     @property
     def expected(self) -> Expected:
@@ -263,9 +286,16 @@ def load_case(path: Path) -> Case:
             generated={"described": words["described"], "tree": words["expect"].get("tree", {})}
             if words.get("generated")
             else None,
+            is_big=words.get("big", False),
+            limits=_limits(words.get("limits", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
         raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _limits(words: dict[str, Any]) -> dict[str, Any]:
+    Limits().but(words)
+    return words
 
 
 def _scene(words: dict[str, Any]) -> Scene:
@@ -280,18 +310,20 @@ def _scene(words: dict[str, Any]) -> Scene:
     _require(shown == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
     _require(not (generated and "snapshot" in words), "a snapshot that is generated is not shown")
     data = b""
-    if "described" in words:
+    if generated:
+        require_described(words["described"])
+    elif "described" in words:
         pieces = describe_snapshot(words["described"])
         data = b"".join(piece.data for piece in pieces)
-        if not generated:
-            _require(words["snapshot"] == render_hex(pieces), "the annotated hex is not what the description gives")
+        _require(words["snapshot"] == render_hex(pieces), "the annotated hex is not what the description gives")
     elif needs_bytes:
         data = decode_hex(words["snapshot"])
     options = run.get("options", {})
     _require_known(options, set(OPTIONS), "options")
     return Scene(
         verb=verb,
-        snapshot=data if needs_bytes else None,
+        snapshot=data if needs_bytes and not generated else None,
+        described=words["described"] if generated else None,
         snapshot_name=decode_bytes(run.get("name", "snapshot.fsm")),
         snapshot_is=kind,
         below_out=run.get("below_out", False),
@@ -317,12 +349,16 @@ def _planted(what: str | dict[str, Any]) -> Planted:
     if kind == "file":
         return Planted(kind, ((decode_bytes(value), 1),), mode=mode)
     if kind == "pieces":
-        pieces = [(piece, 1) if isinstance(piece, str) else (piece["text"], piece["times"]) for piece in value]
-        return Planted("file", tuple((decode_bytes(text), times) for text, times in pieces), mode=mode)
+        return Planted("file", _pieces(value), mode=mode)
     if kind in ("symlink", "hard_link"):
         return Planted(kind, target=decode_bytes(value))
     _require(kind in ("folder", "fifo", "socket", "device") and value is True, f"a scene of {what}")
     return Planted(kind, mode=mode, has_reader=has_reader)
+
+
+def _pieces(value: list[Any]) -> Pieces:
+    pieces = [(piece, 1) if isinstance(piece, str) else (piece["text"], piece["times"]) for piece in value]
+    return tuple((decode_bytes(text), times) for text, times in pieces)
 
 
 def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
@@ -347,6 +383,7 @@ def _expected(expect: dict[str, Any], verb: str) -> Expected:
         _require(expect["out"] in (UNTOUCHED, UNSEALED), f"out {expect['out']!r}")
     if outcome == FINDINGS:
         _require(bool(expect["findings"]), "no findings")
+    tree = expect.get("tree", {})
     strict = frozenset(expect.get("strict", ()))
     _require(strict <= set(TOLERANCES), f"tolerances {sorted(strict)}")
     return Expected(
@@ -357,13 +394,18 @@ def _expected(expect: dict[str, Any], verb: str) -> Expected:
         decode_bytes(expect["path"]) if "path" in expect else None,
         expect.get("out"),
         expect.get("exit_status"),
-        dict(_iter_tree(expect.get("tree", {}))),
+        dict(_iter_tree({path: what for path, what in tree.items() if not _is_large(what)})),
         expect.get("warnings", {}),
         expect.get("manifest", {}),
         expect.get("canonical", False),
         {name: sorted(paths) for name, paths in expect.get("findings", {}).items()},
         strict,
+        {decode_bytes(path): _pieces(what["pieces"]) for path, what in tree.items() if _is_large(what)},
     )
+
+
+def _is_large(what: str | dict[str, Any]) -> bool:
+    return not isinstance(what, str) and "pieces" in what
 
 
 def _iter_tree(tree: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
@@ -372,8 +414,8 @@ def _iter_tree(tree: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
             yield decode_bytes(path), decode_bytes(what)
             continue
         text = what["text"]
-        _require_known(what, ("text", "times", "files"), f"a tree with {path}")
-        for number in range(what.get("files", 1)):
+        _require_known(what, ("text", "times", "files", "from"), f"a tree with {path}")
+        for number in range(what.get("from", 0), what.get("from", 0) + what.get("files", 1)):
             file = (
                 "".join(numbered(text, each) for each in range(what["times"]))
                 if "times" in what
@@ -463,12 +505,17 @@ def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
 
 
 def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
-    """Return the cases that any word names: an id glob, a clause, a chapter or a level; all for no word."""
+    """Return the cases that any word names: an id glob, a clause, a chapter or a level; all for no word.
+
+    A big one is named by its whole id, or by "big".
+    """
     wanted = list(words)
-    return [case for case in cases if not wanted or any(_names(word, case) for word in wanted)]
+    return [case for case in cases if (not wanted and not case.is_big) or any(_names(word, case) for word in wanted)]
 
 
 def _names(word: str, case: Case) -> bool:
+    if case.is_big:
+        return word in (BIG, case.id)
     return fnmatchcase(case.id, word) or word.upper() in case.clauses or word.lower() in (case.chapter, case.level)
 
 

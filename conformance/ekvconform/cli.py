@@ -34,7 +34,7 @@ from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile, bare
 from ekvconform.rows import Report, iter_jsonl, load_report, make_report, words_of
 from ekvconform.running import SIGNALS, judge_cases
 from ekvconform.sandbox import environment, make_sandbox, require_alive
-from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex
+from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex, write_snapshot
 from ekvconform.suite import load_suite
 from ekvconform.usage import UsageError
 from ekvconform.verdicts import PASS, VOID, command_of, first_line
@@ -211,7 +211,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", nargs="*", metavar="SELECT", help="id glob, clause, chapter or level; all cases if none"
+        "words",
+        nargs="*",
+        metavar="SELECT",
+        help="id glob, clause, chapter, level, or `big`; all but the big ones if none",
     )
 
 
@@ -511,6 +514,12 @@ def _snapshot(options: argparse.Namespace) -> int:
     else:
         case = _one(options.source)
         scene = case.twin if options.twin else case.scene
+        if scene is not None and scene.described is not None:
+            if options.output is None:
+                raise UsageError(f"the snapshot of {case.id} is too long to be shown: -o FILE writes it")
+            with options.output.open("wb") as file:
+                write_snapshot(scene.described, file)
+            return EXIT_AS_EXPECTED
         if scene is None or scene.snapshot is None or scene.verb != DECODE:
             raise UsageError(f"{case.id} has no {'repaired ' if options.twin else ''}snapshot")
         text = case.annotated if scene is case.scene else scene.snapshot.hex(" ").upper() + "\n"

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ekvconform.calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
-from ekvconform.sandbox import UMASK, Finish, Limits, Running, Sandbox, adopt_orphans, environment
+from ekvconform.limits import Limits
+from ekvconform.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, environment
 from ekvconform.usage import UsageError
 
 AT_FDCWD: Final = -100

@@ -33,14 +33,14 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
 from ekvconform.clauses import load_clauses
+from ekvconform.limits import Limits
 from ekvconform.places import SPEC
-from ekvconform.sandbox import Limits
 from ekvconform.usage import UsageError
 
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
@@ -255,7 +255,7 @@ def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profil
         warnings=_patterns(words, "warnings", "warning", OUTCOMES_TABLE["warnings"]),
         findings=_patterns(words, "findings", "fault", OUTCOMES_TABLE["faults"]),
         has_existing_output=existing_output,
-        limits=_limits(_table(words, "limits")),
+        limits=Limits().but(_table(words, "limits")),
     )
 
 
@@ -327,14 +327,6 @@ def _patterns(words: dict[str, Any], member: str, name: str, known: Iterable[str
             _require_known([each[name]], known, f"{where}: {name}")
         found.append(Pattern(expression, each.get(name, "")))
     return tuple(found)
-
-
-def _limits(words: dict[str, Any]) -> Limits:
-    _require_known(words, [each.name for each in fields(Limits)], "limits")
-    for name, value in words.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise ValueError(f"limits.{name}: a number above 0 is needed, found {value!r}")
-    return Limits(**words)
 
 
 PLACE: Final = r"(?: at offset (?P<offset>[0-9]+))?(?: at '?(?P<path>.*?)'?: )?"

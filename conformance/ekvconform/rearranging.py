@@ -19,6 +19,7 @@ from typing import Final
 from ekvconform.calls import RENAME, Call
 from ekvconform.cases import During
 from ekvconform.holding import GO_ON, Answer, hold_program
+from ekvconform.limits import Limits
 from ekvconform.moments import (
     FIFO,
     HARD_LINK,
@@ -32,7 +33,7 @@ from ekvconform.moments import (
     as_shown,
     places_of,
 )
-from ekvconform.sandbox import Finish, Limits, Sandbox, touched
+from ekvconform.sandbox import Finish, Sandbox, touched
 
 ASIDE: Final = b"aside"
 """Where things are moved to, from the sandbox: what a program still writes into a folder there is not outside."""

@@ -53,7 +53,8 @@ def judge_cases(
     def failed(case: Case, error: Exception) -> Judgement:
         return Judgement(case, VOID, (Difference("the runner", "a verdict", f"{type(error).__name__}: {error}"[:500]),))
 
-    return run_watched(judge, cases, jobs, profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
+    seconds = max((profile.limits.but(case.limits).seconds for case in cases), default=0)
+    return run_watched(judge, cases, jobs, seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
 @dataclass(slots=True)

@@ -24,11 +24,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Final, NamedTuple
 
 from ekvconform.cases import Planted, Scene
+from ekvconform.limits import Limits
+from ekvconform.snapshots import write_snapshot
 from ekvconform.usage import UsageError
 
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -40,22 +43,15 @@ MAX_ENTRIES: Final = 100_000
 """Files and folders below OUT and TMPDIR; a program that makes more meets a limit."""
 MAX_HASHED_SIZE: Final = 64 * 1024 * 1024
 """Bytes of a file that is compared by content; a larger one is compared by what its folder says of it."""
+MAX_READ_SIZE: Final = 64 * 1024 * 1024
+"""Bytes of a file that is taken into memory."""
+PATIENCE: Final = 4
+"""How much longer a program is let alone than it takes to look at what it has written."""
 END_SECONDS: Final = 10.0
 """How long processes that were killed may take to be gone."""
 UMASK: Final = 0o022
 NULL_DEVICE: Final = os.makedev(1, 3)
 PR_CAPBSET_DROP: Final = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a program may use."""
-
-    seconds: float = 20.0
-    memory_mib: float = 1024
-    """Private resident memory of the program and all its descendants, sampled every `SAMPLE_MS`."""
-    files_mib: float = 1024
-    """Everything below OUT and TMPDIR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +133,7 @@ def look(folder: Path, without: Collection[bytes] = ()) -> Look:
         is_file = stat.S_ISREG(status.st_mode)
         content = None
         if is_file and status.st_size <= MAX_HASHED_SIZE:
-            content = hashlib.sha256(read_regular(place)).hexdigest()
+            content = hash_regular(place)
         elif stat.S_ISLNK(status.st_mode):
             content = shown_path(os.readlink(place))
         found[shown_path(path)] = Seen(
@@ -152,14 +148,29 @@ def look(folder: Path, without: Collection[bytes] = ()) -> Look:
     return found
 
 
-def read_regular(place: bytes, limit: int = MAX_HASHED_SIZE) -> bytes:
+def read_regular(place: bytes, limit: int = MAX_READ_SIZE) -> bytes:
     """Read a regular file, without following a link or waiting for anybody. Raises `OSError`, for a larger one too."""
+    with open_regular(place) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"{shown_path(place)}: more than {limit} bytes")
+    return data
+
+
+def hash_regular(place: bytes) -> str:
+    """Return the SHA-256 of a regular file of any size, in hex. Raises `OSError`."""
+    with open_regular(place) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(place: bytes) -> BufferedReader:
+    """Open a regular file, without following a link or waiting for anybody. Raises `OSError`."""
     descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise OSError(f"{shown_path(place)}: no regular file of at most {limit} bytes")
-        return file.read()
+    file = open(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise OSError(f"{shown_path(place)}: no regular file")
+    return file
 
 
 def touched(before: Look, after: Look, may_lose: int = 0) -> list[str]:
@@ -205,12 +216,16 @@ class Sandbox:
         if scene.below_out:
             self.out.mkdir(exist_ok=True)
         snapshot = (self.out if scene.below_out else self.root / "in") / os.fsdecode(scene.snapshot_name)
-        if scene.snapshot is not None:
+        if scene.snapshot is not None or scene.described is not None:
             target = snapshot
             if scene.snapshot_is == "symlink":
                 target = self.root / "in" / "target"
                 snapshot.symlink_to(target)
-            target.write_bytes(scene.snapshot)
+            if scene.snapshot is not None:
+                target.write_bytes(scene.snapshot)
+            elif scene.described is not None:
+                with target.open("wb") as file:
+                    write_snapshot(scene.described, file)
         elif scene.snapshot_is == "folder":
             snapshot.mkdir()
         elif scene.snapshot_is == "fifo":
@@ -426,7 +441,7 @@ class Running:
     def _wait(self, served: Mapping[int, Callable[[], None]]) -> None:
         """Wait for the end of the program or of its patience."""
         handle = os.pidfd_open(self._pid)
-        looked = self._begin
+        next_look = self._begin
         try:
             ended = select.poll()
             ended.register(handle, select.POLLIN)
@@ -442,11 +457,12 @@ class Running:
                     if events.get(descriptor, 0) & select.POLLIN:
                         serve()
                 now = time.monotonic()
-                if handle not in events and now - looked < SAMPLE_MS / 1000:
+                if handle not in events and now < next_look:
                     continue  # it is served more often than it is looked at
-                looked = now
                 self._read()
                 self._over_limit = self._over_files() or (None if handle in events else self._over_memory())
+                looked = time.monotonic()
+                next_look = looked + max(SAMPLE_MS / 1000, PATIENCE * (looked - now))
                 if handle in events or self._over_limit:
                     return
                 if now - self._begin > self._limits.seconds:

@@ -25,20 +25,25 @@ A description is a table of these members, all but `entries` with a default:
     expire_at    number, in the store's clock, default 0
     body_times   how often the body stands there, default 1
     times        how many such entries there are, default 1; if it is given, {n} in
-                 key and body is 000000, 000001 ..
+                 key and body is 000000, 000001 .. and {x} as many x
+    from         the first number of these, default 0
+    versions     how many entries there are of this key, at ts, ts - 1 .., default 1
     raw_key,     encoded key and encoded value as they are, instead of all
     raw_value    others
 
 Bytes are text in UTF-8 with `\xHH` for any byte and `\\` for a backslash.
 """
 
+import heapq
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
+
+from crc32c import crc32c
 
 from ekvconform.usage import UsageError
-from ekvconform.writer import HEADER_V1, Entry, delete, footer, header_v2, payload_start, put
+from ekvconform.writer import HEADER_V1, Entry, delete, encoded_entry, footer, header_v2, payload_start, put
 
 ENTRY_MEMBERS: Final = {
     "key",
@@ -51,8 +56,11 @@ ENTRY_MEMBERS: Final = {
     "raw_value",
     "note",
     "times",
+    "from",
+    "versions",
     "body_times",
 }
+MIN_DIGITS: Final = 6
 HEADERS: Final = {"v1": HEADER_V1, "v2": header_v2(), "none": b""}
 ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(\\))")
 KNOWN_PREFIX: Final = re.compile(rb"!(?:[a-z0-9-]+\|)+(?:meta\|d\||meta\|)?|_meta_[a-z_]+")
@@ -71,6 +79,8 @@ class BadDescriptionError(UsageError):
 
 def decode_bytes(text: str) -> bytes:
     r"""Return the bytes that a text with `\xHH` stands for."""
+    if "\\" not in text:
+        return text.encode()
     if re.search(r"\\(?!x[0-9A-Fa-f]{2}|\\)", ESCAPE.sub("", text)):
         raise BadDescriptionError(f"{text!r}: a backslash stands before `xHH` or another backslash")
     pieces, place = [], 0
@@ -127,12 +137,7 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     pieces = _header_pieces(HEADERS[header] if header in HEADERS else decode_bytes(header))
     start = payload_start(last_commit)
     pieces += [Piece(start[:8], "payload magic `EKVPBBL1`"), Piece(start[8:], f"last commit {last_commit}")]
-    entries = [
-        (make_entry(each), each)
-        for number, entry in enumerate(description.get("entries", []), 1)
-        for each in _iter_entries(number, entry)
-    ]
-    for entry, words in sorted(entries, key=lambda each: each[0]):
+    for entry, words in _iter_in_order(description):
         pieces += _entry_pieces(entry, words)
     before = b"".join(piece.data for piece in pieces)
     wanted = description.get("footer", True)
@@ -145,26 +150,74 @@ def _describe(description: dict[str, Any]) -> list[Piece]:
     return [*pieces, Piece(added, "added at the end")] if added else pieces
 
 
-def numbered(text: str, number: int) -> str:
-    """Return a text with {n} replaced by a number of six digits."""
-    return text.replace("{n}", f"{number:06}")
+def write_snapshot(description: dict[str, Any], file: IO[bytes]) -> None:
+    """Write the snapshot of a description, entry by entry. Raises `BadDescriptionError` and `OSError`."""
+    require_described(description)
+    start = b"".join(piece.data for piece in describe_snapshot({**description, "entries": [], "footer": False}))
+    file.write(start)
+    checksum = crc32c(start)
+    for entry, _ in _iter_in_order(description):
+        data = encoded_entry(entry)
+        file.write(data)
+        checksum = crc32c(data, checksum)
+    if description.get("footer", True):
+        file.write(checksum.to_bytes(4, "big"))
+
+
+def require_described(description: dict[str, Any]) -> None:
+    """Raise `BadDescriptionError` for a description that cannot be written entry by entry."""
+    for name in ("cut", "append"):
+        if name in description:
+            raise BadDescriptionError(f"a snapshot that is generated has no {name}")
+    if not isinstance(description.get("footer", True), bool):
+        raise BadDescriptionError("the footer of a snapshot that is generated is true or false")
+    for number, entry in enumerate(description.get("entries", []), 1):
+        next(_iter_entries(number, entry), None)
+
+
+def _iter_in_order(description: dict[str, Any]) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    """Yield all entries, with their descriptions, in order. Raises `BadDescriptionError`."""
+    runs = [
+        ((make_entry(each), each) for each in _iter_entries(number, entry))
+        for number, entry in enumerate(description.get("entries", []), 1)
+    ]
+    previous = b""
+    for entry, words in heapq.merge(*runs, key=lambda each: each[0]):
+        if entry[0] < previous:
+            raise BadDescriptionError(f"{words}: not in order; its numbers do not sort as its keys do")
+        previous = entry[0]
+        yield entry, words
+
+
+def numbered(text: str, number: int, digits: int = MIN_DIGITS) -> str:
+    """Return a text with {n} replaced by a number of so many digits, and {x} by as many x."""
+    text = text.replace("{n}", f"{number:0{digits}}")
+    return text.replace("{x}", "x" * number) if "{x}" in text else text
 
 
 def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:
-    """Yield the entries that a description stands for. Raises `BadDescriptionError`."""
+    """Yield the entries that a description stands for, in order. Raises `BadDescriptionError`."""
     if not isinstance(description, dict):
         raise BadDescriptionError(f"entry {number}: {description!r} is no table")
     unknown = set(description) - ENTRY_MEMBERS
     if unknown:
         raise BadDescriptionError(f"entry {number}: unknown members: {', '.join(sorted(unknown))}")
-    for name in ("ts", "flags", "expire_at", "body_times", "times"):
+    for name in ("ts", "flags", "expire_at", "body_times", "times", "from", "versions"):
         if type(value := description.get(name, 0)) is not int or not 0 <= value < 1 << (8 if name == "flags" else 64):
             raise BadDescriptionError(f"entry {number}: {name} is {value!r}")
+    if "versions" in description:
+        # An older version comes later.
+        yield from ({**description, "ts": description["ts"] - each} for each in range(description["versions"]))
+        return
     if "times" not in description:
         yield description
         return
-    for each in range(description["times"]):
-        texts = {name: numbered(description[name], each) for name in ("key", "body") if name in description}
+    first = description.get("from", 0)
+    numbers = range(first, first + description["times"])
+    digits = max(MIN_DIGITS, len(str(numbers.stop - 1)))
+    # Of keys that begin one another the longest comes first, since a version suffix begins with FF.
+    for each in reversed(numbers) if "{x}" in description.get("key", "") else numbers:
+        texts = {name: numbered(description[name], each, digits) for name in ("key", "body") if name in description}
         yield description | texts
 
 

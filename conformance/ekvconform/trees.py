@@ -1,24 +1,25 @@
 """Compares what lies in OUT with what a case expects: the tree, its seal, and MANIFEST.json."""
 
-import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import ABSENT, NULL, PRESENT, Expected, Scene
+from ekvconform.cases import ABSENT, NULL, PRESENT, Expected, Pieces, Scene
 from ekvconform.differences import Difference, difference_of_bytes, difference_of_lines, shown
 from ekvconform.profiles import KEYS_TABLE, OUTCOMES_TABLE
-from ekvconform.sandbox import Look, iter_below, read_regular, shown_path
+from ekvconform.sandbox import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
 from ekvconform.tolerances import TOLERANCES, members_fit, mode_fits, same_file
 
 MANIFEST_NAME: Final = b"MANIFEST.json"
 CHECKSUMS_NAME: Final = b"CHECKSUMS"
 SEAL: Final = (MANIFEST_NAME, CHECKSUMS_NAME)
+BLOCK_SIZE: Final = 1024 * 1024
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o755
 MANIFEST_MEMBERS: Final = (
@@ -60,7 +61,9 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             differences.append(Difference(place, "a file or a folder", stat.filemode(mode)))
             continue
-        if stat.S_ISREG(mode) and path not in SEAL:
+        if stat.S_ISREG(mode) and path in expected.large:
+            differences += differences_of_large(place, os.path.join(os.fsencode(out), path), expected.large[path])
+        elif stat.S_ISREG(mode) and path not in SEAL:
             found[path] = read_regular(os.path.join(os.fsencode(out), path))
         elif stat.S_ISDIR(mode) and path != b"." and path not in parents:
             differences.append(
@@ -76,6 +79,8 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
         right, clause = (FILE_MODE, "TREE-5") if stat.S_ISREG(mode) else (FOLDER_MODE, "TREE-6")
         if not mode_fits(right, stat.S_IMODE(mode), expected.strict):
             differences.append(Difference("modes", f"{right:o}", f"{stat.S_IMODE(mode):o}, {place}", clause=clause))
+    missing = (shown_path(path) for path in sorted(expected.large.keys() - statuses.keys()))
+    differences += [Difference(place, "a large file", "no such file") for place in missing]
     for path in sorted(expected.tree.keys() | found.keys()):
         place = shown_path(path)
         if path not in found:
@@ -88,6 +93,21 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
     return differences
 
 
+def differences_of_large(place: str, path: bytes, pieces: Pieces) -> Iterator[Difference]:
+    """Compare a file that is not held with what it has to hold."""
+    offset = 0
+    with open_regular(path) as file:
+        for text, times in pieces:
+            whole, rest = divmod(times, blocks := max(1, BLOCK_SIZE // max(1, len(text))))
+            for block in chain(repeat(text * blocks, whole), [text * rest]):
+                if file.read(len(block)) != block:
+                    yield Difference(place, "the bytes of the case", f"others, from offset {offset} on or soon after")
+                    return
+                offset += len(block)
+        if file.read(1):
+            yield Difference(place, f"{offset} bytes", "more")
+
+
 def differences_of_seal(out: Path) -> list[Difference]:
     """Recompute CHECKSUMS from the tree, and see that MANIFEST.json is there."""
     top = os.fsencode(out)
@@ -96,7 +116,7 @@ def differences_of_seal(out: Path) -> list[Difference]:
     missing = [name for name in SEAL if name not in files]
     if missing:
         return [Difference(name.decode(), "a file", "no such file", clause="SUMS-5") for name in missing]
-    hashes = {path: hashlib.sha256(read_regular(os.path.join(top, path))).hexdigest().encode() for path in files}
+    hashes = {path: hash_regular(os.path.join(top, path)).encode() for path in files}
     expected = [checksum_line(path, hashes[path]) for path in files if path != CHECKSUMS_NAME]
     found = read_regular(os.path.join(top, CHECKSUMS_NAME))
     lines = found.splitlines(keepends=True)

@@ -20,7 +20,7 @@ the reason of a refusal, the warnings, and what a verifier found.
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +100,7 @@ def judge_case(
         before, out_before = box.look_outside(), look(box.out)
     except OSError as error:
         return Judgement(case, VOID, (Difference("the scene", "set", f"not set: {error}"),))
+    profile = replace(profile, limits=profile.limits.but(case.limits))
     try:
         if case.scene.during is None:
             finish = run_program(command, box, profile.limits, stop)
