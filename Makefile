@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench browser fixtures hostile lint format lock clean
+.PHONY: help run test bench browser fixtures hostile mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 
 fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
 	$(BIN)/python tools/fixtures.py
+
+mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
+	$(BIN)/python tools/mutants.py
 
 bench: $(VENV)/stamp ## time and memory, as ratios within one run
 	$(BIN)/python tools/bench.py
