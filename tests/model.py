@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import crc32c
+
 SPEC = Path(__file__).resolve().parent.parent / "spec"
 TABLE = tomllib.loads((SPEC / "keys.toml").read_text())
 OUTCOMES = tomllib.loads((SPEC / "outcomes.toml").read_text())
@@ -404,3 +406,112 @@ def checksums(files: dict[str, bytes]) -> bytes:
         hashlib.sha256(files[path]).hexdigest().encode() + b"  " + path.encode() + b"\n"
         for path in sorted(files, key=str.encode)
     )
+
+
+# ---- the file itself ----
+
+
+class RefusedError(Exception):
+    """What is wrong with a file: fault, clause, offset."""
+
+
+@dataclass
+class Read:
+    """What a sound file holds."""
+
+    entries: list[tuple[bytes, bytes]]
+    last_commit: int
+    place: int
+    """Where the first entry stands."""
+    has_footer: bool
+
+
+def read_file(data: bytes) -> Read:
+    """Read a snapshot, byte by byte. Raises `RefusedError` as FILE, VISI-1 to VISI-6, OUTC-2 and OUTC-3 say."""
+    place, has_header = read_header(data)
+    magic = data[place : place + 8]
+    if magic == b"EKVSSTI1":
+        raise RefusedError("unsupported", "FILE-6", place)
+    require_magic(magic, place, [b"EKVPBBL1", b"EKVSSTI1"] if has_header else [b"EKVPBBL1", b"EKVSSTI1", *HEADERS])
+    require_bytes(data, place + 8, 8, "FILE-8")
+    last_commit = int.from_bytes(data[place + 8 : place + 16], "little")
+    place += 16
+    entries: list[tuple[bytes, bytes]] = []
+    offsets: list[tuple[int, int]] = []
+    begin, previous = place, None
+    while len(data) - place not in (0, 4):
+        start = place
+        key, place = take(data, place, 1_048_584, "FILE-10")
+        # The order is at the entry's own offset, which is below those of its value. [OUTC-3]
+        if previous is not None and key <= previous:
+            raise RefusedError("out-of-order", "FILE-14", start)
+        value, place = take(data, place, 268_435_499, "FILE-11")
+        previous = key
+        entries.append((key, value))
+        offsets.append((start + 8, place - len(value)))
+    has_footer = place < len(data)
+    if has_header and not has_footer:
+        raise RefusedError("truncated", "FILE-17", place)
+    if has_footer and crc32c.crc32c(data[:place]).to_bytes(4, "big") != data[place:]:
+        raise RefusedError("footer-mismatch", "FILE-16", place)
+    for (key, value), (key_offset, value_offset) in zip(entries, offsets, strict=True):
+        if not is_operational(key, value):
+            judge_header(key, value, key_offset, value_offset)
+    return Read(entries, last_commit, begin, has_footer)
+
+
+HEADERS = [b"EKVTHLC1", b"EKVTHLC2"]
+
+
+def read_header(data: bytes) -> tuple[int, bool]:
+    """Where the payload part begins, and whether there is a header. [FILE-1] to [FILE-4] [FILE-8]"""
+    if data[:8] == b"EKVTHLC1":
+        require_bytes(data, 8, 8, "FILE-8")
+        return 16, True
+    if data[:8] == b"EKVTHLC2":
+        require_bytes(data, 8, 2, "FILE-8")
+        size = int.from_bytes(data[8:10], "big")
+        if not 16 <= size <= 1024:
+            raise RefusedError("bad-header", "FILE-3", 8)
+        require_bytes(data, 10, size, "FILE-8")
+        return 10 + size, True
+    if data[:7] == b"EKVTHLC" and len(data) > 7:
+        raise RefusedError("unsupported", "FILE-4", 7)
+    return 0, False
+
+
+def require_magic(found: bytes, place: int, magics: list[bytes]) -> None:
+    """[FILE-7] [FILE-26]"""
+    if len(found) < 8 and any(magic.startswith(found) for magic in magics):
+        raise RefusedError("truncated", "FILE-8", place)
+    if found != b"EKVPBBL1":
+        raise RefusedError("bad-magic", "FILE-7", place)
+
+
+def require_bytes(data: bytes, place: int, size: int, clause: str) -> None:
+    if len(data) < place + size:
+        raise RefusedError("truncated", clause, place)
+
+
+def take(data: bytes, place: int, limit: int, clause: str) -> tuple[bytes, int]:
+    """A key or a value with its size in front, and where the next thing stands. [FILE-10] to [FILE-13]"""
+    require_bytes(data, place, 8, "FILE-13")
+    size = int.from_bytes(data[place : place + 8], "little")
+    if size > limit:
+        raise RefusedError("too-large", clause, place)
+    require_bytes(data, place + 8, size, "FILE-13")
+    return data[place + 8 : place + 8 + size], place + 8 + size
+
+
+def judge_header(key: bytes, value: bytes, key_offset: int, value_offset: int) -> None:
+    """[VISI-1] to [VISI-6]"""
+    if len(key) < 8:
+        raise RefusedError("too-short", "VISI-1", key_offset)
+    if len(value) < 9:
+        raise RefusedError("too-short", "VISI-2", value_offset)
+    if value[0] >> 3:
+        raise RefusedError("reserved-bits", "VISI-3", value_offset)
+    if value[0] & 4:
+        raise RefusedError("reserved-bits", "VISI-4", value_offset)
+    if value[0] & 2:
+        raise RefusedError("encrypted", "VISI-5", value_offset)

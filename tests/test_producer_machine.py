@@ -1,0 +1,271 @@
+"""The producer: a store is written, overwritten, deleted and expired; each snapshot is decoded as the model says."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import model
+import pytest
+from ekvdump import decode
+from ekvdump.manifest import Provenance
+from ekvdump.outcomes import Fault
+from ekvdump.outputs import Options
+from harness import WALL_TIME, read_tree
+from hypothesis import settings, target
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from reach import BUILD, Reach, steps
+from writer import (
+    HEADER_V1,
+    HLL,
+    STR,
+    TTL,
+    Entry,
+    delete,
+    envelope,
+    expiry,
+    header_v2,
+    operational,
+    put,
+    snapshot,
+    version_suffix,
+    writers_row,
+)
+
+# A small universe, so that rules meet: chains of prefixes, among them one whose next bytes look like a version suffix,
+# names of each form, and the key of an operational row.
+KEYS = (b"", b"a", b"a" + version_suffix(3), b"a" + version_suffix(3) + b"b", b"\xff", b"b64.x", b"_meta_applied_index")
+USER_KEYS = st.sampled_from(KEYS)
+PREFIXES = {"string": STR, "hll": HLL, "ttl": TTL, "bare": b""}
+LAST_COMMIT = 10
+EARLIER = st.integers(1, LAST_COMMIT)
+TIMES = {"earlier": EARLIER, "later": st.just(LAST_COMMIT), "beyond": st.integers(LAST_COMMIT + 1, LAST_COMMIT + 4)}
+MOMENTS = st.sampled_from([*TIMES, "earlier"]).flatmap(lambda when: TIMES[when])
+EXPIRIES = st.none() | st.sampled_from([0, 1, 1_700_000_000_000, 2**63 - 1, 2**63, 2**64 - 1])
+PAYLOADS = st.sampled_from([b"", b"v", b"\xff\x01", b"\xff\x02\x01", b"other"])
+OTHER_ROWS = {
+    b"!nobody|knows|this": "unknown row", b"!redis|str": "unknown row", b"!x" + b"y" * 70: "unknown row",
+    b"!txn|x": "internal row", b"!s3|gc|upload|u": "internal row",
+    b"!hs|meta|d|k": "undecoded row", b"!lst|itm|k": "undecoded row", b"!ddb|item|t": "undecoded row",
+    b"!s3|blob|b": "undecoded row", b"!sqs|msg|vis|m": "undecoded row",
+}  # fmt: skip
+DAMAGES = {
+    "empty row": (TTL, b""), "short row": (TTL, bytes(7)), "long row": (TTL, bytes(9)),
+    "string without flags": (STR, b"\xff\x01"), "HLL with half an expiry": (HLL, b"\xff\x02\x01short"),
+}  # fmt: skip
+Run = tuple[str, bool, frozenset[str] | None, bool, bool]
+HEADERS = {"header v1": HEADER_V1, "header v2": header_v2(), "header v2 with more": header_v2(b"new"), "no header": b""}
+
+RUNS: st.SearchStrategy[Run] = st.tuples(
+    st.sampled_from(list(HEADERS)),
+    st.booleans(),
+    st.sampled_from([None, None, frozenset({"strings"}), frozenset({"hll"})]),
+    st.sampled_from([True, True, False]),
+    st.booleans(),
+)
+"""Header, whether there is a footer, the types wanted, whether to salvage, and whether to decode again."""
+
+CLAUSES_OF_COUNTERS = {
+    ("entries", "operational"): "VISI-9", ("entries", "future"): "VISI-14", ("entries", "history"): "VISI-11",
+    ("entries", "deleted"): "VISI-12", ("entries", "expired"): "VISI-13", ("entries", "internal"): "KEYS-6",
+    ("entries", "unknown"): "KEYS-3", ("entries", "undecoded"): "KEYS-7", ("entries", "string"): "RSTR-1",
+    ("entries", "bare"): "RSTR-12", ("entries", "hll"): "RHLL-1", ("entries", "ttl"): "RTTL-1",
+    ("strings", "shadowed"): "RSTR-13", ("strings", "excluded"): "OUTC-17", ("strings", "unreadable"): "SALV-1",
+    ("ttls", "applied"): "RTTL-5", ("ttls", "redundant"): "RTTL-4", ("ttls", "unclaimed"): "RTTL-8",
+    ("ttls", "orphan"): "RTTL-9", ("ttls", "unreadable"): "SALV-7",
+}  # fmt: skip
+"""What a counter above 0 shows to have been needed."""
+RULES = {
+    "string in an envelope", "string as it is", "bare string", "HLL in an envelope", "HLL as it is", "TTL row",
+    "value and its TTL row", "hash and its TTL row", "TTL row of another size", "cut envelope", "delete", "expire",
+    "operational row", "internal row", "unknown row",
+    "undecoded row", "overwritten",
+}  # fmt: skip
+OUTCOMES = {"complete", "partial", "refused", "again", "KMAP-1", "SEGM-4", "no footer", *HEADERS}
+REACH = Reach("producer", {*CLAUSES_OF_COUNTERS.values(), *RULES, *OUTCOMES})
+
+
+class Producer(RuleBasedStateMachine):
+    """Plays a live store; the model says what a client could have read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[bytes, bytes] = {}
+
+    def add(self, rule_name: str, entries: Sequence[Entry]) -> None:
+        REACH(rule_name)
+        for key, value in entries:
+            if key in self.entries:
+                REACH("overwritten")
+            self.entries[key] = value
+
+    # ---- what clients do ----
+
+    @rule(key=USER_KEYS, ts=MOMENTS, payload=PAYLOADS, ms=EXPIRIES, flags=st.sampled_from([0, 0xFE]))
+    def set_string(self, key: bytes, ts: int, payload: bytes, ms: int | None, flags: int) -> None:
+        self.add("string in an envelope", [put(STR + key, ts, envelope(1, payload, ms, other_flags=flags))])
+
+    @rule(key=USER_KEYS, ts=MOMENTS, payload=PAYLOADS)
+    def set_string_as_older_servers_did(self, key: bytes, ts: int, payload: bytes) -> None:
+        self.add("string as it is", [put(STR + key, ts, payload)])
+
+    @rule(key=USER_KEYS, ts=MOMENTS, payload=PAYLOADS)
+    def set_bare_string(self, key: bytes, ts: int, payload: bytes) -> None:
+        self.add("bare string", [put(key, ts, payload)])
+
+    @rule(key=USER_KEYS, ts=MOMENTS, payload=PAYLOADS, ms=EXPIRIES)
+    def set_hll(self, key: bytes, ts: int, payload: bytes, ms: int | None) -> None:
+        self.add("HLL in an envelope", [put(HLL + key, ts, envelope(2, payload, ms))])
+
+    @rule(key=USER_KEYS, ts=MOMENTS, payload=PAYLOADS)
+    def set_hll_as_older_servers_did(self, key: bytes, ts: int, payload: bytes) -> None:
+        self.add("HLL as it is", [put(HLL + key, ts, payload)])
+
+    @rule(key=USER_KEYS, ts=MOMENTS, ms=EXPIRIES.filter(lambda ms: ms is not None))
+    def set_ttl(self, key: bytes, ts: int, ms: int) -> None:
+        self.add("TTL row", [put(TTL + key, ts, expiry(ms))])
+
+    @rule(kind=st.sampled_from(["string", "hll", "bare"]), key=USER_KEYS, ts=EARLIER, enveloped=st.booleans())
+    def set_with_ttl(self, kind: str, key: bytes, ts: int, enveloped: bool) -> None:
+        body = envelope(2 if kind == "hll" else 1, b"v", 9) if enveloped else b"v"
+        self.add("value and its TTL row", [put(PREFIXES[kind] + key, ts, body), put(TTL + key, ts, expiry(8))])
+
+    @rule(key=USER_KEYS, ts=EARLIER)
+    def set_hash_with_ttl(self, key: bytes, ts: int) -> None:
+        self.add("hash and its TTL row", [put(b"!hs|fld|" + key, ts, b"v"), put(TTL + key, ts, expiry(8))])
+
+    @rule(kind=st.sampled_from(list(PREFIXES)), key=USER_KEYS, ts=MOMENTS)
+    def remove(self, kind: str, key: bytes, ts: int) -> None:
+        self.add("delete", [delete(PREFIXES[kind] + key, ts)])
+
+    @rule(kind=st.sampled_from(list(PREFIXES)), key=USER_KEYS, ts=EARLIER, expire_at=st.integers(1, LAST_COMMIT))
+    def end(self, kind: str, key: bytes, ts: int, expire_at: int) -> None:
+        self.add("expire", [put(PREFIXES[kind] + key, ts, expiry(7), expire_at=expire_at)])
+
+    # ---- what else a store holds ----
+
+    @rule(key=USER_KEYS, ts=EARLIER, what=st.sampled_from(list(DAMAGES)))
+    def damage(self, key: bytes, ts: int, what: str) -> None:
+        prefix, body = DAMAGES[what]
+        name = "TTL row of another size" if prefix == TTL else "cut envelope"
+        self.add(name, [put(prefix + key, ts, body)])
+
+    @rule(name=st.sampled_from([b"_meta_applied_index", b"_meta_last_commit_ts"]), number=st.integers(0, 9))
+    def node_row(self, name: bytes, number: int) -> None:
+        self.add("operational row", [operational(name, number), writers_row()])
+
+    @rule(key=st.sampled_from(list(OTHER_ROWS)), ts=MOMENTS)
+    def other_row(self, key: bytes, ts: int) -> None:
+        self.add(OTHER_ROWS[key], [put(key, ts, b"x")])
+
+    # ---- what is decoded ----
+
+    @initialize()
+    def nothing(self) -> None:
+        self.entries.clear()
+
+    # Often, or most of what is written would never be read.
+    @rule(run=RUNS)
+    def decode(self, run: Run) -> None:
+        self.decode_with(*run)
+
+    @rule(run=RUNS)
+    def decode_too(self, run: Run) -> None:
+        self.decode_with(*run)
+
+    def decode_with(self, header: str, footer: bool, only: frozenset[str] | None, salvage: bool, again: bool) -> None:
+        start = HEADERS[header]
+        # [FILE-17] Behind a header there has to be a footer.
+        footer = footer or bool(start)
+        REACH(header, *([] if footer else ["no footer"]))
+        entries = sorted(self.entries.items())
+        data = snapshot(entries, last_commit=LAST_COMMIT, header=start, with_footer=footer)
+        expected = model.expected_dump(
+            entries, LAST_COMMIT, place=len(start) + 16, only=None if only is None else set(only), salvage=salvage
+        )
+        options = Options(0, only, salvage, sync=False)
+        try:
+            self.compare(data, expected, options, again)
+        except AssertionError:
+            save_as_fixture(data, expected, options)
+            raise
+
+    def compare(self, data: bytes, expected: model.Expected, options: Options, again: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "snapshot"
+            path.write_bytes(data)
+            provenance = Provenance(str(path), wall_time=WALL_TIME)
+            run = decode.Run(str(path), f"{folder}/out", options, provenance)
+            if expected.refusal is not None:
+                REACH("refused")
+                with pytest.raises(Fault) as caught:
+                    run.run()
+                fault = caught.value
+                assert (fault.name, fault.clause, fault.key, fault.offset) == expected.refusal
+                assert run.out_state != "sealed"
+                return
+            outcome = run.run()
+            counters = model.expected_counters(expected)
+            assert {group: getattr(outcome.counters, group) for group in counters} == counters
+            self.check_sums(counters)
+            REACH("complete" if outcome.complete else "partial")
+            REACH(*{CLAUSES_OF_COUNTERS[key] for key in CLAUSES_OF_COUNTERS if counters[key[0]][key[1]]})
+            files = read_tree(Path(folder) / "out")
+            manifest, checksums = files.pop("MANIFEST.json"), files.pop("CHECKSUMS")
+            assert files == expected.files
+            REACH(*(["KMAP-1", "SEGM-4"] if "redis/db_0/KEYMAP.jsonl" in files else []))
+            assert json.loads(manifest)["outcome"]["complete"] == outcome.complete
+            assert checksums == model.checksums({**files, "MANIFEST.json": manifest})
+            if again:
+                REACH("again")
+                decode.Run(str(path), f"{folder}/again", options, provenance).run()
+                assert read_tree(Path(folder) / "again") == read_tree(Path(folder) / "out")
+
+    def check_sums(self, counters: dict[str, dict[str, int]]) -> None:
+        """Every entry is exactly one thing, and so is every record. [OUTC-14] [OUTC-15]"""
+        entries = counters["entries"]
+        assert sum(entries.values()) == len(self.entries)
+        assert sum(counters["undecoded"].values()) == entries["undecoded"]
+        assert sum(counters["strings"].values()) == entries["string"] + entries["bare"]
+        assert sum(counters["hlls"].values()) == entries["hll"]
+        assert sum(counters["ttls"].values()) == entries["ttl"]
+
+    def teardown(self) -> None:
+        target(float(len(self.entries)), label="entries")
+
+
+def save_as_fixture(data: bytes, expected: model.Expected, options: Options) -> None:
+    """Write a snapshot that was decoded otherwise than the model says, as a case that only needs a name."""
+    folder = BUILD / "failures"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["id = 'conv-to-be-named'", "title = '?'", "clauses = ['CONV-1']", "level = 'must'", "snapshot = '''"]
+    lines += [data[place : place + 16].hex(" ").upper() for place in range(0, len(data), 16)]
+    lines += ["'''", "", "[run]", f"options = {{ {', '.join(options_of(options))} }}", "", "[expect]"]
+    if expected.refusal is not None:
+        fault, clause, _, offset = expected.refusal
+        lines += [
+            "outcome = 'refused'",
+            "out = 'unsealed'",
+            f"fault = '{fault}'",
+            f"clause = '{clause}'",
+            f"offset = {offset}",
+        ]
+    else:
+        lines += [f"outcome = '{'partial' if expected.reasons else 'complete'}'", "", "[expect.tree]"]
+        shown = {path: "".join(f"\\x{byte:02X}" for byte in content) for path, content in expected.files.items()}
+        lines += [f"{json.dumps(path)} = '{content}'" for path, content in shown.items()]
+    # Hypothesis shows the smallest one last.
+    (folder / "producer.toml").write_text("\n".join(lines) + "\n")
+
+
+def options_of(options: Options) -> list[str]:
+    words = ["salvage = true"] if options.salvage else []
+    return [*words, *([] if options.only is None else [f'only = "{",".join(sorted(options.only))}"'])]
+
+
+CONFIG = steps(examples=200, count=40)
+
+
+def test_any_snapshot_of_a_store_is_decoded_as_the_model_says() -> None:
+    REACH.run(Producer, settings(CONFIG))

@@ -1,0 +1,210 @@
+"""KEYMAP, MANIFEST.json and CHECKSUMS: what is written is read, also after others have edited it, as a model says."""
+
+import base64
+import io
+import json
+from itertools import islice
+from typing import Any
+
+import pytest
+from ekvdump.checksums import decode_checksum_line, render_checksum_line
+from ekvdump.keymap import KeymapLine, iter_keymap, render_keymap_line
+from ekvdump.manifest import Provenance, decode_manifest, render_manifest
+from ekvdump.outcomes import Counters, Fault, InvalidKeymap, Outcome
+from hypothesis import settings, target
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from reach import Reach, steps
+
+KEYS = st.binary(max_size=8)
+SEGMENTS = st.text(alphabet="0123456789abcdef_.%-", min_size=1, max_size=40)
+PARTS = st.sampled_from([b"a", b"b.bin", b".", b"...", b"\n", b"\\", b"\r", b"\xff", b"n", b" "])
+PATHS = st.lists(PARTS, min_size=1).map(b"/".join)
+HASHES = st.binary(min_size=32, max_size=32).map(lambda data: data.hex().encode())
+# A line that nobody can read, and the clause that says so.
+BAD_KEYMAP_LINES = {
+    b"{": "KMAP-6", b"[]": "KMAP-6", b'{"encoded":"x","original":"","kind":null}': "KMAP-6", b"\xff": "KMAP-6",
+    b'{"encoded":"x","kind":"y"}': "KMAP-6", b'{"encoded":"","original":"","kind":"y"}': "KMAP-7",
+    b'{"encoded":"x","original":"","kind":""}': "KMAP-7", b'{"encoded":"x","original":"YQ==","kind":"y"}': "KMAP-8",
+    b'{"encoded":"x","original":"Y","kind":"y"}': "KMAP-8", b"": "KMAP-6",
+}  # fmt: skip
+BAD_CHECKSUM_LINES = {
+    b"": "SUMS-7", b"no hash": "SUMS-7", b"0" * 63 + b"  x": "SUMS-7", b"0" * 64 + b" x": "SUMS-7",
+    b"\\" + b"0" * 64 + b"  x\\y": "SUMS-7", b"0" * 64 + b"  x\0": "SUMS-7", b"0" * 64 + b"  " + b"x" * 8200: "SUMS-7",
+    b"0" * 64 + b"  ": "SUMS-8", b"0" * 64 + b"  /x": "SUMS-13", b"0" * 64 + b"  x/../y": "SUMS-14",
+}  # fmt: skip
+# A member of MANIFEST.json, a value that it may not have (None: it is taken away), and the clause that says so.
+BAD_MEMBERS: tuple[tuple[str, Any, str], ...] = (
+    ("format_version", 2, "MANI-10"), ("format_version", None, "MANI-10"), ("format_version", True, "MANI-10"),
+    ("phase", "phase2", "MANI-13"), ("wall_time_iso", "yesterday", "MANI-14"), ("adapters", [], "MANI-15"),
+    ("exclusions", None, "MANI-15"), ("checksum_format", "", "MANI-17"), ("key_segment_max_bytes", 0, "MANI-17"),
+    ("live", {}, "MANI-18"),
+)  # fmt: skip
+ORDER_OF_MANIFEST = ("MANI-10", "MANI-13", "MANI-14", "MANI-15", "MANI-17", "MANI-18")
+"""In which a reader finds what is wrong."""
+WANTED = {
+    "KEYMAP read", "KMAP-9", "KMAP-10", "other kind", "other members", *BAD_KEYMAP_LINES.values(), "CHECKSUMS read",
+    "SUMS-2", "binary mark", "capital digits", *BAD_CHECKSUM_LINES.values(), "MANIFEST.json read", "MANI-12",
+    *(clause for _, _, clause in BAD_MEMBERS),
+}  # fmt: skip
+REACH = Reach("readers", WANTED)
+
+
+class Sidecars(RuleBasedStateMachine):
+    """Three files as a dump has them, and what a reader may take from each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keymap: list[bytes] = []
+        self.keymap_said: list[KeymapLine | str] = []
+        """What each line says, or the clause that it breaks."""
+        self.sums: list[bytes] = []
+        self.sums_said: list[tuple[bytes, bytes] | str] = []
+        outcome = Outcome(Counters(), (), ())
+        text = render_manifest(Provenance("s.fsm", wall_time="2026-08-22T12:00:00Z"), outcome, 0, [], None, only=False)
+        self.manifest: dict[str, Any] = json.loads(text)
+        self.sound = dict(self.manifest)
+        self.form: dict[str, Any] = {}
+        self.broken: dict[str, str] = {}
+        """Member = the clause that its value breaks."""
+
+    def teardown(self) -> None:
+        target(float(len(self.keymap) + len(self.sums)), label="lines")
+
+    # ---- KEYMAP ----
+
+    @rule(segment=SEGMENTS, key=KEYS)
+    def keymap_line(self, segment: str, key: bytes) -> None:
+        line = render_keymap_line(segment, key)
+        # Written by hand, as KMAP-1 says.
+        original = base64.urlsafe_b64encode(key).decode().rstrip("=")
+        assert line == f'{{"encoded":"{segment}","original":"{original}","kind":"sha-fallback"}}\n'.encode()
+        self.keymap.append(line)
+        self.keymap_said.append(KeymapLine(segment, key, "sha-fallback"))
+
+    @rule(segment=SEGMENTS, key=KEYS, kind=st.sampled_from(["sha-fallback", "s3-leaf-data", "new"]), more=st.booleans())
+    def foreign_keymap_line(self, segment: str, key: bytes, kind: str, more: bool) -> None:
+        members: dict[str, Any] = {"kind": kind, "encoded": segment}
+        members |= {"more": [1, None]} if more else {}
+        members["original"] = base64.urlsafe_b64encode(key).decode().rstrip("=")
+        self.keymap.append(json.dumps(members).encode() + b"\n")
+        self.keymap_said.append(KeymapLine(segment, key, kind))
+        REACH(*(["other kind"] if kind != "sha-fallback" else []), *(["other members"] if more else []))
+
+    @rule(line=st.sampled_from(list(BAD_KEYMAP_LINES)))
+    def bad_keymap_line(self, line: bytes) -> None:
+        self.keymap.append(line + b"\n")
+        self.keymap_said.append(BAD_KEYMAP_LINES[line])
+
+    @rule()
+    def keymap_is_mended(self) -> None:
+        sound = [place for place, said in enumerate(self.keymap_said) if not isinstance(said, str)]
+        self.keymap = [self.keymap[place] for place in sound]
+        self.keymap_said = [self.keymap_said[place] for place in sound]
+
+    @invariant()
+    def keymap_is_read(self) -> None:
+        good = []
+        bad = next((said for said in self.keymap_said if isinstance(said, str)), None)
+        for said in self.keymap_said:
+            if isinstance(said, str):
+                break
+            good.append(said)
+        lines = iter_keymap(io.BytesIO(b"".join(self.keymap)))
+        assert list(islice(lines, len(good))) == good
+        if bad is None:
+            assert list(lines) == []
+            REACH("KEYMAP read")
+        else:
+            with pytest.raises(InvalidKeymap) as caught:
+                next(lines)
+            assert caught.value.clause == bad
+            assert caught.value.offset == sum(map(len, self.keymap[: len(good)]))
+            assert list(lines) == [], "for good [KMAP-9]"
+            REACH(bad, "KMAP-9")
+        if len({line.encoded for line in good}) < len(good):
+            # Where a segment has several lines, a reader that keeps what came last is right. [KMAP-10]
+            REACH("KMAP-10")
+
+    # ---- CHECKSUMS ----
+
+    @rule(path=PATHS, sha256=HASHES)
+    def checksum_line(self, path: bytes, sha256: bytes) -> None:
+        line = render_checksum_line(path, sha256)
+        if set(path) & set(b"\\\n\r"):
+            REACH("SUMS-2")
+            written = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+            assert line == b"\\" + sha256 + b"  " + written + b"\n"
+        else:
+            assert line == sha256 + b"  " + path + b"\n"
+        self.sums.append(line)
+        self.sums_said.append((sha256, path))
+
+    @rule(sha256=HASHES, capital=st.booleans())
+    def foreign_checksum_line(self, sha256: bytes, capital: bool) -> None:
+        """As `sha256sum --binary` writes it, or somebody with capital letters."""
+        REACH("capital digits" if capital else "binary mark")
+        self.sums.append((sha256.upper() if capital else sha256) + (b"  x\n" if capital else b" *x\n"))
+        self.sums_said.append((sha256, b"x"))
+
+    @rule(line=st.sampled_from(list(BAD_CHECKSUM_LINES)))
+    def bad_checksum_line(self, line: bytes) -> None:
+        self.sums.append(line + b"\n")
+        self.sums_said.append(BAD_CHECKSUM_LINES[line])
+
+    @invariant()
+    def checksums_are_read(self) -> None:
+        for line, said in zip(self.sums, self.sums_said, strict=True):
+            if isinstance(said, str):
+                with pytest.raises(Fault) as caught:
+                    decode_checksum_line(line)
+                assert caught.value.clause == said
+                REACH(said)
+            else:
+                assert tuple(decode_checksum_line(line)) == said
+                REACH("CHECKSUMS read")
+
+    # ---- MANIFEST.json ----
+
+    @rule(edit=st.sampled_from(BAD_MEMBERS))
+    def break_member(self, edit: tuple[str, Any, str]) -> None:
+        member, value, clause = edit
+        self.manifest.pop(member, None)
+        if value is not None:
+            self.manifest[member] = value
+        self.broken[member] = clause
+
+    @rule()
+    def mend(self) -> None:
+        self.manifest = dict(self.sound)
+        self.broken.clear()
+
+    @rule(name=st.sampled_from(["new", "outcome", "cluster_id"]), value=st.sampled_from([None, 1, "x", [], {}]))
+    def unknown_member(self, name: str, value: Any) -> None:
+        self.manifest[name] = value
+
+    @rule(indent=st.sampled_from([None, 1, 8]), in_order=st.booleans())
+    def write_manifest_otherwise(self, indent: int | None, in_order: bool) -> None:
+        self.form = {"indent": indent, "sort_keys": in_order}
+
+    @invariant()
+    def manifest_is_read(self) -> None:
+        text = json.dumps(self.manifest, **self.form).encode()
+        if not self.broken:
+            assert decode_manifest(text) == self.manifest
+            REACH("MANIFEST.json read", *(["MANI-12"] if "new" in self.manifest else []))
+            return
+        with pytest.raises(Fault) as caught:
+            decode_manifest(text)
+        first = min(self.broken.values(), key=ORDER_OF_MANIFEST.index)
+        assert caught.value.clause == first
+        version = self.manifest.get("format_version")
+        assert (caught.value.name == "unsupported-manifest") == (version == 2)
+        REACH(first)
+
+
+CONFIG = steps(examples=300, count=20)
+
+
+def test_what_is_written_is_read_also_after_foreign_edits() -> None:
+    REACH.run(Sidecars, settings(CONFIG))

@@ -1,0 +1,242 @@
+"""The output folder: dumps of several databases go into it while others plant and remove things, as a model says."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from ekvdump.outcomes import Fault
+from ekvdump.outputs import Options
+from harness import prepare_run, read_tree
+from hypothesis import settings, target
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from reach import Reach, steps
+from writer import HLL, STR, envelope, put, snapshot
+
+CHECKSUMS, MANIFEST, TEMPORARY = "CHECKSUMS", "MANIFEST.json", ".ekvdump.tmp"
+SEAL = (CHECKSUMS, MANIFEST)
+# What a store holds, and what comes of it below the database's folder.
+STORES: tuple[tuple[bytes, dict[str, bytes]], ...] = (
+    (snapshot([]), {}),
+    (snapshot([put(STR + b"a", 1, b"old")]), {"strings/a.bin": b"old"}),
+    (
+        snapshot([put(STR + b"a", 1, envelope(1, b"new", 5)), put(HLL + b"h", 1, b"h")]),
+        {"strings/a.bin": b"new", "hll/h.bin": b"h", "strings_ttl.jsonl": b'{"key":"a","expire_at_ms":5}\n'},
+    ),
+)
+DATABASES = (0, 1, 12)
+PLACES = (
+    "redis/db_0/strings/a.bin", "redis/db_0/strings/stale.bin", "redis/db_0/strings_ttl.jsonl", "redis/db_1/hll/h.bin",
+    "redis/db_7/strings/a.bin", "notes.txt", "redis/notes.txt", "redis/db_0/strings/.ekvdump.tmp", TEMPORARY, CHECKSUMS,
+    MANIFEST,
+)  # fmt: skip
+IN_THE_WAY = ("redis/db_{}", "redis/db_{}/hll", "redis/db_{}/strings_ttl.jsonl/x", "redis/db_{}/.ekvdump.tmp")
+KINDS = ("file", "symlink", "folder symlink", "dangling symlink", "fifo")
+WANTED = {
+    "sealed", "partial", "refused", "TREE-4", "TREE-7", "TREE-13", "TREE-14", "TREE-16", "TREE-32", "TREE-34",
+    "TREE-35", "TREE-36", "TREE-37", "MANI-8", "MANI-24", *(f"planted {kind}" for kind in KINDS), "removed",
+}  # fmt: skip
+REACH = Reach("tree", WANTED)
+
+
+class Output(RuleBasedStateMachine):
+    """Several databases, one folder, and somebody else who has a key to the room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="tree-machine."))
+        self.out = self.folder / "out"
+        self.canary = self.folder / "canary"
+        (self.canary / "folder").mkdir(parents=True)
+        (self.canary / "file").write_bytes(b"precious")
+        self.untouched = self.outside()
+        # The model: what lies there, by path; None is something that no dump may go near.
+        self.model: dict[str, bytes | None] = {}
+        self.is_there = False
+        self.complete: dict[int, bool] = {}
+        """Database = whether its last dump said that it is complete; only while a seal says so."""
+
+    def teardown(self) -> None:
+        target(float(len(self.model)), label="places")
+        shutil.rmtree(self.folder)
+
+    def outside(self) -> dict[str, tuple[bytes, int]]:
+        files = read_tree(self.canary)
+        return {path: (data, (self.canary / path).stat().st_mtime_ns) for path, data in files.items()}
+
+    # ---- somebody else ----
+
+    @rule(place=st.sampled_from(PLACES))
+    def plant_file(self, place: str) -> None:
+        self.plant(place, "file")
+
+    @rule(database=st.sampled_from(DATABASES), way=st.sampled_from(IN_THE_WAY))
+    def plant_in_the_way(self, database: int, way: str) -> None:
+        self.plant(way.format(database), "file")
+
+    @rule(place=st.sampled_from(PLACES), kind=st.sampled_from(KINDS[1:]))
+    def plant_hostile(self, place: str, kind: str) -> None:
+        self.plant(place, kind)
+
+    def plant(self, place: str, kind: str) -> None:
+        path = self.out / place
+        if self.is_below_file(place) or os.path.lexists(path):
+            return
+        REACH(f"planted {kind}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.is_there = True
+        if kind == "file":
+            path.write_bytes(b"planted")
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            leads = {"symlink": "file", "folder symlink": "folder", "dangling symlink": "new"}[kind]
+            path.symlink_to(self.canary / leads)
+        self.model[place] = b"planted" if kind == "file" else None
+        self.forget_seal(place)
+
+    @rule(place=st.sampled_from(PLACES))
+    def remove(self, place: str) -> None:
+        if place in self.model:
+            self.remove_one(place)
+
+    def remove_one(self, place: str) -> None:
+        REACH("removed")
+        (self.out / place).unlink()
+        del self.model[place]
+        self.forget_seal(place)
+
+    @rule()
+    def start_anew(self) -> None:
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.model.clear()
+        self.complete.clear()
+        self.is_there = False
+
+    def forget_seal(self, place: str) -> None:
+        if place == MANIFEST:
+            self.complete.clear()
+
+    def is_below_file(self, place: str) -> bool:
+        parents = [str(parent) for parent in Path(place).parents if parent.name]
+        return any(parent in self.model for parent in parents)
+
+    # ---- dumps ----
+
+    @rule(database=st.sampled_from(DATABASES), store=st.sampled_from(STORES), is_tidy=st.booleans())
+    def decode_into_existing(self, database: int, store: tuple[bytes, dict[str, bytes]], is_tidy: bool) -> None:
+        for place in [place for place, content in self.model.items() if content is None and is_tidy]:
+            self.remove_one(place)
+        self.decode(database, *store, into_existing=True)
+
+    @rule(store=st.sampled_from(STORES))
+    def decode_into_nothing(self, store: tuple[bytes, dict[str, bytes]]) -> None:
+        self.decode(0, *store, into_existing=False)
+
+    def decode(self, database: int, data: bytes, files: dict[str, bytes], *, into_existing: bool) -> None:
+        own = f"redis/db_{database}/"
+        run = prepare_run(data, self.folder, Options(database, into_existing=into_existing, sync=False))
+        allowed = self.refusals(own, into_existing)
+        if allowed:
+            with pytest.raises(Fault) as caught:
+                run.run()
+            assert caught.value.clause in allowed, f"{caught.value} is none of {allowed}"
+            assert run.out_state == "untouched"
+            REACH("refused", caught.value.clause)
+        else:
+            outcome = run.run()
+            self.written(database, own, files, outcome.complete)
+        self.compare()
+
+    def refusals(self, own: str, into_existing: bool) -> set[str]:
+        """The clauses that a run may be refused for; none if it may not. [TREE-7] [TREE-33]"""
+        if not into_existing:
+            something = bool(self.model) or (self.out.is_dir() and any(self.out.iterdir()))
+            return {"TREE-7"} if something else set()
+        allowed = set()
+        for place, content in self.model.items():
+            path = self.out / place
+            if content is None:
+                allowed.add("TREE-13" if path.is_symlink() else "TREE-14")
+            elif place in (own.rstrip("/"), f"{own}strings", f"{own}hll", f"{own}unreadable", "redis"):
+                allowed.add("TREE-32")
+            elif place == f"{own}strings_ttl.jsonl/x":
+                allowed.add("TREE-16")
+        if (self.out / own / "strings_ttl.jsonl").is_dir():
+            allowed.add("TREE-16")
+        return allowed
+
+    def written(self, database: int, own: str, files: dict[str, bytes], complete: bool) -> None:
+        """Say what lies there after a run. [TREE-4] [TREE-34] .. [TREE-37]"""
+        leftovers = [place for place in self.model if os.path.basename(place) == TEMPORARY]
+        REACH(*(["TREE-34"] if any(name in self.model for name in SEAL) else []), *(["TREE-37"] if leftovers else []))
+        earlier = dict(self.complete) if MANIFEST in self.model else {}
+        for place in (*SEAL, *leftovers):
+            self.model.pop(place, None)
+        stale = [place for place in self.model if place.startswith(own) and place.removeprefix(own) not in files]
+        others = [place for place in self.model if not place.startswith(own)]
+        REACH(*(["TREE-36"] if stale else []), *(["TREE-35"] if others else []))
+        self.model.update({own + path: data for path, data in files.items()})
+        self.is_there = True
+        assert complete == (not stale)
+        REACH("sealed", *([] if complete else ["partial"]))
+        manifest = json.loads((self.out / MANIFEST).read_text())
+        databases = self.databases()
+        assert manifest["adapters"].get("redis", {}).get("databases", []) == sorted(databases)
+        if len(databases) > 1:
+            REACH("MANI-8", "TREE-4")
+        told = {each["database"]: each["complete"] for each in manifest["outcome"]["earlier"]}
+        assert told == {each: earlier.get(each) for each in sorted(databases) if each != database}
+        REACH(*(["MANI-24"] if any(earlier.get(each) is not None for each in told) else []))
+        self.complete = {each: known for each in told if (known := told[each]) is not None}
+        self.complete[database] = complete
+        for name in SEAL:
+            self.model[name] = (self.out / name).read_bytes()
+
+    def databases(self) -> set[int]:
+        found = set()
+        for place in self.model:
+            parts = place.split("/")
+            if len(parts) > 2 and parts[0] == "redis" and parts[1].startswith("db_"):
+                found.add(int(parts[1][3:]))
+        return found
+
+    def compare(self) -> None:
+        """What lies there is what the model says, the seal is over all of it, and nothing outside was touched."""
+        assert self.outside() == self.untouched
+        found = {}
+        for base, _, names in os.walk(self.out):
+            for name in names:
+                path = Path(base) / name
+                found[str(path.relative_to(self.out))] = path
+            for name in os.listdir(base):
+                path = Path(base) / name
+                if path.is_symlink():
+                    found[str(path.relative_to(self.out))] = path
+        assert set(found) == set(self.model)
+        contents = {place: found[place].read_bytes() for place, content in self.model.items() if content is not None}
+        assert contents == {place: content for place, content in self.model.items() if content is not None}
+        if CHECKSUMS in contents and MANIFEST in contents and contents[CHECKSUMS] != b"planted" and self.is_sealed():
+            lines = [
+                f"{hashlib.sha256(contents[place]).hexdigest()}  {place}\n"
+                for place in sorted(contents, key=str.encode)
+                if place != CHECKSUMS
+            ]
+            assert contents[CHECKSUMS].decode() == "".join(lines)
+
+    def is_sealed(self) -> bool:
+        """Is what lies there what the last run has sealed? Whoever plants or removes something breaks the seal."""
+        listed = {line.split("  ", 1)[1] for line in (self.out / CHECKSUMS).read_text().splitlines()}
+        files = {place for place, content in self.model.items() if content is not None}
+        return listed == files - {CHECKSUMS} and (self.model[MANIFEST] or b"") != b"planted"
+
+
+CONFIG = steps(examples=200, count=30)
+
+
+def test_dumps_of_several_databases_in_one_folder() -> None:
+    REACH.run(Output, settings(CONFIG))
