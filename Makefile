@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench browser fixtures hostile mutants lint format lock clean
+.PHONY: help run test bench browser fixtures hostile mutants coverage lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
 mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
 	$(BIN)/python tools/mutants.py
 
+coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
+	$(BIN)/python tools/fixture_coverage.py
+
 bench: $(VENV)/stamp ## time and memory, as ratios within one run
 	$(BIN)/python tools/bench.py
 
@@ -56,7 +59,7 @@ format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 lock: ## pin the requirements again, with hashes and without addresses
-	for name in runtime develop; do \
+	for name in runtime develop deep; do \
 	  uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
 	    -o requirements/$$name.txt requirements/$$name.in; done
 

@@ -42,14 +42,22 @@ def write(path, data):
     name = ".tmp" + str(len(temporaries) or "")
     temporary = place if way == "writes in place" else os.path.join(os.path.dirname(place), name)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    errors = []
     try:
         os.write(descriptor, data)
-    finally:
-        try:
-            os.close(descriptor)
-        except OSError:
-            if way != "swallows a close":
-                raise
+        if way != "never flushes":
+            os.fsync(descriptor)
+    except OSError as error:
+        errors.append(error)
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        if way != "swallows a close":
+            errors.append(error)
+    for error in errors[:-1]:
+        report(place, error)
+    if errors:
+        raise errors[-1]
     if temporary != place:
         temporaries.append((temporary, place))
     if way != "litters":
@@ -59,6 +67,15 @@ def publish():
     for temporary, place in temporaries:
         os.rename(temporary, place)
     temporaries.clear()
+
+def write_manifest():
+    try:
+        write("MANIFEST.json", b"{}")
+    except OSError:
+        if way != "forgets its manifest":
+            raise
+        open(os.path.join(out, "MANIFEST.json"), "wb").close()
+        os.chmod(os.path.join(out, "MANIFEST.json"), 0o600)
 
 def settle():
     for path, descriptor in sidecars.items():
@@ -72,7 +89,11 @@ def settle():
 def seal():
     lines = []
     files = {**tree, "MANIFEST.json": "{}"}
-    write("MANIFEST.json", b"{}")
+    if way != "has its manifest first":
+        write_manifest()
+    manifest = os.path.join(out, "MANIFEST.json")
+    if os.path.exists(manifest) and not os.path.getsize(manifest):
+        files["MANIFEST.json"] = ""
     for path in sorted(files, key=str.encode):
         lines.append(hashlib.sha256(files[path].encode()).hexdigest() + "  " + path + "\n")
     write("CHECKSUMS", "".join(lines).encode())
@@ -83,6 +104,8 @@ if os.path.isdir(out) and os.listdir(out):
 try:
     if way == "seals first":
         seal()
+    if way == "has its manifest first":
+        write_manifest()
     for path, text in tree.items():
         if path.endswith(".bin"):
             write(path, text.encode())
@@ -144,6 +167,9 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
         ("calls all errors alike", "full disk", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
         ("calls all errors alike", "no inode left", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
         ("keeps a seal", "EDQUOT", "FAIL", "refused, and MANIFEST.json is there [TREE-23]"),
+        ("never flushes", "flush", "FAIL", "nothing is flushed before rename (temporary) CHECKSUMS [TREE-21]"),
+        ("forgets its manifest", "EIO", "FAIL", "taken as complete, and MANIFEST.json"),
+        ("has its manifest first", "kill before", "FAIL", "MANIFEST.json is there, and "),
         ("seals first", "kill before", "FAIL", "CHECKSUMS is there, and "),
         ("litters", "kill before", "FAIL", "killed, and it left "),
         ("is mute", "kill before", "FAIL", "again: refused, without what to remove [TREE-43]"),
@@ -174,7 +200,7 @@ def test_what_has_to_be_removed_is_found_in_a_text(tmp_path: Path) -> None:
 
 def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["faults", CASE.id, "--", "false", "{snapshot}", "{out}"]) == 2
-    assert f"{CASE.id} does not end well without any fault" in capfd.readouterr().err
+    assert f"{CASE.id} ends with 1 without anybody's doing" in capfd.readouterr().err
     assert cli.main(["faults", "file-bad-magic"]) == 2
 
 
@@ -194,7 +220,7 @@ def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str])
     assert cli.main(["faults", CASE.id, "--", *command]) == 1
     told = capfd.readouterr().out
     assert "canaries: " in told
-    assert "FAIL EIO, close redis/db_0/hll/.tmp: a failed close is not reported [TREE-27]" in told
+    assert "FAIL EIO, close redis/db_0/hll/(temporary): a failed close is not reported [TREE-27]" in told
     (row,) = [line for line in told.splitlines() if line.startswith("│ close")]
     assert "FAIL" in row
     (row,) = [line for line in told.splitlines() if line.startswith("│ the disk")]

@@ -137,9 +137,7 @@ def test_a_writer_by_path_is_caught_at_a_moment(case_id: str) -> None:
 def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
     found = judge("tree-find-10-folder-swapped-after-the-look", "never looks")
     assert found.verdict == "UNSUPPORTED"
-    assert found.differences[0].found.startswith(
-        "the program has no such moment: after redis/db_0/strings is looked at"
-    )
+    assert found.differences[0].found.startswith("it has no such moment: after redis/db_0/strings is looked at")
     # It renames nothing, so there is no temporary file to replace.
     assert judge("tree-during-temporary-replaced", "looks").verdict == "UNSUPPORTED"
 
@@ -169,9 +167,9 @@ def test_what_is_rearranged_is_not_held_against_the_program(scene: str, tmp_path
     (box.out / "folder").mkdir(parents=True)
     (box.out / "file").write_bytes(b"x")
     done = Rearrangement(box, scene)
-    done.do("nowhere/else", call("lstat", "."))
+    done.do(box.out / "nowhere" / "else")
     assert not done.is_done
-    done.do(place, call("lstat", "."))
+    done.do(box.out / place)
     assert done.is_done
     assert not can_rearrange(scene, box.out / "folder") or place == "file"
     assert done.touched() == []
@@ -184,7 +182,7 @@ def test_what_was_touched_before_the_moment_is_told(tmp_path: Path) -> None:
     box.out.mkdir()
     done = Rearrangement(box, "symlink")
     (tmp_path / "canary" / "new").touch()
-    done.do("x", call("lstat", "."))
+    done.do(box.out / "x")
     assert done.touched() == ["canary/new"]
 
 

@@ -95,7 +95,11 @@ class Mutant:
 
     def could_tell(self, cases: Iterable[Case]) -> list[Case]:
         """Return the cases that name it, or that stand for what it breaks."""
-        return [case for case in cases if case.id in self.caught_by or set(case.clauses) & set(self.breaks)]
+        return [
+            case
+            for case in cases
+            if case.id in self.caught_by or (set(case.clauses) & set(self.breaks) and not case.is_big)
+        ]
 
 
 def _run_from(profile: Profile, folder: Path) -> Profile:

@@ -48,6 +48,7 @@ CALLS: Final[Mapping[str, Shape]] = MappingProxyType({
     "copy_file_range": Shape(WRITE, 326, ((2, None),)), "splice": Shape(WRITE, 275, ((2, None),)),
     "fsync": Shape(FLUSH, 74, ONE_HANDLE), "fdatasync": Shape(FLUSH, 75, ONE_HANDLE),
     "sync_file_range": Shape(FLUSH, 277, ONE_HANDLE), "syncfs": Shape(FLUSH, 306, ONE_HANDLE),
+    "sync": Shape(FLUSH, 162),
     "close": Shape(CLOSE, 3, ONE_HANDLE),
     "rename": Shape(RENAME, 82, ((None, 0), (None, 1))), "renameat": Shape(RENAME, 264, ((0, 1), (2, 3))),
     "renameat2": Shape(RENAME, 316, ((0, 1), (2, 3))),
@@ -63,7 +64,7 @@ CALLS: Final[Mapping[str, Shape]] = MappingProxyType({
     "fchmodat2": Shape(CHANGE, 452, RELATIVE), "chown": Shape(CHANGE, 92, ONE_PATH),
     "lchown": Shape(CHANGE, 94, ONE_PATH), "fchown": Shape(CHANGE, 93, ONE_HANDLE),
     "fchownat": Shape(CHANGE, 260, RELATIVE), "utimensat": Shape(CHANGE, 280, RELATIVE),
-    "exit_group": Shape(END, 231),
+    "exit": Shape(END, 60), "exit_group": Shape(END, 231),
 })  # fmt: skip
 NAMES: Final[Mapping[int, str]] = MappingProxyType({shape.number: name for name, shape in CALLS.items()})
 FLAGS_OF_OPEN: Final[Mapping[str, int]] = MappingProxyType({"open": 1, "openat": 2})

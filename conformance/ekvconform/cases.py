@@ -19,7 +19,8 @@ r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
                    { fifo = true }, the same with reader = true, { socket = true },
                    { device = true }, { pieces = [bytes, { text = bytes, times = n }] }
     [during]       what somebody else does during the run: `moment` in the words of
-                   `moments`, `scene`, one of `rearranging`, and `place`, from OUT
+                   `moments`, `scene`, one of `rearranging`, and `place`, from OUT, or
+                   "the temporary file", "the snapshot"
     [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
     [twin]         the repaired twin, which must be accepted: why (what is repaired),
                    and what is other than in the case: snapshot, described, run,
@@ -247,6 +248,13 @@ class Case:
     """Does it take so long that it is run only where somebody asks for it?"""
     limits: dict[str, Any] = field(default_factory=dict)
     """What a program may use, as far as it is this case's to say."""
+
+    @property
+    def paths(self) -> set[bytes]:
+        """Paths from OUT of all that a dump of it has, or that is there before."""
+        out = self.scene.out + b"/"
+        planted = {path.removeprefix(out) for path in self.scene.planted if path.startswith(out)}
+        return {*self.expected.tree, *self.expected.large, *planted, b"MANIFEST.json", b"CHECKSUMS"}
 
     @property
     def expected(self) -> Expected:

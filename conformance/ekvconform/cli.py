@@ -437,10 +437,12 @@ def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[
     for case in [_one(case_id) for case_id in options.cases or default]:
         if case.expected.outcome not in (COMPLETE, PARTIAL) or case.scene.during:
             raise UsageError(f"{case.id} is refused, verified or not run alone: take one that makes a dump")
+        if case.is_big or case.expected.large:
+            raise UsageError(f"{case.id} has files that are too large to be compared again and again")
         if lack := profile.lacks(case):
             print(f"{case.id}: not run: {lack}")
         else:
-            verdicts |= do(case, profile)
+            verdicts |= do(case, replace(profile, limits=profile.limits.but(case.limits)))
     if not verdicts:
         raise UsageError("no case could be run")
     if VOID in verdicts:

@@ -14,17 +14,20 @@ OUT, and each of these:
 
 and besides, without holding the program:
 
-    full disk      OUT lies in a memory file system of 1, 2 .. pages, until a run completes
+    full disk      OUT lies in a memory file system of as many pages as lie there before the
+                   run and one more, and so on, to more than a dump needs
     no inode left  the same, of 1, 2 .. files and folders
     unwritable     a folder is there already and takes nothing; run without privileges
+    flush          nothing fails: is there a flush before CHECKSUMS appears?
 
     judged                                                        verdict
     ------------------------------------------------------------  ---------------------
-    taken as complete, and the tree is not what it has to be      FAIL
+    taken as complete, and the dump is not what it has to be      FAIL
     taken as complete, although a flush or close failed           FAIL [TREE-27]
     refused, and a seal is there                                  FAIL [TREE-23]
     half a blob under its name, whatever the end                  FAIL [TREE-18]
     a seal over an incomplete tree, whatever the end              FAIL [TREE-22]
+    CHECKSUMS appears, and nothing was flushed before             FAIL [TREE-21]
     after "EIO on", fewer faults named than calls failed          FAIL [TREE-27]
     killed, and more than one file that is no part of a dump      FAIL [TREE-40]
     killed, and the same run again neither completes nor names    FAIL [TREE-43]
@@ -38,7 +41,6 @@ descriptor open, which a real one does not.
 
 import ctypes
 import errno
-import json
 import os
 import re
 import shutil
@@ -48,17 +50,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ekvconform.calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
 from ekvconform.cases import Case, Planted, Scene
 from ekvconform.differences import Difference
 from ekvconform.holding import GO_ON, Answer, hold_program
-from ekvconform.moments import BLOB, Moment, Moments
+from ekvconform.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments, Names
 from ekvconform.profiles import Profile
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
 from ekvconform.sandbox import Finish, Sandbox, drop_capabilities, iter_below, look, make_sandbox, run_program, touched
-from ekvconform.trees import CHECKSUMS_NAME, MANIFEST_NAME, SEAL, differences_of_seal, differences_of_tree
+from ekvconform.stepping import require_end
+from ekvconform.trees import (
+    CHECKSUMS_NAME,
+    MANIFEST_NAME,
+    NO_FILE,
+    SEAL,
+    differences_of_manifest,
+    differences_of_seal,
+    differences_of_tree,
+)
 from ekvconform.usage import UsageError
 from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
 
@@ -68,9 +79,10 @@ EIO_ON: Final = "EIO on"
 FULL_DISK: Final = "full disk"
 NO_INODE: Final = "no inode left"
 UNWRITABLE: Final = "unwritable"
+FLUSHED: Final = "flush"
 ERRORS: Final = ("EIO", "ENOSPC", "EDQUOT", "EINTR")
 HELD: Final = (*ERRORS, EIO_ON, KILL_BEFORE, KILL_AFTER)
-FAULTS: Final = (*HELD, FULL_DISK, NO_INODE, UNWRITABLE)
+FAULTS: Final = (*HELD, FULL_DISK, NO_INODE, UNWRITABLE, FLUSHED)
 ERRORS_OF_KIND: Final = {
     OPEN: ERRORS, WRITE: ERRORS, FLUSH: ERRORS, CLOSE: ERRORS, RENAME: ERRORS[:3], LINK: ERRORS[:3], MAKE: ERRORS[:3],
     REMOVE: ERRORS[:1], CHANGE: ERRORS[:1],
@@ -88,8 +100,6 @@ CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWUSER: Final = 0x1000_0000
 MS_PRIVATE: Final = 1 << 18
 MS_REC: Final = 1 << 14
-DELETED: Final = " (deleted)"
-"""What the kernel says behind the name of a file that has none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +113,19 @@ class Trial:
     """Pages or inodes of a memory file system."""
     folder: str = ""
     """That is unwritable, from the folder above OUT."""
+    links: bool = False
+    """Does the program give names to files that had none?"""
 
     @property
     def call(self) -> str:
         """The row of the table that it counts in."""
+        if self.fault == FLUSHED:
+            return "CHECKSUMS"
         return self.moment.name if self.moment else "a folder" if self.folder else "the disk"
 
     def __str__(self) -> str:
+        if self.fault == FLUSHED:
+            return "flush before CHECKSUMS appears"
         if self.moment:
             return f"{self.fault}, {str(self.moment).removeprefix('before ')}"
         return f"{self.fault}: {self.folder or self.amount}"
@@ -133,17 +149,18 @@ def record_writes(case: Case, profile: Profile) -> list[Moment]:
     def work(case: Case, folder: Path, stop: int) -> list[Moment]:
         box = make_sandbox(folder, case.scene)
         command = command_of(profile, case.scene, box, box.arrange(case.scene))
-        moments, found = Moments(box.real_out), []
+        moments, found = Moments(box.real_out, Names(case.paths)), []
 
         def decide(call: Call) -> Answer:
             moment = moments.moment_of(call)
+            if call.kind == FLUSH and moment is None:
+                moment = Moment(call.name, (), 0)  # of the whole disk, or through another folder
             if moment and call.writes:
                 found.append(moment)
             return GO_ON
 
         held = hold_program(command, box, profile.limits, decide, stop)
-        if held.finish.exit_status not in profile.exits[case.expected.outcome]:
-            raise UsageError(f"{case.id} does not end well without any fault: {first_line(held.finish.stderr)}")
+        require_end(case, profile, held.finish)
         return found
 
     def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
@@ -157,12 +174,16 @@ def record_writes(case: Case, profile: Profile) -> list[Moment]:
 
 def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
     """Yield all trials of a case whose calls on the write side are known."""
+    yield Trial(FLUSHED, moment=_seal_without_flush(moments))
+    links = any(CALLS[moment.name].kind == LINK for moment in moments)
     for moment in moments:
         kind = CALLS[moment.name].kind
+        if not moment.places:
+            continue
         for error in ERRORS_OF_CALL.get(moment.name, ERRORS_OF_KIND[kind]):
-            yield Trial(error, moment)
-        if settles(moment):
-            yield Trial(EIO_ON, moment)
+            yield Trial(error, moment, links=links)
+        if settles(moment, links=links):
+            yield Trial(EIO_ON, moment, links=links)
         yield Trial(KILL_BEFORE, moment)
         yield Trial(KILL_AFTER, moment)
     out = os.fsdecode(case.scene.out)
@@ -173,9 +194,20 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
         yield from (Trial(FULL_DISK, amount=amount) for amount in pages)
     inodes = range(1 + len(_folders(there) | there.keys()), 1 + len(_folders(made) | made.keys()) + SPARE)
     yield from (Trial(NO_INODE, amount=amount) for amount in inodes)
-    yield Trial(UNWRITABLE, folder=".")
+    if not case.scene.has_output:
+        yield Trial(UNWRITABLE, folder=".")
     if "into_existing" in case.scene.options:
         yield from (Trial(UNWRITABLE, folder=folder) for folder in sorted(_folders(made)))
+
+
+def _seal_without_flush(moments: Sequence[Moment]) -> Moment | None:
+    """Return the call by which CHECKSUMS appears without a flush before it, or None."""
+    for moment in moments:
+        if CALLS[moment.name].kind == FLUSH:
+            return None
+        if CALLS[moment.name].kind in (RENAME, LINK, OPEN) and moment.places[-1:] == ("CHECKSUMS",):
+            return moment
+    return None
 
 
 def _pages(files: Mapping[str, bytes]) -> int:
@@ -196,6 +228,9 @@ def run_trials(
     """Do each trial in a run of its own, and judge it. Raises `OSError`."""
 
     def work(trial: Trial, folder: Path, stop: int) -> Tried:
+        if trial.fault == FLUSHED:
+            words = f"nothing is flushed {trial.moment} [TREE-21]" if trial.moment else "flushed"
+            return Tried(trial, FAIL if trial.moment else PASS, words)
         verdict, words = _Attempt(trial, case, profile, folder, stop).judge()
         return Tried(trial, verdict, words)
 
@@ -255,7 +290,7 @@ class _Attempt:
         trial = self._trial
         if trial.moment is None:
             return run_program(self._command, self._box, self._profile.limits, self._stop), []
-        moments, is_done = Moments(self._box.real_out), False
+        moments, is_done = Moments(self._box.real_out, Names(self._case.paths)), False
 
         def decide(call: Call) -> Answer:
             nonlocal is_done
@@ -264,7 +299,8 @@ class _Attempt:
             moment = moments.moment_of(call)
             is_now = not self._is_met and moment == trial.moment
             self._is_met |= is_now
-            if trial.fault == EIO_ON and self._is_met and moment and call.writes and settles(moment):
+            settled = moment is not None and call.writes and settles(moment, links=trial.links)
+            if trial.fault == EIO_ON and self._is_met and settled:
                 self._failed_count += 1
                 return Answer(errno.EIO)
             if is_now and trial.fault == KILL_BEFORE:
@@ -287,9 +323,9 @@ class _Attempt:
 
     def _judge_taken(self) -> tuple[str, str]:
         trial = self._trial
-        if differences := self._differences():
+        if differences := [*self._differences(), *self._differences_of_manifest()]:
             return FAIL, f"taken as {self._case.expected.outcome}, and {differences[0]}"
-        if trial.moment and trial.fault != "EINTR" and settles(trial.moment):
+        if trial.moment and trial.fault != "EINTR" and settles(trial.moment, links=trial.links):
             return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
         return PASS, "went on"
 
@@ -304,6 +340,9 @@ class _Attempt:
             return FAIL, half
         fault = DISK_FULL if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE) else IO_ERROR
         told = profile.told(finish.stderr)
+        if told is None and profile.texts:
+            said = first_line(finish.stderr)
+            return WRONG_REASON, f"not called {fault} in words that the profile maps [TREE-24]: {said}"
         if told is not None and told.fault != fault:
             return WRONG_REASON, f"called {told.fault}, not {fault} [TREE-24]: {first_line(finish.stderr)}"
         if finish.exit_status not in profile.statuses_of_fault(fault):
@@ -322,8 +361,12 @@ class _Attempt:
         found = set() if self._is_as_it_was() else files_of(self._box)
         if CHECKSUMS_NAME in found and (differences := self._differences()):
             return FAIL, f"CHECKSUMS is there, and {differences[0]} [TREE-22]"
-        if MANIFEST_NAME in found and not is_json(self._box.out / os.fsdecode(MANIFEST_NAME)):
-            return FAIL, "half of MANIFEST.json is there [TREE-19]"
+        if MANIFEST_NAME in found and (differences := self._differences_of_manifest()):
+            return FAIL, f"half of MANIFEST.json is there: {differences[0]} [TREE-19]"
+        # What is there besides may be the temporary file of CHECKSUMS.
+        differences = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
+        if MANIFEST_NAME in found and differences:
+            return FAIL, f"MANIFEST.json is there, and {differences[0]} [TREE-22]"
         known = {*self._case.expected.tree, *SEAL, *self._planted_files()}
         if len(others := sorted(found - known)) > 1:
             return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
@@ -354,11 +397,21 @@ class _Attempt:
     # ---- what lies there ----
 
     def _differences(self) -> list[Difference]:
-        """Compare the tree and its seal with what a whole dump is; a second run may know other things of the first."""
-        expected, out = self._case.expected, self._box.out
+        """Compare the tree and its seal with what a whole dump is."""
+        return [*self._differences_of_tree(), *self._or_unreadable(differences_of_seal, self._box.out)]
+
+    def _differences_of_tree(self) -> list[Difference]:
+        arguments = self._case.expected, self._box.out, self._out_before, self._case.scene
+        return self._or_unreadable(differences_of_tree, *arguments)
+
+    def _differences_of_manifest(self) -> list[Difference]:
+        """Compare MANIFEST.json, of a first run: a second one may know of what the first has left."""
+        arguments = self._case.expected, self._box.out, self._box.root / "in"
+        return self._or_unreadable(differences_of_manifest, *arguments)
+
+    def _or_unreadable(self, compare: Callable[..., list[Difference]], *arguments: Any) -> list[Difference]:
         try:
-            found = differences_of_tree(expected, out, self._out_before, self._case.scene)
-            return [*found, *differences_of_seal(out)]
+            return compare(*arguments)
         except OSError as error:
             return [Difference("OUT", "a tree that its owner can read", str(error))]
 
@@ -390,9 +443,12 @@ def _scene_of(trial: Trial, scene: Scene) -> Scene:
     return replace(scene, planted={**scene.planted, os.fsencode(trial.folder): folder})
 
 
-def settles(moment: Moment) -> bool:
-    """Is it a flush or close of a file that has a name?"""
-    return CALLS[moment.name].kind in (FLUSH, CLOSE) and not moment.places[0].endswith(DELETED)
+def settles(moment: Moment, *, links: bool) -> bool:
+    """Is it a flush or close of a file that has a name, or gets one?"""
+    if CALLS[moment.name].kind not in (FLUSH, CLOSE):
+        return False
+    # To a file that never had a name the kernel gives a number, and calls it deleted even when it has got one.
+    return not moment.places[0].endswith(DELETED) or (links and NEVER_NAMED in moment.places[0])
 
 
 def files_of(box: Sandbox) -> set[bytes]:
@@ -400,20 +456,12 @@ def files_of(box: Sandbox) -> set[bytes]:
     return {path for path, status in iter_below(box.out) if not stat.S_ISDIR(status.st_mode)}
 
 
-def is_json(place: Path) -> bool:
-    """Tell whether a file holds JSON."""
-    try:
-        json.loads(place.read_bytes())
-    except ValueError:
-        return False
-    return True
-
-
 def named_paths(text: str, out: Path) -> list[Path]:
     """Return OUT and what lies in it, as far as a text names it; the innermost first."""
     found = set()
-    for match in re.finditer(re.escape(str(out)) + r"(?:/[^\s'\"`:,;]*)?", text):
-        path = Path(match[0].rstrip("/."))
+    # By its whole path, or from the folder above, which is the program's current one.
+    for match in re.finditer(rf"(?<![\w/.])({re.escape(str(out))}|{re.escape(out.name)})(/[^\s'\"`:,;]*)?", text):
+        path = Path(str(out) + (match[2] or "").rstrip("/."))
         if os.path.lexists(path):
             found.add(path)
     return sorted(found, key=lambda path: len(path.parts), reverse=True)

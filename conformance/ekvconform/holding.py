@@ -5,8 +5,9 @@ descendants, threads included, to this process, which looks at it, does what it 
 meanwhile, and lets it go on, answers it with an error, or ends the program. Calls come
 one after another, so the same program makes the same sequence of them.
 
-What is not seen: what io_uring does (its set-up is answered as if the kernel had none),
-writes through memory that is mapped and shared, and calls by numbers of another processor.
+What is not seen: what io_uring and io_submit do (their set-ups are answered as if the kernel
+had none), writes through memory that is mapped and shared with a file of the sandbox that was
+opened for writing, and calls by numbers of another processor.
 `Held.unseen` says that one of the latter two was made; then a run proves nothing.
 """
 
@@ -16,6 +17,7 @@ import fcntl
 import os
 import platform
 import re
+import signal
 import socket
 import struct
 import time
@@ -26,10 +28,11 @@ from typing import Final, NamedTuple
 
 from ekvconform.calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
 from ekvconform.limits import Limits
-from ekvconform.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, environment
+from ekvconform.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, descendants, environment
 from ekvconform.usage import UsageError
 
 AT_FDCWD: Final = -100
+OWN_PROC: Final = re.compile(r"^/proc/(?:self|thread-self)/")
 MAX_PATH: Final = 4096
 PAGE: Final = 4096
 FLAGS: Final = re.compile(rb"^flags:\s+([0-7]+)", re.MULTILINE)
@@ -56,8 +59,8 @@ RETURN: Final = 0x06
 
 
 IO_URING_SETUP: Final = 425
+IO_SETUP: Final = 206
 MMAP: Final = 9
-PROT_WRITE: Final = 2
 MAP_SHARED: Final = 1
 
 
@@ -92,7 +95,7 @@ def require_machine() -> None:
 
 def _filter() -> bytes:
     """Return the kernel's filter: what to hand over, in the order of its questions."""
-    numbers = sorted((*NAMES, IO_URING_SETUP))
+    numbers = sorted((*NAMES, IO_URING_SETUP, IO_SETUP))
     program = [
         (LOAD, 0, 0, 4),  # the processor
         (EQUAL, 1, 0, AUDIT_ARCH_X86_64),
@@ -104,9 +107,8 @@ def _filter() -> bytes:
     for number in numbers:
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, RET_USER_NOTIF)]
     program += [
-        (EQUAL, 0, 5, MMAP),
-        (LOAD, 0, 0, 16 + 2 * 8),  # prot
-        (SOME_BITS, 0, 3, PROT_WRITE),
+        # Whether it may be written to can be said later, by `mprotect`; the file's handle says whether it can.
+        (EQUAL, 0, 3, MMAP),
         (LOAD, 0, 0, 16 + 3 * 8),  # flags
         (SOME_BITS, 0, 1, MAP_SHARED),
         (RETURN, 0, 0, RET_USER_NOTIF),
@@ -155,7 +157,7 @@ def hold_program(
         ours.close()
     with suppress(OSError):  # a younger kernel hands over without going to sleep in between
         fcntl.ioctl(listener, NOTIF_SET_FLAGS, SYNC_WAKE_UP)
-    holder = _Holder(listener, decide)
+    holder = _Holder(listener, decide, box)
     running = Running(pid, [os.fdopen(reader, "rb") for reader, _ in outputs], box, limits, begin, stop)
     finish = running.finish({listener: holder.serve})
     os.close(listener)
@@ -168,6 +170,8 @@ def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs
         os.setsid()
         os.chdir(box.root / "work")
         os.umask(UMASK)
+        for each in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(each, signal.SIG_DFL)  # Python ignores them
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, writer in enumerate(outputs, 1):
             os.dup2(writer, number)
@@ -180,8 +184,9 @@ def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs
 class _Holder:
     """Takes calls in, and answers them."""
 
-    def __init__(self, listener: int, decide: Callable[[Call], Answer]) -> None:
+    def __init__(self, listener: int, decide: Callable[[Call], Answer], box: Sandbox) -> None:
         self._listener = listener
+        self._box = box
         self._decide = decide
         self.unseen: list[str] = []
 
@@ -197,7 +202,9 @@ class _Holder:
         cookie, thread, _, number, arch, _, *arguments = struct.unpack("QIIiIQ6Q", notice)
         answer = self._answer(thread, number, arch, arguments)
         if answer.kill:
-            os.kill(_process_of(thread), 9)
+            for process in descendants(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             return
         reply = struct.pack("QqiI", cookie, 0, -answer.error, 0 if answer.error else FLAG_CONTINUE)
         try:
@@ -210,11 +217,12 @@ class _Holder:
         if arch != AUDIT_ARCH_X86_64 or number >= X32_CALLS:
             self.unseen.append("a call by a number of another processor")
             return GO_ON
-        if number == IO_URING_SETUP:
+        if number in (IO_URING_SETUP, IO_SETUP):
             return Answer(errno.ENOSYS)
         if number == MMAP:
             path = _path_of_handle(thread, arguments[4])
-            if os.path.isabs(path):
+            root = str(self._box.root) + "/"
+            if path.startswith(root) and not path.startswith(f"{root}tmp/") and _handle_flags(thread, arguments[4]) & 3:
                 self.unseen.append(f"a mapping of {path} that is shared and can be written to")
             return GO_ON
         name = NAMES[number]
@@ -230,17 +238,30 @@ def _flags(thread: int, name: str, arguments: list[int]) -> int:
         return CREAT_FLAGS
     if name == "openat2":
         return int.from_bytes(_bytes_at(thread, arguments[2], 8), "little")
-    if name == "close":
-        with suppress(OSError), open(f"/proc/{thread}/fdinfo/{arguments[0]}", "rb") as file:
-            if match := FLAGS.search(file.read()):
-                return int(match[1], 8)
+    return _handle_flags(thread, arguments[0]) if name == "close" else 0
+
+
+def _handle_flags(thread: int, handle: int) -> int:
+    """Return what the file of a handle was opened with."""
+    with suppress(OSError), open(f"/proc/{thread}/fdinfo/{handle}", "rb") as file:
+        if match := FLAGS.search(file.read()):
+            return int(match[1], 8)
     return 0
 
 
 def _path(thread: int, arguments: list[int], handle: int | None, path: int | None) -> str:
     folder = _path_of_handle(thread, AT_FDCWD if handle is None else arguments[handle])
     text = "" if path is None or not arguments[path] else _text_at(thread, arguments[path])
-    return os.path.normpath(os.path.join(folder, text)) if text else folder
+    return _resolved(thread, os.path.join(folder, text)) if text else folder
+
+
+def _resolved(thread: int, path: str) -> str:
+    """Return a path with the links on its way followed, and those of the program's own /proc, but not its last name."""
+    path = OWN_PROC.sub(f"/proc/{thread}/", path)
+    above, name = os.path.split(path.rstrip("/") or "/")
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(above), name)
 
 
 def _path_of_handle(thread: int, handle: int) -> str:
@@ -271,11 +292,3 @@ def _bytes_at(thread: int, address: int, size: int) -> bytes:
             return memory.read(size)
     except OSError:
         return b""
-
-
-def _process_of(thread: int) -> int:
-    with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.startswith("Tgid:"):
-                return int(line.split()[1])
-    return thread

@@ -27,14 +27,18 @@ Where nothing can be rearranged at a moment, it is looked for further on.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from ekvconform.calls import LOOK, MAKE, OPEN, Call
 
-VARYING: Final = re.compile(r"[0-9]{3,}")
-"""What a program makes up anew for each run, in the name of a temporary file."""
+DELETED: Final = " (deleted)"
+"""What the kernel says behind the name of a file that has none any more."""
+NEVER_NAMED: Final = "#"
+"""What it calls a file, with a number, that never had one."""
+MADE_UP: Final = "(temporary)"
+"""How the name of a file or folder is shown that a program makes up, perhaps anew for each run."""
 BLOB: Final = re.compile(r"redis/db_[0-9]+/(strings|hll|unreadable)/[^/]+\.bin")
 OUT: Final = "OUT"
 ANYTHING_IN: Final = "anything in "
@@ -48,15 +52,18 @@ EVENTS: Final[dict[str, Callable[[Call], bool]]] = {
 EVENT: Final = re.compile(rf"((?:{ANYTHING_IN})?[^ ]+|{A_BLOB}) ({'|'.join(EVENTS)})")
 TEMPORARY: Final = "the temporary file"
 """In the place of a path: the other name of a file that is about to be renamed."""
+SNAPSHOT: Final = "the snapshot"
+"""The same: what the program reads."""
 SWAP: Final = "swap"
 VANISH: Final = "vanish"
 REMOVE: Final = "remove"
 SYMLINK: Final = "symlink"
 HARD_LINK: Final = "hard-link"
 FIFO: Final = "fifo"
+FIFO_READER: Final = "fifo-reader"
 REPLACE: Final = "replace"
 OF_FOLDERS: Final = (SWAP, VANISH, REMOVE)
-OF_FILES: Final = (SYMLINK, HARD_LINK, FIFO, REPLACE)
+OF_FILES: Final = (SYMLINK, HARD_LINK, FIFO, FIFO_READER, REPLACE)
 SCENES: Final = (*OF_FOLDERS, *OF_FILES)
 """What somebody else may do at a moment."""
 BETWEEN_BLOBS: Final = "between the first and the second blob"
@@ -143,16 +150,35 @@ class Moment:
         return f"before {self.name} {' '.join(self.places)}{again}"
 
 
+class Names:
+    """The names that a dump of a case has; whatever else a program calls something is made up."""
+
+    def __init__(self, paths: Iterable[bytes]) -> None:
+        self._known = {os.fsdecode(part) for path in paths for part in path.split(b"/")} | {"."}
+
+    def shown(self, place: str) -> str:
+        """Return a place without names that may differ from run to run."""
+        return "/".join(part if part in self._known else _made_up(part) for part in place.split("/"))
+
+
+def _made_up(part: str) -> str:
+    """Return what a name that is made up is shown as; what the kernel says of a file without a name is kept."""
+    if not part.endswith(DELETED):
+        return MADE_UP
+    return (NEVER_NAMED if part.startswith(NEVER_NAMED) else MADE_UP) + DELETED
+
+
 class Moments:
     """Tells the moments of a run."""
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, names: Names) -> None:
         self._out = out
+        self._names = names
         self._seen: Counter[tuple[str, tuple[str, ...]]] = Counter()
 
     def moment_of(self, call: Call) -> Moment | None:
         """Return the moment of a call, or None if it names nothing in OUT."""
-        below = [as_shown(path) for path in places_of(call, self._out)]
+        below = [self._names.shown(path) for path in places_of(call, self._out)]
         if not below:
             return None
         key = call.name, tuple(below)
@@ -163,8 +189,3 @@ class Moments:
 def places_of(call: Call, out: str) -> list[str]:
     """Return the paths from OUT, "." for itself, of those files of a call that lie there."""
     return [os.path.relpath(path, out) for path in call.paths if path == out or path.startswith(out + "/")]
-
-
-def as_shown(place: str) -> str:
-    """Return a place without what differs from run to run."""
-    return VARYING.sub("#", place)

@@ -8,6 +8,7 @@ remove        the folder is removed with all that is in it
 symlink       a symlink to a file outside appears; what lies there is moved aside
 hard-link     the same, a hard link
 fifo          the same, a FIFO
+fifo-reader   the same, a FIFO that somebody reads from
 replace       the same, a file with other bytes
 """
 
@@ -22,16 +23,16 @@ from ekvconform.holding import GO_ON, Answer, hold_program
 from ekvconform.limits import Limits
 from ekvconform.moments import (
     FIFO,
+    FIFO_READER,
     HARD_LINK,
     OF_FOLDERS,
     REMOVE,
     REPLACE,
+    SNAPSHOT,
     SWAP,
     SYMLINK,
     TEMPORARY,
     Watch,
-    as_shown,
-    places_of,
 )
 from ekvconform.sandbox import Finish, Sandbox, touched
 
@@ -53,13 +54,14 @@ class Rearrangement:
         self._touched: list[str] = []
         self.is_done = False
 
-    def do(self, place: str, call: Call) -> None:
-        """Rearrange, at a path from OUT, if there is anything to do it to."""
-        at = place_of_run(place, call, self._box)
+    def do(self, at: Path) -> None:
+        """Rearrange, if there is anything to do it to."""
         if self.is_done or not can_rearrange(self._scene, at):
             return
         self._touched = touched(self._before, self._box.look_outside(ASIDE), self._may_lose)
         rearrange(self._box, self._scene, at)
+        if self._scene == FIFO_READER:
+            self._box.readers["the FIFO"] = os.open(at, os.O_RDONLY | os.O_NONBLOCK)
         # From here on, what was done here is what was there.
         self._may_lose += self._scene == HARD_LINK
         self._before = self._box.look_outside(ASIDE)
@@ -67,7 +69,8 @@ class Rearrangement:
 
     def touched(self) -> list[str]:
         """Return what was touched outside by the program. Raises `OSError`."""
-        return [*self._touched, *touched(self._before, self._box.look_outside(ASIDE), self._may_lose)]
+        fed = [f"{path} was written into" for path in self._box.fed_readers()]
+        return [*self._touched, *touched(self._before, self._box.look_outside(ASIDE), self._may_lose), *fed]
 
 
 def can_rearrange(scene: str, place: Path) -> bool:
@@ -89,45 +92,38 @@ def rearrange(box: Sandbox, scene: str, place: Path) -> None:
         place.symlink_to(canary / "file")
     elif scene == HARD_LINK:
         os.link(canary / "file", place)
-    elif scene == FIFO:
+    elif scene in (FIFO, FIFO_READER):
         os.mkfifo(place)
     elif scene == REPLACE:
         place.write_bytes(OTHER_BYTES)
 
 
-def place_of_run(place: str, call: Call, box: Sandbox) -> Path:
-    """Return where a place lies in this run: what differs from run to run is taken from the call."""
-    if place == TEMPORARY:
+def place_of(during: During, call: Call, box: Sandbox) -> Path:
+    """Return where a place of a fixture lies at a call."""
+    if during.place == TEMPORARY:
         # Of a file that gets its name by something else than a rename there is none.
         return Path(call.paths[0]) if call.kind == RENAME else box.root / "nowhere" / "to be"
-    for path in places_of(call, box.real_out):
-        parts = path.split("/")
-        for depth in range(len(parts), 0, -1):
-            if as_shown("/".join(parts[:depth])) == place:
-                return box.out / "/".join(parts[:depth])
-    return box.out / place
+    if during.place == SNAPSHOT:
+        (snapshot,) = (box.root / "in").iterdir()
+        return snapshot
+    return box.out / during.place
 
 
 def run_meanwhile(
     command: tuple[str, ...], box: Sandbox, limits: Limits, during: During, stop: int | None
-) -> tuple[Finish, list[str], str | None]:
+) -> tuple[Finish, list[str], list[str], bool]:
     """Run a program while somebody else is at work.
 
-    Returns how it ended, what it touched outside, and what keeps this run from proving anything. Raises what
-    `hold_program` does.
+    Returns how it ended, what it touched outside, what it did that cannot be seen, and whether the moment came.
+    Raises what `hold_program` does.
     """
     watch = Watch(during.when, box.real_out)
     rearrangement = Rearrangement(box, during.scene)
 
     def decide(call: Call) -> Answer:
         if not rearrangement.is_done and watch.has_come(call):
-            rearrangement.do(during.place, call)
+            rearrangement.do(place_of(during, call, box))
         return GO_ON
 
     held = hold_program(command, box, limits, decide, stop)
-    lack = None
-    if held.unseen:
-        lack = f"what the program did cannot be seen: {held.unseen[0]}"
-    elif not rearrangement.is_done:
-        lack = f"the program has no such moment: {during.when.words}"
-    return held.finish, rearrangement.touched(), lack
+    return held.finish, rearrangement.touched(), held.unseen, rearrangement.is_done

@@ -441,7 +441,7 @@ class Running:
     def _wait(self, served: Mapping[int, Callable[[], None]]) -> None:
         """Wait for the end of the program or of its patience."""
         handle = os.pidfd_open(self._pid)
-        next_look = self._begin
+        next_look = next_walk = self._begin
         try:
             ended = select.poll()
             ended.register(handle, select.POLLIN)
@@ -460,9 +460,11 @@ class Running:
                 if handle not in events and now < next_look:
                     continue  # it is served more often than it is looked at
                 self._read()
-                self._over_limit = self._over_files() or (None if handle in events else self._over_memory())
-                looked = time.monotonic()
-                next_look = looked + max(SAMPLE_MS / 1000, PATIENCE * (looked - now))
+                self._over_limit = None if handle in events else self._over_memory()
+                next_look = now + SAMPLE_MS / 1000
+                if handle in events or now >= next_walk:
+                    self._over_limit = self._over_limit or self._over_files()
+                    next_walk = time.monotonic() + PATIENCE * (time.monotonic() - now)
                 if handle in events or self._over_limit:
                     return
                 if now - self._begin > self._limits.seconds:
@@ -487,7 +489,11 @@ class Running:
 
     def _over_memory(self) -> str | None:
         limit = self._limits.memory_mib
-        used = sum(map(private_memory, descendants(os.getpid())))
+        processes = descendants(os.getpid())
+        used = sum(map(private_memory, processes))
+        if used > limit * 1024 * 1024:
+            # Processes that came from one another share what they have not changed; that takes longer to find out.
+            used = sum(map(proportional_memory, processes))
         return f"more than {limit} MiB of memory" if used > limit * 1024 * 1024 else None
 
     def _read(self) -> None:
@@ -577,6 +583,16 @@ def descendants(pid: int) -> list[int]:
             if processes[child][1]:
                 found.append(child)
     return found
+
+
+PROPORTIONAL: Final = re.compile(rb"^Pss_(?:Anon|Shmem):\s+([0-9]+) kB", re.MULTILINE)
+
+
+def proportional_memory(pid: int) -> int:
+    """Return the bytes that a process holds for itself, each page counted to all that share it in equal parts."""
+    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+        return sum(map(int, PROPORTIONAL.findall(file.read()))) * 1024
+    return 0
 
 
 MEMORY: Final = re.compile(rb"^Rss(?:Anon|Shmem):\s+([0-9]+) kB", re.MULTILINE)

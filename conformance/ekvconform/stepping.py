@@ -10,30 +10,29 @@ could do to the tree at it (`rearranging`):
     PASS          nothing outside was touched, and the program ended with a status that
                   it has, whether it took the tree or refused it
     ESCAPED       something outside was created, changed or cut
+    FAIL          bytes that somebody else has put there were sealed as the dump's own
     CRASH, HANG,  as for a case
-    LIMIT, FAIL
+    LIMIT
     VOID          the moment did not come, there was nothing to rearrange, or the program
                   did what cannot be seen
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from ekvconform.calls import Call
-from ekvconform.cases import Case, Scene
+from ekvconform.cases import Case
 from ekvconform.holding import GO_ON, Answer, hold_program
-from ekvconform.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, as_shown, places_of
+from ekvconform.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, Names, places_of
 from ekvconform.profiles import Profile
-from ekvconform.rearranging import Rearrangement
+from ekvconform.rearranging import OTHER_BYTES, Rearrangement
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Sandbox, make_sandbox
+from ekvconform.sandbox import Finish, Sandbox, make_sandbox
 from ekvconform.usage import UsageError
-from ekvconform.verdicts import ESCAPED, PASS, VOID, bad_ending, command_of
-
-MAX_CALLS: Final = 100_000
+from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, bad_ending, command_of, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +61,37 @@ def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list
     """Run a program, and return its moments in order."""
     box = make_sandbox(folder, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
-    moments = Moments(box.real_out)
+    names = Names(case.paths)
+    moments = Moments(box.real_out, names)
     found: list[Moment] = []
 
     def decide(call: Call) -> Answer:
-        if len(found) < MAX_CALLS and (moment := moments.moment_of(call)):
-            found.append(replace(moment, folders=_folders(call, box)))
+        if moment := moments.moment_of(call):
+            found.append(replace(moment, folders=_folders(call, box, names)))
         return GO_ON
 
-    hold_program(command, box, profile.limits, decide, stop)
+    held = hold_program(command, box, profile.limits, decide, stop)
+    require_end(case, profile, held.finish)
     return found
 
 
-def _folders(call: Call, box: Sandbox) -> frozenset[str]:
+def require_end(case: Case, profile: Profile, finish: Finish) -> None:
+    """Raise `UsageError` for a recorded run that did not end as the case wants it."""
+    if ending := bad_ending(finish, profile):
+        raise UsageError(f"{case.id} does not end well without anybody's doing: {ending[1]}")
+    if finish.exit_status not in profile.exits[case.expected.outcome]:
+        said = first_line(finish.stderr)
+        raise UsageError(f"{case.id} ends with {finish.exit_status} without anybody's doing: {said}")
+
+
+def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
     """Return what is a folder now of the places of a call, and of what lies on the way to them."""
     found = set()
     for path in places_of(call, box.real_out):
         for each in (Path(path), *Path(path).parents):
             at = box.out / each
             if at.is_dir() and not at.is_symlink():
-                found.add(as_shown(str(each)))
+                found.add(names.shown(str(each)))
     return frozenset(found)
 
 
@@ -110,9 +120,9 @@ def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
             if place != "." and above in moment.folders:
                 yield Step(moment, VANISH, above)
                 yield Step(moment, REMOVE, above)
-                if place not in moment.folders:
-                    for scene in OF_FILES:
-                        yield Step(moment, scene, place)
+            if place not in moment.folders and (place == "." or above in moment.folders):
+                for scene in OF_FILES:
+                    yield Step(moment, scene, place)
 
 
 def run_steps(
@@ -121,7 +131,7 @@ def run_steps(
     """Do each step in a run of its own, and judge it. Raises `OSError`."""
 
     def work(step: Step, folder: Path, stop: int) -> Stepped:
-        return _do(step, case.scene, profile, folder, stop)
+        return _do(step, case, profile, folder, stop)
 
     def ended(step: Step) -> Stepped:
         return Stepped(step, ESCAPED, WATCHER_ENDED)
@@ -132,22 +142,25 @@ def run_steps(
     return run_watched(work, steps, jobs, profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
-def _do(step: Step, scene: Scene, profile: Profile, folder: Path, stop: int) -> Stepped:
+def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> Stepped:
+    scene, names = case.scene, Names(case.paths)
     box = make_sandbox(folder, scene)
     command = command_of(profile, scene, box, box.arrange(scene))
     rearrangement = Rearrangement(box, step.scene, scene.hard_link_count)
-    moments, met = Moments(box.real_out), False
+    moments, met = Moments(box.real_out, names), False
 
     def decide(call: Call) -> Answer:
         nonlocal met
         if not met and moments.moment_of(call) == step.moment:
             met = True
-            rearrangement.do(step.place, call)
+            rearrangement.do(_place(step, call, box, names))
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
     if changed := rearrangement.touched():
         return Stepped(step, ESCAPED, f"touched: {', '.join(changed)}")
+    if paths := _sealed_of_others(case, box):
+        return Stepped(step, FAIL, f"sealed what somebody else has written: {', '.join(paths)} [TREE-42]")
     if held.unseen:
         return Stepped(step, VOID, f"not seen: {held.unseen[0]}")
     if not met:
@@ -158,3 +171,23 @@ def _do(step: Step, scene: Scene, profile: Profile, folder: Path, stop: int) -> 
         verdict, difference = ending
         return Stepped(step, verdict, str(difference))
     return Stepped(step, PASS, f"exit status {held.finish.exit_status}")
+
+
+def _place(step: Step, call: Call, box: Sandbox, names: Names) -> Path:
+    """Return where the place of a step lies in this run: a name that is made up is taken from the call."""
+    for path in places_of(call, box.real_out):
+        parts = path.split("/")
+        for depth in range(len(parts), 0, -1):
+            if names.shown("/".join(parts[:depth])) == step.place:
+                return box.out / "/".join(parts[:depth])
+    return box.out / step.place
+
+
+def _sealed_of_others(case: Case, box: Sandbox) -> list[str]:
+    """Return the files of the dump that CHECKSUMS says hold what somebody else has put there during the run."""
+    sealed = box.out / "CHECKSUMS"
+    if not sealed.is_file() or sealed.is_symlink():
+        return []
+    lines = sealed.read_bytes().splitlines()
+    sha256 = hashlib.sha256(OTHER_BYTES).hexdigest().encode()
+    return [os.fsdecode(path) for path in sorted(case.expected.tree) if sha256 + b"  " + path in lines]

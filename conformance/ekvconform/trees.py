@@ -20,6 +20,7 @@ MANIFEST_NAME: Final = b"MANIFEST.json"
 CHECKSUMS_NAME: Final = b"CHECKSUMS"
 SEAL: Final = (MANIFEST_NAME, CHECKSUMS_NAME)
 BLOCK_SIZE: Final = 1024 * 1024
+NO_FILE: Final = "no such file"
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o755
 MANIFEST_MEMBERS: Final = (
@@ -80,13 +81,13 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
         if not mode_fits(right, stat.S_IMODE(mode), expected.strict):
             differences.append(Difference("modes", f"{right:o}", f"{stat.S_IMODE(mode):o}, {place}", clause=clause))
     missing = (shown_path(path) for path in sorted(expected.large.keys() - statuses.keys()))
-    differences += [Difference(place, "a large file", "no such file") for place in missing]
+    differences += [Difference(place, "a large file", NO_FILE) for place in missing]
     for path in sorted(expected.tree.keys() | found.keys()):
         place = shown_path(path)
         if path not in found:
-            differences.append(Difference(place, shown(expected.tree[path]), "no such file"))
+            differences.append(Difference(place, shown(expected.tree[path]), NO_FILE))
         elif path not in expected.tree:
-            differences.append(Difference(place, "no such file", shown(found[path])))
+            differences.append(Difference(place, NO_FILE, shown(found[path])))
         elif not same_file(path, expected.tree[path], found[path], expected.strict):
             compare = difference_of_lines if place.endswith(".jsonl") else difference_of_bytes
             differences.append(compare(place, expected.tree[path], found[path]))
@@ -115,7 +116,7 @@ def differences_of_seal(out: Path) -> list[Difference]:
     files = sorted(path for path, status in statuses.items() if stat.S_ISREG(status.st_mode))
     missing = [name for name in SEAL if name not in files]
     if missing:
-        return [Difference(name.decode(), "a file", "no such file", clause="SUMS-5") for name in missing]
+        return [Difference(name.decode(), "a file", NO_FILE, clause="SUMS-5") for name in missing]
     hashes = {path: hash_regular(os.path.join(top, path)).encode() for path in files}
     expected = [checksum_line(path, hashes[path]) for path in files if path != CHECKSUMS_NAME]
     found = read_regular(os.path.join(top, CHECKSUMS_NAME))

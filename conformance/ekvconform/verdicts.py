@@ -106,10 +106,13 @@ def judge_case(
             finish = run_program(command, box, profile.limits, stop)
             escaped = _escaped(before, box, case.scene)
         else:
-            finish, paths, lack = run_meanwhile(command, box, profile.limits, case.scene.during, stop)
+            finish, paths, unseen, is_done = run_meanwhile(command, box, profile.limits, case.scene.during, stop)
             escaped = _touched(paths)
-            if lack and not escaped:
-                return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
+            unproved = None if escaped else _unproved(case, profile, finish, unseen, is_done=is_done)
+            if unproved is not None:
+                return Judgement(case, *unproved, finish, command)
+    except CannotHoldError as error:
+        return Judgement(case, UNSUPPORTED, (Difference("the machine", "what the case needs", str(error)),))
     except OSError as error:
         return Judgement(case, VOID, (Difference("the program", "started and ended", str(error)),))
     judge = _Judge(case, profile, finish, box, snapshot, out_before, strict_reasons)
@@ -130,6 +133,23 @@ def _machine_lacks(case: Case, folder: Path) -> str | None:
         except CannotHoldError as error:
             return str(error)
     return None
+
+
+def _unproved(
+    case: Case, profile: Profile, finish: Finish, unseen: list[str], *, is_done: bool
+) -> tuple[str, tuple[Difference, ...]] | None:
+    """Return the verdict on a run in which nobody could come in between, or in which that was not seen."""
+    if unseen:
+        return VOID, (Difference("the program", "what can be seen", f"not seen: {unseen[0]}"),)
+    if is_done or case.scene.during is None:
+        return None
+    if ending := bad_ending(finish, profile):
+        return ending[0], (ending[1],)
+    when = case.scene.during.when.words
+    if finish.exit_status in profile.refused:
+        words = f"refused before that: {first_line(finish.stderr)}"
+        return FAIL, (Difference(when, "a run that comes so far", words),)
+    return UNSUPPORTED, (Difference("the program", "what the case needs", f"it has no such moment: {when}"),)
 
 
 def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:

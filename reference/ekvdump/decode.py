@@ -104,9 +104,10 @@ class Run:
         except SnapshotFault as fault:
             # [FILE-20] The first pass has judged the structure; whatever is wrong with it now has changed since.
             source.check_unchanged()
-            if isinstance(fault, InvalidValue | Changed):
+            if isinstance(fault, InvalidValue):
                 raise
-            raise Changed("FILE-20", f"not any more what was judged: {fault.detail}", fault.offset) from fault
+            detail = f"not any more what was judged: {fault.detail}"
+            raise Changed("FILE-20", detail, fault.offset, self._snapshot_path) from fault
         source.check_unchanged()  # [FILE-20]
         stock = self._tree.take_stock()
         index = decode_snapshot_name(self._snapshot_path)

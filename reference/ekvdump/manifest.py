@@ -199,11 +199,7 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
         raise InvalidManifest("MANI-11", "not a JSON object", None, path)
 
     # [MANI-10] The version first: what it does not know it cannot judge.
-    version = manifest.get("format_version")
-    require(is_number(version), "MANI-10", "format_version is missing or no number")
-    if version != FORMAT_VERSION:
-        detail = f"format_version {version}; this reads version {FORMAT_VERSION}"
-        raise UnsupportedManifest("MANI-10", detail, None, path)
+    require_known_version(manifest.get("format_version"), path)
 
     # [MANI-13]
     phase = manifest.get("phase")
@@ -233,6 +229,18 @@ def decode_manifest(text: bytes, path: str = "MANIFEST.json") -> dict[str, Any]:
         read_ts = live.get("read_ts") if isinstance(live, dict) else None
         require(is_number(read_ts) and read_ts != 0, "MANI-22", "phase 1 has `live` with a `read_ts` above 0")
     return manifest
+
+
+def require_known_version(version: object, path: str = "MANIFEST.json") -> None:
+    """Refuse a `format_version` that this module does not read. [MANI-10]
+
+    Raises `InvalidManifest` for none at all, and `UnsupportedManifest`.
+    """
+    if not is_number(version):
+        raise InvalidManifest("MANI-10", "format_version is missing or no number", None, path)
+    if version != FORMAT_VERSION:
+        detail = f"format_version {version}; this reads version {FORMAT_VERSION}"
+        raise UnsupportedManifest("MANI-10", detail, None, path)
 
 
 def is_number(value: object) -> TypeGuard[int]:

@@ -1,0 +1,169 @@
+"""Contracts of what decodes or encodes a single value: what comes of any input up to a bound, by the spec.
+
+CrossHair runs these functions with symbolic input and tries to break what stands behind
+`post`. Loops over sizes (segments, escapes, JSON) are not for it; those are Hypothesis's.
+"""
+
+from ekvdump.manifest import require_known_version
+from ekvdump.outcomes import Fault
+from ekvdump.redis_hlls import decode_hll_value
+from ekvdump.redis_strings import Value, decode_bare_value, decode_string_value
+from ekvdump.redis_ttls import decode_ttl_value
+from ekvdump.snapshot_file import Entry
+from ekvdump.visibility import decode_state, find_header_fault, precedes
+from writer import envelope, expiry
+
+MOST_MS = 9_223_372_036_854_775_807
+Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
+"""Payload and expiry; or fault, clause and offset."""
+
+
+def _told(value: Value) -> Answer:
+    return value.payload, value.expiry_ms
+
+
+def _refused(fault: Fault) -> Answer:
+    return fault.name, fault.clause, fault.offset
+
+
+def _expected(body: bytes, version: int, chapter: str) -> Answer:
+    """[RSTR-2] to [RSTR-11], [RHLL-2] to [RHLL-11]"""
+    if body[:1] != b"\xff" or body[1:2] != bytes([version]):
+        return body, None
+    if len(body) == 2:
+        return "invalid-value", f"{chapter}-3", 2
+    if body[2] % 2 == 0:
+        return body[3:], None
+    if len(body) < 11:
+        return "invalid-value", f"{chapter}-4", 3
+    return body[11:], min(int.from_bytes(body[3:11], "big"), MOST_MS)
+
+
+def string_value(body: bytes) -> tuple[Answer, Answer]:
+    """A string is what its layout says, whatever its bytes.
+
+    pre: len(body) <= 13
+    post: __return__[0] == __return__[1]
+    """
+    try:
+        return _told(decode_string_value(body)), _expected(body, 1, "RSTR")
+    except Fault as fault:
+        return _refused(fault), _expected(body, 1, "RSTR")
+
+
+def hll_value(body: bytes) -> tuple[Answer, Answer]:
+    """An HLL is what its layout says, whatever its bytes.
+
+    pre: len(body) <= 13
+    post: __return__[0] == __return__[1]
+    """
+    try:
+        return _told(decode_hll_value(body)), _expected(body, 2, "RHLL")
+    except Fault as fault:
+        return _refused(fault), _expected(body, 2, "RHLL")
+
+
+def bare_value(body: bytes) -> Value:
+    """A bare string is its body. [RSTR-17]
+
+    pre: len(body) <= 13
+    post: __return__ == (body, None)
+    """
+    return decode_bare_value(body)
+
+
+def string_envelope(payload: bytes, other_flags: int) -> Value:
+    """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8]
+
+    pre: len(payload) <= 3
+    pre: 0 <= other_flags < 256 and other_flags % 2 == 0
+    post: __return__ == (payload, None)
+    """
+    return decode_string_value(envelope(1, payload, other_flags=other_flags))
+
+
+def ttl_value(body: bytes) -> tuple[object, object]:
+    """A TTL row is eight bytes, and nothing else is one. [RTTL-1] [RTTL-2] [RTTL-3]
+
+    pre: len(body) <= 10
+    post: __return__[0] == __return__[1]
+    """
+    expected: object = ("invalid-value", "RTTL-1", 0)
+    if len(body) == 8:
+        expected = min(int.from_bytes(body, "big"), MOST_MS)
+    try:
+        return decode_ttl_value(body), expected
+    except Fault as fault:
+        return _refused(fault), expected
+
+
+def ttl_row(expiry_ms: int) -> int:
+    """What is written into a row is read from it. [RTTL-2]
+
+    pre: 0 <= expiry_ms < 2**64
+    post: __return__ == min(expiry_ms, MOST_MS)
+    """
+    return decode_ttl_value(expiry(expiry_ms))
+
+
+def entry_headers(has_key: bool, has_value: bool, flags: int) -> tuple[object, object]:
+    """The headers of an entry are judged in their order. [VISI-1] to [VISI-6]
+
+    pre: 0 <= flags < 256
+    post: __return__[0] == __return__[1]
+    """
+    value_size = 9 if has_value else 8
+    entry = Entry(100, b"k" * (8 if has_key else 7), 200, value_size, bytes([flags]) + bytes(value_size - 1))
+    fault = find_header_fault(entry)
+    found = None if fault is None else (fault.name, fault.clause, fault.offset)
+    if not has_key:
+        return found, ("too-short", "VISI-1", 108)
+    if not has_value:
+        return found, ("too-short", "VISI-2", 200)
+    if flags >= 8:
+        return found, ("reserved-bits", "VISI-3", 200)
+    if flags >= 4:
+        return found, ("reserved-bits", "VISI-4", 200)
+    if flags >= 2:
+        return found, ("encrypted", "VISI-5", 200)
+    return found, None
+
+
+def state(tombstone: bool, expire_at: bytes, last_commit: int) -> tuple[str, str]:
+    """A version is a tombstone, or has ended by the last commit, or exists. [VISI-12] [VISI-13]
+
+    pre: len(expire_at) == 8
+    pre: 0 <= last_commit < 2**64
+    post: __return__[0] == __return__[1]
+    """
+    ends = int.from_bytes(expire_at, "little")
+    expected = "deleted" if tombstone else "expired" if 0 < ends <= last_commit else "exists"
+    return decode_state((b"\1" if tombstone else b"\0") + expire_at, last_commit), expected
+
+
+def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
+    """Bytewise, with the end of a key above every byte. [VISI-17]
+
+    pre: len(key) <= 2
+    pre: len(other) <= 2
+    post: __return__[0] == __return__[1]
+    """
+    return precedes(key, other), (*key, 256) < (*other, 256)
+
+
+def manifest_version(version: int | bool | str | None) -> tuple[str, str]:
+    """Version 1 is read; another number is a version that is not known; all else is none. [MANI-10]
+
+    pre: not isinstance(version, int) or -2 <= version <= 3
+    pre: not isinstance(version, str) or len(version) <= 1
+    post: __return__[0] == __return__[1]
+    """
+    if isinstance(version, bool) or not isinstance(version, int):
+        expected = "invalid-manifest"
+    else:
+        expected = "read" if version == 1 else "unsupported-manifest"
+    try:
+        require_known_version(version)
+    except Fault as fault:
+        return fault.name, expected
+    return "read", expected
