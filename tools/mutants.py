@@ -14,6 +14,7 @@ A mutant is a copy of the reference with one small change, run as an ordinary pr
     caught_by  cases; each of them has to catch it
     faults     faults of `ekvconform faults` that have to catch it, for what only a failing
                file system shows
+    failing    the case under which calls fail then, default `FAILING_CASE`
 
 A mutant that a case of `caught_by` does not catch survives, and is tried on the whole
 suite, to see which case could be named. `tests/mutants/without.toml` names the MUST clauses
@@ -47,9 +48,8 @@ REFERENCE_SOURCE: Final = ROOT / "reference" / "ekvdump"
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
 """Where the cases are listed that catch no mutant: one may be redundant, or its clause has no mutant yet."""
 WITHOUT_NAME: Final = "without.toml"
-MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults"}
+MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults", "failing"}
 FAILING_CASE: Final = "tree-every-kind-of-file"
-"""Under which calls fail."""
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)
 WAYS_OF_FAULTS: Final = "faults: "
 LAUNCHER: Final = "from ekvdump.cli import main\n\nraise SystemExit(main())\n"
@@ -78,6 +78,7 @@ class Mutant:
     edits: tuple[Edit, ...]
     caught_by: tuple[str, ...]
     faults: tuple[str, ...]
+    failing: str = FAILING_CASE
 
     def build(self, folder: Path) -> Profile:
         """Write the decoder into a new folder; return how it is run. Raises `BrokenMutantError`."""
@@ -141,6 +142,7 @@ def _mutant(path: Path, words: dict[str, Any]) -> Mutant:
             edits,
             tuple(words.get("caught_by", ())),
             tuple(words.get("faults", ())),
+            words.get("failing", FAILING_CASE),
         )
     except (KeyError, TypeError) as error:
         raise BrokenMutantError(f"{path.name}, {name}: {error}") from error
@@ -187,7 +189,7 @@ def try_mutant(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) -
 def _try_faults(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) -> dict[str, str]:
     """Let calls fail under a mutant; return fault = the first verdict that is no pass."""
     profile = _run_from(REFERENCE_THAT_FLUSHES, folder)
-    case = next(case for case in cases if case.id == FAILING_CASE)
+    case = next(case for case in cases if case.id == mutant.failing)
     trials = [trial for trial in iter_trials(case, record_writes(case, profile)) if trial.fault in mutant.faults]
     found = {f"{WAYS_OF_FAULTS}{fault}": PASS for fault in mutant.faults}
     for tried in run_trials(case, profile, trials, jobs, lambda _: None):

@@ -43,7 +43,7 @@ from typing import IO, Any, Final, NamedTuple
 from crc32c import crc32c
 
 from ekvconform.usage import UsageError
-from ekvconform.writer import HEADER_V1, Entry, delete, encoded_entry, footer, header_v2, payload_start, put
+from ekvconform.writer import HEADER_V1, Entry, encoded_entry, footer, header_v2, payload_start, put
 
 ENTRY_MEMBERS: Final = {
     "key",
@@ -241,8 +241,6 @@ def make_entry(description: dict[str, Any]) -> Entry:
         if "raw_key" in description:
             return decode_bytes(description["raw_key"]), decode_bytes(description["raw_value"])
         key, ts = decode_bytes(description["key"]), description["ts"]
-        if description.get("tombstone", False) and "flags" not in description:
-            return delete(key, ts)
         flags = description.get("flags", 0) | description.get("tombstone", False)
         body = decode_bytes(description.get("body", "")) * description.get("body_times", 1)
         return put(key, ts, body, flags=flags, expire_at=description.get("expire_at", 0))

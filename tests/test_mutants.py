@@ -1,0 +1,82 @@
+"""The mutants stand for the whole spec, and each can be built; `make mutants` runs them."""
+
+import re
+from pathlib import Path
+
+import mutants
+import pytest
+from ekvconform.cases import load_cases
+from ekvconform.clauses import load_clauses
+from ekvconform.faults import FAULTS
+from mutants import BrokenMutantError, Mutant, load_mutants, load_without, try_mutant
+from test_spec import DIVERGENCES
+
+CASES = {case.id: case for case in load_cases()}
+MUSTS = {name for name, clause in load_clauses().items() if clause.level == "MUST"}
+ALL = load_mutants()
+
+
+def test_there_is_one_for_each_must_clause_finding_and_divergence_or_a_reason() -> None:
+    broken = {name for mutant in ALL for name in mutant.breaks}
+    without = load_without()
+    findings = {f"finding-{number}" for number in range(1, 24)}
+    assert (MUSTS | findings | set(DIVERGENCES)) - broken == set(without)
+    assert broken <= set(load_clauses()) | findings | set(DIVERGENCES)
+    assert all(without.values())
+
+
+def test_each_can_be_built_and_is_caught_by_cases_that_exist(tmp_path: Path) -> None:
+    names = [mutant.name for mutant in ALL]
+    assert len(ALL) > 700
+    assert len(set(names)) == len(names)
+    sources = {path.name: path.read_text() for path in mutants.REFERENCE_SOURCE.glob("*.py")}
+    for mutant in ALL:
+        assert set(mutant.caught_by) <= set(CASES), mutant.name
+        assert set(mutant.faults) <= set(FAULTS), mutant.name
+        assert re.fullmatch("[a-z]{4}(-[a-z0-9]+)+", mutant.name), mutant.name
+        # One edit may go where another has been.
+        texts = dict(sources)
+        for edit in mutant.edits:
+            assert texts[edit.file].count(edit.old) == 1, f"{mutant.name}: {edit.old!r}"
+            texts[edit.file] = texts[edit.file].replace(edit.old, edit.new)
+            assert texts[edit.file] != sources[edit.file], mutant.name
+    ALL[0].build(tmp_path / "one")
+
+
+def test_no_two_are_the_same() -> None:
+    edits = [mutant.edits for mutant in ALL]
+    assert len(set(edits)) == len(edits)
+
+
+def mutant(**words: object) -> Mutant:
+    (one,) = [each for each in ALL if each.name == "rstr-expiry-is-not-clamped"]
+    fields = {name: getattr(one, name) for name in ("name", "breaks", "what", "edits", "caught_by", "faults")}
+    return Mutant(**{**fields, **words})
+
+
+def test_a_mutant_that_is_not_caught_is_told(tmp_path: Path) -> None:
+    cases = [CASES[name] for name in ("rstr-expiry-clamped", "rstr-expiry-0", "rstr-legacy")]
+    caught = try_mutant(mutant(), cases, tmp_path / "caught", 1)
+    assert (caught.missed, caught.first) == ([], "FAIL")
+    missed = try_mutant(mutant(caught_by=("rstr-legacy",)), cases, tmp_path / "missed", 1)
+    assert missed.missed == ["rstr-legacy"]
+
+
+def test_a_mutant_whose_text_is_gone_is_broken(tmp_path: Path) -> None:
+    (edit,) = mutant().edits
+    with pytest.raises(BrokenMutantError, match="holds 0 times"):
+        mutant(edits=(mutants.Edit(edit.file, "no such text", ""),)).build(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[[mutant]]\nname = 'visi-x'", "[[mutant]]\nname = 'rstr-x'\nbreaks = []\nwhat = ''\nedits = []",
+        "[[mutant]]\nname = 'rstr-x'\nbreaks = ['RSTR-1']\nwhat = ''\nedits = []\ncaught_by = ['rstr-legacy']",
+        "[[mutant]]\nname = 'rstr-x'\nwhy = ''",
+    ],
+)  # fmt: skip
+def test_other_texts_are_no_mutants(text: str, tmp_path: Path) -> None:
+    (tmp_path / "rstr.toml").write_text(text)
+    with pytest.raises(BrokenMutantError):
+        load_mutants(tmp_path)
