@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench browser fixtures hostile mutants coverage lint format lock clean
+.PHONY: help run test bench browser fixtures hostile mutants coverage deep lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
 
 mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
 	$(BIN)/python tools/mutants.py
+
+deep: $(VENV)/stamp ## search long: state machines, properties, 100 000 corruptions, changed constants
+	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
+	  $(BIN)/pytest -n auto --hypothesis-profile=deep --hypothesis-seed=$$seed -o faulthandler_timeout=0 \
+	  tests/test_*_machine.py tests/test_properties.py tests/test_corruption.py
+	$(BIN)/python tools/constants.py
 
 coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
 	$(BIN)/python tools/fixture_coverage.py

@@ -48,6 +48,7 @@ REFERENCE_SOURCE: Final = ROOT / "reference" / "ekvdump"
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
 """Where the cases are listed that catch no mutant: one may be redundant, or its clause has no mutant yet."""
 WITHOUT_NAME: Final = "without.toml"
+NO_MUTANTS: Final = (WITHOUT_NAME, "survivors.toml")
 MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults", "failing"}
 FAILING_CASE: Final = "tree-every-kind-of-file"
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)
@@ -118,7 +119,7 @@ def load_mutants(folder: Path = MUTANTS) -> tuple[Mutant, ...]:
     """Read all mutants. Raises `BrokenMutantError`."""
     found: list[Mutant] = []
     for path in sorted(folder.glob("*.toml")):
-        if path.name == WITHOUT_NAME:
+        if path.name in NO_MUTANTS:
             continue
         for words in tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", []):
             found.append(_mutant(path, words))

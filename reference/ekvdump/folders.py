@@ -221,8 +221,11 @@ def entered(top: Folder, parts: Parts) -> Iterator[Folder]:
             folder.close()
 
 
-def iter_tree(top: Folder) -> Iterator[tuple[Parts, str]]:
-    """Yield every place below `top` and its kind, in no order. One folder is open at a time."""
+def iter_tree(top: Folder, shown: str) -> Iterator[tuple[Parts, str]]:
+    """Yield every place below `top` and its kind, in no order. One folder is open at a time.
+
+    `shown` is the path of `top`, for the words of a refusal. [TREE-33]
+    """
     pending: list[Parts] = [()]
     while pending:
         parts = pending.pop()
@@ -231,11 +234,11 @@ def iter_tree(top: Folder) -> Iterator[tuple[Parts, str]]:
             for name, kind in folder.iter_names():
                 if len(os.fsencode(name)) > room:
                     detail = f"a path of more than {MAX_PATH_SIZE} bytes"
-                    raise UnsafePath("TREE-33", detail, None, os.path.join(*parts, name))
+                    raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
                 if kind == FOLDER:
                     if len(parts) == MAX_DEPTH:
                         detail = f"more than {MAX_DEPTH} folders below one another"
-                        raise UnsafePath("TREE-33", detail, None, os.path.join(*parts))
+                        raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
                     pending.append((*parts, name))
                 yield (*parts, name), kind
 

@@ -242,7 +242,7 @@ class Tree:
     def _iter_files(self, top: Folder) -> Iterator[Parts]:
         """Yield every regular file; raise `UnsafePath` for what may not lie in the output folder. [TREE-33]"""
         own = self._own
-        for parts, kind in iter_tree(top):
+        for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
                 if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_FOLDERS):
                     detail = "a file lies where a folder belongs"

@@ -185,7 +185,7 @@ class Verification:
 
     def _iter_places(self) -> Iterator[tuple[Parts, str]]:
         with FaultsAt(self._out, ()):
-            yield from iter_tree(self._top)
+            yield from iter_tree(self._top, self._out)
 
     def _report(
         self, kind: type[Finding], clause: str, detail: str, path: bytes | str, offset: int | None = None

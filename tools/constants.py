@@ -1,0 +1,87 @@
+"""Decoders in which one constant of the format is another, and the cases that catch them; part of `make deep`.
+
+Mutation tools leave what stands at the top of a module alone. `fixtures/coverage.toml`
+names the cases on each side of every constant; here each constant is changed, and one of
+those cases has to notice. What survives stands in `tests/mutants/survivors.toml` with a
+reason, and that list may not be stale.
+"""
+
+import ast
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ekvconform.cases import load_cases
+from ekvconform.running import judge_cases
+from ekvconform.terminal import progress_of
+from ekvconform.verdicts import PASS
+from mutants import MUTANTS, NOT_CAUGHT, REFERENCE_SOURCE, ROOT, Edit, Mutant
+from rich.console import Console
+from rich.table import Table
+
+COVERAGE: Final = ROOT / "fixtures" / "coverage.toml"
+SURVIVORS: Final = MUTANTS / "survivors.toml"
+NUMBER_CHANGES: Final = {"plus-1": "({}) + 1", "minus-1": "({}) - 1"}
+BYTES_CHANGES: Final = {"cut": "({})[:-1]", "other": "({})[:-1] + bytes([({})[-1] ^ 1])"}
+
+
+def iter_mutants() -> Iterator[Mutant]:
+    """Yield a mutant for each change of each constant that has cases on both sides."""
+    table: dict[str, list[list[str]]] = tomllib.loads(COVERAGE.read_text(encoding="utf-8"))["constants"]
+    for name, sides in table.items():
+        module, constant = name.split(".")
+        path = REFERENCE_SOURCE / f"{module}.py"
+        text = path.read_text(encoding="utf-8")
+        for statement in ast.parse(text).body:
+            if not (
+                isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value
+            ):
+                continue
+            if statement.target.id != constant:
+                continue
+            whole = ast.get_source_segment(text, statement) or ""
+            value = ast.get_source_segment(text, statement.value) or ""
+            is_bytes = isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, bytes)
+            for change, form in (BYTES_CHANGES if is_bytes else NUMBER_CHANGES).items():
+                new = whole[: -len(value)] + form.format(value, value)
+                edit = Edit(path.name, whole + "\n", new + "\n")
+                slug = f"{module}.{constant}-{change}"
+                yield Mutant(slug, (name,), f"{constant} {change}", (edit,), tuple(sides[0] + sides[1]), ())
+
+
+def main() -> int:
+    """Run all of them, and print the table."""
+    cases = {case.id: case for case in load_cases()}
+    reasons: dict[str, str] = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivors"]
+    mutants = list(iter_mutants())
+    table = Table("constant", "caught by", "first verdict", title=f"{len(mutants)} changed constants")
+    survivors = []
+    with tempfile.TemporaryDirectory(prefix="constants.") as base, progress_of(len(mutants)) as tell:
+        for number, mutant in enumerate(mutants):
+            chosen = [cases[case_id] for case_id in mutant.caught_by]
+            profile = mutant.build(Path(base) / str(number))
+            found = judge_cases(chosen, profile, 2, strict_reasons=True, tell=lambda _: None)
+            caught = [each for each in found if each.verdict not in NOT_CAUGHT]
+            if caught:
+                table.add_row(mutant.name, caught[0].case.id, caught[0].verdict)
+            else:
+                survivors.append(mutant.name)
+            tell(PASS if caught or mutant.name in reasons else "SURVIVED")
+    console = Console(width=160)
+    console.print(table)
+    for name in survivors:
+        console.print(
+            f"survived: {name}: {reasons.get(name, 'no case notices; write one, or a reason into survivors.toml')}"
+        )
+    stale = sorted(set(reasons) - set(survivors))
+    for name in stale:
+        console.print(f"stale: {name} is caught, or gone; take it out of survivors.toml")
+    console.print(f"{len(mutants) - len(survivors)} of {len(mutants)} are caught, {len(survivors)} survive")
+    return 1 if stale or set(survivors) - set(reasons) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
