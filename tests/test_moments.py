@@ -142,6 +142,17 @@ def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
     assert judge("tree-during-temporary-replaced", "looks").verdict == "UNSUPPORTED"
 
 
+@pytest.mark.parametrize(
+    ("program", "verdict"),
+    [("import os; os.kill(os.getpid(), 11)", "CRASH"), ("raise SystemExit(5)", "FAIL"), ("1 / 0", "CRASH")],
+)
+def test_a_run_that_does_not_come_so_far_is_no_missing_moment(program: str, verdict: str) -> None:
+    profile = make_profile({"command": [sys.executable, "-c", program, "{out}", "{snapshot}"]}).located()
+    case = CASES["tree-during-out-symlink"]
+    (found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
+    assert found.verdict == verdict, found.differences
+
+
 def test_where_no_program_can_be_held_its_case_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     def cannot() -> None:
         raise CannotHoldError("not here")

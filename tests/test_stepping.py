@@ -44,6 +44,58 @@ file = os.open("k.bin", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, di
 os.write(file, b"v")
 os.close(file)
 """
+# The same, under names that are made up anew for each run.
+MADE_UP_NAMES = """
+import os, sys, tempfile
+os.mkdir(sys.argv[1])
+out = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+os.mkdir("redis", dir_fd=out)
+folder = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
+name = next(tempfile._get_candidate_names())
+file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=folder)
+os.write(file, b"v")
+os.close(file)
+os.rename(name, "k.bin", src_dir_fd=folder, dst_dir_fd=folder)
+"""
+# Looks and opens through the process's own handles, which is by path all the same.
+BY_OWN_PROC = """
+import os, sys
+os.mkdir(sys.argv[1])
+folder = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+place = f"/proc/self/fd/{folder}/k.bin"
+if not os.path.lexists(place):
+    with open(place, "wb") as file:
+        file.write(b"v")
+"""
+# Opens OUT wherever its name leads, if somebody else has made it.
+FOLLOWS_OUT = """
+import os, sys
+try:
+    os.mkdir(sys.argv[1])
+except FileExistsError:
+    pass
+with open(sys.argv[1] + "/k.bin", "wb") as file:
+    file.write(b"v")
+"""
+# Opens what is there for reading and writing, which a FIFO lets happen.
+FEEDS = """
+import os, sys
+os.mkdir(sys.argv[1])
+folder = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+file = os.open("k.bin", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, dir_fd=folder)
+if os.fstat(file).st_nlink == 1:
+    os.write(file, b"v")
+"""
+MAPS_ELSEWHERE = """
+import ctypes, mmap, os, sys
+os.mkdir(sys.argv[1])
+file = os.memfd_create("x")
+os.truncate(file, 10)
+mmap.mmap(file, 10)[0] = 7
+with open(os.environ["TMPDIR"] + "/shared", "w+b") as shared:
+    shared.truncate(10)
+    mmap.mmap(shared.fileno(), 10)[0] = 7
+"""
 MAPS = """
 import mmap, os, sys
 os.mkdir(sys.argv[1])
@@ -74,6 +126,35 @@ def test_a_look_and_then_an_open_is_caught_between_the_two() -> None:
 
 def test_handles_leave_no_moment() -> None:
     assert {verdict for _, verdict in steps_of(BY_HANDLE)} == {"PASS"}
+
+
+def test_names_that_are_made_up_are_told_by_their_role() -> None:
+    found = steps_of(MADE_UP_NAMES)
+    assert {verdict for _, verdict in found} == {"PASS"}
+    assert found["replace", "PASS"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("program", "scene"),
+    [(BY_OWN_PROC, "symlink"), (FOLLOWS_OUT, "swap"), (FEEDS, "fifo-reader")],
+    ids=["own proc", "follows OUT", "feeds a FIFO"],
+)
+def test_what_leads_outside_is_caught(program: str, scene: str) -> None:
+    assert steps_of(program)[scene, "ESCAPED"] >= 1
+
+
+def test_what_is_mapped_elsewhere_is_nobodys_business() -> None:
+    assert not hold(MAPS_ELSEWHERE, lambda call: GO_ON).unseen
+    assert {verdict for _, verdict in steps_of(MAPS_ELSEWHERE)} == {"PASS"}
+
+
+def test_a_killed_program_is_killed_with_its_children() -> None:
+    program = (
+        "import os, sys\npid = os.fork()\nif pid == 0:\n    os.mkdir(sys.argv[1])\n    os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    held = hold(program, lambda call: Answer(kill=call.name == "mkdir"))
+    assert (held.finish.signal, held.finish.exit_status) == (9, None)
 
 
 def test_what_cannot_be_seen_proves_nothing() -> None:
