@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -17,9 +16,7 @@ from ekvconform.differences import Difference
 from ekvconform.known import (
     BrokenListError,
     KnownFailures,
-    decode_list,
     load_known_failures,
-    render_updated,
 )
 from ekvconform.limits import Limits
 from ekvconform.probing import probe_cases
@@ -36,7 +33,6 @@ from ekvconform.snapshots import (
 from ekvconform.verdicts import Judgement, judge_case
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
 from test_properties import stores
 from writer import snapshot
 
@@ -571,60 +567,6 @@ def test_a_line_that_matches_nothing_is_stale(tmp_path: Path) -> None:
     known = known_of(tmp_path, "no-such-case FAIL # x\nvisi-reserved-bit-? FAIL # five\n")
     assert [each.word for each in known.stale] == ["no-such-case"]
     assert len(known.by_case) == 5
-
-
-VERDICTS_OF_A_RUN = st.sampled_from(
-    ["PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED"]
-)
-
-
-class KnownFailureMachine(RuleBasedStateMachine):
-    """A program that changes, its list, and runs of all or some cases. A model in plain words stands beside."""
-
-    ids = IDS_OF_CASES[:8]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.verdicts = dict.fromkeys(self.ids, "PASS")
-        self.text = "# kept\n"
-
-    @rule(case=st.sampled_from(ids), verdict=VERDICTS_OF_A_RUN)
-    def the_program_changes(self, case: str, verdict: str) -> None:
-        self.verdicts[case] = verdict
-
-    @rule(case=st.sampled_from([*ids, "gone"]), verdict=st.sampled_from(["FAIL", "CRASH"]))
-    def somebody_adds_a_line(self, case: str, verdict: str) -> None:
-        if not re.search(rf"^{case} ", self.text, re.MULTILINE):
-            self.text += f"{case}  {verdict}  # by hand\n"
-
-    @rule(ran=st.sets(st.sampled_from(ids), min_size=1))
-    def the_list_is_updated(self, ran: set[str]) -> None:
-        before = {known.word: known for known in decode_list(self.text, "list")}
-        stale = [known for known in before.values() if known.word not in self.ids]
-        found = [judged(case, self.verdicts[case]) for case in sorted(ran)]
-        self.text = render_updated(self.text, found, stale)
-        after = {known.word: known for known in decode_list(self.text, "list")}
-        assert self.text.startswith("# kept\n")
-        for case in self.ids:
-            verdict = self.verdicts[case]
-            if case not in ran:
-                assert after.get(case) is None or after[case].verdict == before[case].verdict
-                assert (case in after) == (case in before)
-            elif verdict == "PASS":
-                assert case not in after
-            elif verdict == "UNSUPPORTED":
-                assert (case in after) == (case in before)
-            else:
-                assert after[case].verdict == verdict
-                assert after[case].reason == (before[case].reason if case in before else "not looked into yet")
-        assert set(after) <= set(self.ids)
-        # What was updated is as expected at once, and updating it again changes nothing.
-        known = KnownFailures(after)
-        assert {known.apply(each).verdict for each in found} <= {"PASS", "XFAIL", "UNSUPPORTED"}
-        assert render_updated(self.text, found, []) == self.text
-
-
-TestKnownFailureMachine = KnownFailureMachine.TestCase
 
 
 def test_known_failures_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
