@@ -45,6 +45,7 @@ deep: $(VENV)/stamp ## search long: state machines, properties, 100 000 corrupti
 	  $(BIN)/pytest -n auto --hypothesis-profile=deep --hypothesis-seed=$$seed -o faulthandler_timeout=0 \
 	  tests/test_*_machine.py tests/test_properties.py tests/test_corruption.py
 	$(BIN)/python tools/constants.py
+	$(BIN)/python tools/mutants.py --wide
 
 coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
 	$(BIN)/python tools/fixture_coverage.py

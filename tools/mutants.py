@@ -16,8 +16,10 @@ A mutant is a copy of the reference with one small change, run as an ordinary pr
                file system shows
     failing    the case under which calls fail then, default `FAILING_CASE`
 
-A mutant that a case of `caught_by` does not catch survives, and is tried on the whole
-suite, to see which case could be named. `tests/mutants/without.toml` names the MUST clauses
+A mutant is tried on the cases that name it. One that a case of `caught_by` does not catch
+survives, and is tried on the whole suite, to see which case could be named. With `--wide`
+all cases that stand for what it breaks are tried, and those that catch no mutant are
+listed in `build/idle-cases.txt`. `tests/mutants/without.toml` names the MUST clauses
 that no change of a decoder breaks, with reasons.
 """
 
@@ -95,13 +97,14 @@ class Mutant:
         (folder / "run.py").write_text(LAUNCHER, encoding="utf-8")
         return replace(_run_from(REFERENCE, folder), name=self.name)
 
-    def could_tell(self, cases: Iterable[Case]) -> list[Case]:
-        """Return the cases that name it, or that stand for what it breaks."""
-        return [
-            case
-            for case in cases
-            if case.id in self.caught_by or (set(case.clauses) & set(self.breaks) and not case.is_big)
-        ]
+    def could_tell(self, cases: Iterable[Case], *, wide: bool) -> list[Case]:
+        """Return the cases that it names; and all that stand for what it breaks, if that is wanted."""
+        found = []
+        for case in cases:
+            stands_for_it = wide and set(case.clauses) & set(self.breaks) and not case.is_big
+            if case.id in self.caught_by or stands_for_it:
+                found.append(case)
+        return found
 
 
 def _run_from(profile: Profile, folder: Path) -> Profile:
@@ -175,10 +178,12 @@ class Fate:
         return next((verdict for name in names if (verdict := self.verdicts.get(name, PASS)) not in NOT_CAUGHT), "-")
 
 
-def try_mutant(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) -> Fate:
+def try_mutant(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int, *, wide: bool = False) -> Fate:
     """Run a mutant on the cases that could tell. Raises `BrokenMutantError`."""
     profile = mutant.build(folder)
-    judgements = judge_cases(mutant.could_tell(cases), profile, jobs, strict_reasons=True, tell=lambda _: None)
+    judgements = judge_cases(
+        mutant.could_tell(cases, wide=wide), profile, jobs, strict_reasons=True, tell=lambda _: None
+    )
     verdicts = {judgement.case.id: judgement.verdict for judgement in judgements}
     if mutant.faults:
         verdicts |= _try_faults(mutant, cases, folder, jobs)
@@ -205,7 +210,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run decoders that are wrong in one way; see them caught.")
     parser.add_argument("names", nargs="*", metavar="BEGINNING", help="of the names of mutants; all if none")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="cases at once")
-    parser.add_argument("--whole", action="store_true", help="try the whole suite on each")
+    words = "try all cases that stand for what a mutant breaks, and list those that catch none"
+    parser.add_argument("--wide", action="store_true", help=words)
     options = parser.parse_args()
     cases = load_cases()
     mutants = [each for each in load_mutants() if not options.names or each.name.startswith(tuple(options.names))]
@@ -214,13 +220,15 @@ def main() -> int:
     table = Table("mutant", "breaks", "caught by", "first verdict", title=f"{len(mutants)} mutants")
     with tempfile.TemporaryDirectory(prefix="mutants.") as base, progress_of(len(mutants)) as tell:
         for number, mutant in enumerate(mutants):
-            fate = try_mutant(mutant, cases, Path(base) / str(number), options.jobs)
-            if fate.missed or options.whole:
+            fate = try_mutant(mutant, cases, Path(base) / str(number), options.jobs, wide=options.wide)
+            if fate.missed:
                 fate.verdicts |= _whole_suite(mutant, cases, Path(base) / f"{number}.whole", options.jobs)
             for case_id, verdict in fate.verdicts.items():
                 if verdict not in NOT_CAUGHT:
                     caught[case_id].append(mutant.name)
-            survivors += [fate] if fate.missed else []
+            if fate.missed:
+                survivors.append(fate)
+                print(f"survives: {mutant.name}", flush=True)
             catching = [name for name, verdict in fate.verdicts.items() if verdict not in NOT_CAUGHT]
             more = f" and {len(catching) - 2} more" if len(catching) > 2 else ""
             table.add_row(mutant.name, " ".join(mutant.breaks), f"{', '.join(catching[:2])}{more}", fate.first)
@@ -231,7 +239,7 @@ def main() -> int:
         catching = [name for name, verdict in fate.verdicts.items() if verdict not in NOT_CAUGHT]
         console.print(f"SURVIVED {fate.mutant.name}: {fate.mutant.what}; not caught by {', '.join(fate.missed)}")
         console.print(f"    the whole suite: {', '.join(catching) or 'nothing catches it: a case is missing'}")
-    if not options.names:
+    if options.wide and not options.names:
         idle = [case.id for case in select_cases(cases, []) if case.id not in caught]
         IDLE.parent.mkdir(exist_ok=True)
         IDLE.write_text("".join(f"{case_id}\n" for case_id in idle), encoding="utf-8")

@@ -460,7 +460,9 @@ def named_paths(text: str, out: Path) -> list[Path]:
     """Return OUT and what lies in it, as far as a text names it; the innermost first."""
     found = set()
     # By its whole path, or from the folder above, which is the program's current one.
-    for match in re.finditer(rf"(?<![\w/.])({re.escape(str(out))}|{re.escape(out.name)})(/[^\s'\"`:,;]*)?", text):
+    for match in re.finditer(
+        rf"(?<![\w/.-])({re.escape(str(out))}|{re.escape(out.name)})(?![\w-])(/[^\s'\"`:,;]*)?", text
+    ):
         path = Path(str(out) + (match[2] or "").rstrip("/."))
         if os.path.lexists(path):
             found.add(path)
