@@ -36,11 +36,11 @@ def any_snapshot(dice: random.Random) -> bytes:
 
 
 def corrupted(dice: random.Random, data: bytes) -> bytes:
-    """A snapshot with up to four things done to it; half of them get a footer that fits again."""
+    """A snapshot with up to four things done to it; most get a footer that fits again."""
     found = bytearray(data)
-    for _ in range(dice.randint(1, 4)):
+    for _ in range(dice.choice([1, 1, 1, 2, 4])):
         place = dice.randrange(len(found) + 1)
-        way = dice.choice(["flip", "flip", "cut", "take out", "repeat", "splice", "size", "byte"])
+        way = dice.choice(["flip"] * 4 + ["byte"] * 3 + ["cut", "take out", "repeat", "splice", "size"])
         if way == "flip" and place < len(found):
             found[place] ^= 1 << dice.randrange(8)
         elif way == "byte" and place < len(found):
@@ -57,7 +57,7 @@ def corrupted(dice: random.Random, data: bytes) -> bytes:
             found[place:place] = other[start : start + dice.choice([1, 8, 16, 60])]
         elif way == "size":
             found[place : place + 8] = dice.choice(SIZES).to_bytes(8, "little")
-    if dice.random() < 0.5 and len(found) >= 4:
+    if dice.random() < 0.7 and len(found) >= 4:
         found[-4:] = footer(bytes(found[:-4]))
     return bytes(found)
 
@@ -96,7 +96,7 @@ def test_conv_8_a_corrupted_snapshot_is_refused_or_decoded_as_the_model_says(sha
         assert isinstance(found, tuple)
         seen[found[1] if found[0] == "refused" else "taken"] += 1
     # It goes deep often enough, and everywhere.
-    assert seen["taken"] > COUNT // SHARDS // 50, seen
+    assert seen["taken"] > COUNT // SHARDS // 20, seen
     assert {"truncated", "bad-magic", "too-large", "out-of-order", "footer-mismatch"} <= set(seen), seen
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert growth < MAX_GROWTH_MIB
