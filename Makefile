@@ -66,7 +66,7 @@ format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 lock: ## pin the requirements again, with hashes and without addresses
-	for name in runtime develop deep; do \
+	for name in runtime develop; do \
 	  uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
 	    -o requirements/$$name.txt requirements/$$name.in; done
 
