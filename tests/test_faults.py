@@ -15,12 +15,13 @@ from ekvconform.faults import (
     FAULTS,
     Tried,
     iter_trials,
+    judge_flush,
     mount_memory,
     named_paths,
-    record_writes,
     run_trials,
 )
 from ekvconform.profiles import Profile, make_profile
+from ekvconform.stepping import record_moments
 from ekvconform.verdicts import PASS
 
 CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
@@ -145,8 +146,10 @@ def profile_of(way: str) -> Profile:
 
 def tried(way: str, *only: str) -> list[Tried]:
     profile = profile_of(way)
-    trials = [each for each in iter_trials(CASE, record_writes(CASE, profile)) if not only or each.fault in only]
-    return run_trials(CASE, profile, trials, 2, lambda _: None)
+    moments = record_moments(CASE, profile)
+    trials = [each for each in iter_trials(CASE, moments) if not only or each.fault in only]
+    flushed = [judge_flush(moments)] if not only or "flush" in only else []
+    return [*run_trials(CASE, profile, trials, 2, lambda _: None), *flushed]
 
 
 def test_a_careful_writer_passes_and_meets_every_fault() -> None:

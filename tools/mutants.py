@@ -36,9 +36,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases import Case, load_cases, select_cases
-from ekvconform.faults import iter_trials, record_writes, run_trials
+from ekvconform.faults import iter_trials, judge_flush, run_trials
 from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
 from ekvconform.running import judge_cases
+from ekvconform.stepping import record_moments
 from ekvconform.terminal import progress_of
 from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
 from rich.console import Console
@@ -196,9 +197,13 @@ def _try_faults(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) 
     """Let calls fail under a mutant; return fault = the first verdict that is no pass."""
     profile = _run_from(REFERENCE_THAT_FLUSHES, folder)
     case = next(case for case in cases if case.id == mutant.failing)
-    trials = [trial for trial in iter_trials(case, record_writes(case, profile)) if trial.fault in mutant.faults]
+    moments = record_moments(case, profile)
+    trials = [trial for trial in iter_trials(case, moments) if trial.fault in mutant.faults]
     found = {f"{WAYS_OF_FAULTS}{fault}": PASS for fault in mutant.faults}
-    for tried in run_trials(case, profile, trials, jobs, lambda _: None):
+    every = [judge_flush(moments), *run_trials(case, profile, trials, jobs, lambda _: None)]
+    for tried in every:
+        if tried.trial.fault not in mutant.faults:
+            continue
         name = f"{WAYS_OF_FAULTS}{tried.trial.fault}"
         if found[name] in NOT_CAUGHT:
             found[name] = tried.verdict

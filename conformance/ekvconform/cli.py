@@ -415,13 +415,16 @@ def _step(options: argparse.Namespace) -> int:
 
 
 def _faults(options: argparse.Namespace) -> int:
-    from ekvconform.faults import iter_trials, record_writes, run_trials
+    from ekvconform.faults import iter_trials, judge_flush, run_trials
+    from ekvconform.stepping import record_moments
     from ekvconform.terminal import print_trials, progress_of
 
     def let_fail(case: Case, profile: Profile) -> set[str]:
-        trials = list(iter_trials(case, record_writes(case, profile)))
+        moments = record_moments(case, profile)
+        trials = list(iter_trials(case, moments))
         with progress_of(len(trials)) as tell:
             found = run_trials(case, profile, trials, options.jobs, lambda tried: tell(tried.verdict))
+        found.append(judge_flush(moments))
         print_trials(f"{profile.name}, {case.id}", found)
         return {tried.verdict for tried in found}
 

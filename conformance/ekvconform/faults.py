@@ -59,8 +59,18 @@ from ekvconform.holding import GO_ON, Answer, hold_program
 from ekvconform.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments, Names
 from ekvconform.profiles import Profile
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Finish, Sandbox, drop_capabilities, iter_below, look, make_sandbox, run_program, touched
-from ekvconform.stepping import require_end
+from ekvconform.sandbox import (
+    Finish,
+    Look,
+    Sandbox,
+    drop_capabilities,
+    iter_below,
+    look,
+    make_sandbox,
+    run_program,
+    shown_path,
+    touched,
+)
 from ekvconform.trees import (
     CHECKSUMS_NAME,
     MANIFEST_NAME,
@@ -70,7 +80,6 @@ from ekvconform.trees import (
     differences_of_seal,
     differences_of_tree,
 )
-from ekvconform.usage import UsageError
 from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
 
 KILL_BEFORE: Final = "kill before"
@@ -143,42 +152,12 @@ class Tried:
 # ---- which runs there are ----
 
 
-def record_writes(case: Case, profile: Profile) -> list[Moment]:
-    """Run a program in a process of its own, and return its calls on the write side. Raises `UsageError`, `OSError`."""
-
-    def work(case: Case, folder: Path, stop: int) -> list[Moment]:
-        box = make_sandbox(folder, case.scene)
-        command = command_of(profile, case.scene, box, box.arrange(case.scene))
-        moments, found = Moments(box.real_out, Names(case.paths)), []
-
-        def decide(call: Call) -> Answer:
-            moment = moments.moment_of(call)
-            if call.kind == FLUSH and moment is None:
-                moment = Moment(call.name, (), 0)  # of the whole disk, or through another folder
-            if moment and call.writes:
-                found.append(moment)
-            return GO_ON
-
-        held = hold_program(command, box, profile.limits, decide, stop)
-        require_end(case, profile, held.finish)
-        return found
-
-    def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
-        raise UsageError(f"{case.id} cannot be recorded: {error or WATCHER_ENDED}")
-
-    (found,) = run_watched(work, [case], 1, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
-    if not found:
-        raise UsageError(f"{case.id}: the program wrote nothing in OUT; is the command right?")
-    return found
-
-
 def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
-    """Yield all trials of a case whose calls on the write side are known."""
-    yield Trial(FLUSHED, moment=_seal_without_flush(moments))
+    """Yield all trials of a case whose moments are known."""
     links = any(CALLS[moment.name].kind == LINK for moment in moments)
     for moment in moments:
         kind = CALLS[moment.name].kind
-        if not moment.places:
+        if not (moment.writes and moment.places):
             continue
         for error in ERRORS_OF_CALL.get(moment.name, ERRORS_OF_KIND[kind]):
             yield Trial(error, moment, links=links)
@@ -200,14 +179,15 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
         yield from (Trial(UNWRITABLE, folder=folder) for folder in sorted(_folders(made)))
 
 
-def _seal_without_flush(moments: Sequence[Moment]) -> Moment | None:
-    """Return the call by which CHECKSUMS appears without a flush before it, or None."""
+def judge_flush(moments: Sequence[Moment]) -> Tried:
+    """Say whether anything is flushed to disk before CHECKSUMS appears. [TREE-21]"""
     for moment in moments:
-        if CALLS[moment.name].kind == FLUSH:
-            return None
-        if CALLS[moment.name].kind in (RENAME, LINK, OPEN) and moment.places[-1:] == ("CHECKSUMS",):
-            return moment
-    return None
+        kind = CALLS[moment.name].kind
+        if kind == FLUSH:
+            break
+        if moment.writes and kind in (RENAME, LINK, OPEN) and moment.places[-1:] == ("CHECKSUMS",):
+            return Tried(Trial(FLUSHED), FAIL, f"nothing is flushed {moment} [TREE-21]")
+    return Tried(Trial(FLUSHED), PASS, "flushed")
 
 
 def _pages(files: Mapping[str, bytes]) -> int:
@@ -228,9 +208,6 @@ def run_trials(
     """Do each trial in a run of its own, and judge it. Raises `OSError`."""
 
     def work(trial: Trial, folder: Path, stop: int) -> Tried:
-        if trial.fault == FLUSHED:
-            words = f"nothing is flushed {trial.moment} [TREE-21]" if trial.moment else "flushed"
-            return Tried(trial, FAIL if trial.moment else PASS, words)
         verdict, words = _Attempt(trial, case, profile, folder, stop).judge()
         return Tried(trial, verdict, words)
 
@@ -358,18 +335,18 @@ class _Attempt:
             return VOID, f"not killed, exit status {finish.exit_status}"
         if half := self._half_blob():
             return FAIL, half
-        found = set() if self._is_as_it_was() else files_of(self._box)
         # An earlier seal goes in two steps; what is left of it in between is not this run's.
         now = look(self._box.out)
-        found -= {name for name in SEAL if now.get(name.decode()) == self._out_before.get(name.decode())}
+        found = {path for path in files_of(self._box) if self._is_own(path, now)}
         if CHECKSUMS_NAME in found and (differences := self._differences()):
             return FAIL, f"CHECKSUMS is there, and {differences[0]} [TREE-22]"
         if MANIFEST_NAME in found and (differences := self._differences_of_manifest()):
             return FAIL, f"half of MANIFEST.json is there: {differences[0]} [TREE-19]"
-        # What is there besides may be the temporary file of CHECKSUMS.
-        differences = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
-        if MANIFEST_NAME in found and differences:
-            return FAIL, f"MANIFEST.json is there, and {differences[0]} [TREE-22]"
+        if MANIFEST_NAME in found:
+            # What is there besides may be the temporary file of CHECKSUMS.
+            missing = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
+            if missing:
+                return FAIL, f"MANIFEST.json is there, and {missing[0]} [TREE-22]"
         known = {*self._case.expected.tree, *SEAL, *self._planted_files()}
         if len(others := sorted(found - known)) > 1:
             return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
@@ -417,6 +394,10 @@ class _Attempt:
             return compare(*arguments)
         except OSError as error:
             return [Difference("OUT", "a tree that its owner can read", str(error))]
+
+    def _is_own(self, path: bytes, now: Look) -> bool:
+        """Tell whether something in OUT is other than before the run, or was not there."""
+        return now.get(shown_path(path)) != self._out_before.get(shown_path(path))
 
     def _is_as_it_was(self) -> bool:
         """Tell whether OUT is as it was before the run: then nothing in it is the program's."""

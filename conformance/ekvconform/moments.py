@@ -144,6 +144,8 @@ class Moment:
     """How often the same call of the same places came before."""
     folders: frozenset[str] = field(default=frozenset(), compare=False)
     """Those of the places, and of the folders on the way to them, that are folders then."""
+    writes: bool = field(default=False, compare=False)
+    """Does it belong to the making of a file or folder?"""
 
     def __str__(self) -> str:
         again = f", number {self.ordinal + 1}" if self.ordinal else ""

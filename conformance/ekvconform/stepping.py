@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ekvconform.calls import Call
+from ekvconform.calls import FLUSH, Call
 from ekvconform.cases import Case
 from ekvconform.holding import GO_ON, Answer, hold_program
 from ekvconform.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, Names, places_of
 from ekvconform.profiles import Profile
 from ekvconform.rearranging import OTHER_BYTES, Rearrangement
 from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Finish, Sandbox, make_sandbox
+from ekvconform.sandbox import Sandbox, make_sandbox
 from ekvconform.usage import UsageError
 from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, bad_ending, command_of, first_line
 
@@ -57,7 +57,7 @@ class Stepped:
     words: str
 
 
-def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list[Moment]:
+def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Moment]:
     """Run a program, and return its moments in order."""
     box = make_sandbox(folder, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
@@ -66,22 +66,21 @@ def record(case: Case, profile: Profile, folder: Path, stop: int | None) -> list
     found: list[Moment] = []
 
     def decide(call: Call) -> Answer:
-        if moment := moments.moment_of(call):
-            found.append(replace(moment, folders=_folders(call, box, names)))
+        moment = moments.moment_of(call)
+        if moment is None and call.kind == FLUSH:
+            moment = Moment(call.name, (), 0)  # of the whole disk, or through a folder outside
+        if moment:
+            found.append(replace(moment, folders=_folders(call, box, names), writes=call.writes))
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
-    require_end(case, profile, held.finish)
-    return found
-
-
-def require_end(case: Case, profile: Profile, finish: Finish) -> None:
-    """Raise `UsageError` for a recorded run that did not end as the case wants it."""
-    if ending := bad_ending(finish, profile):
+    if ending := bad_ending(held.finish, profile):
         raise UsageError(f"{case.id} does not end well without anybody's doing: {ending[1]}")
-    if finish.exit_status not in profile.exits[case.expected.outcome]:
-        said = first_line(finish.stderr)
-        raise UsageError(f"{case.id} ends with {finish.exit_status} without anybody's doing: {said}")
+    status = held.finish.exit_status
+    if status not in profile.exits[case.expected.outcome]:
+        said = first_line(held.finish.stderr)
+        raise UsageError(f"{case.id} ends with {status} without anybody's doing: {said}")
+    return found
 
 
 def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
@@ -96,16 +95,19 @@ def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
 
 
 def record_moments(case: Case, profile: Profile) -> list[Moment]:
-    """Run a program in a process of its own, and return its moments. Raises `UsageError` and `OSError`."""
+    """Run a program in a process of its own, and return its moments. Raises `UsageError` and `OSError`.
+
+    A flush of the whole disk is one too, of no place.
+    """
 
     def work(case: Case, folder: Path, stop: int) -> list[Moment]:
-        return record(case, profile, folder, stop)
+        return _record(case, profile, folder, stop)
 
     def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
         raise UsageError(f"{case.id} cannot be recorded: {error or WATCHER_ENDED}")
 
     (moments,) = run_watched(work, [case], 1, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
-    if not moments:
+    if not any(moment.places for moment in moments):
         raise UsageError(f"{case.id}: the program never named OUT; is the command right?")
     return moments
 
