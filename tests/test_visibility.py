@@ -5,10 +5,10 @@ import struct
 
 import pytest
 from ekvdump.conventions import Cursor
-from ekvdump.outcomes import Truncated
+from ekvdump.outcomes import Changed, Truncated
 from ekvdump.snapshot_file import Entry as StoredEntry
 from ekvdump.visibility import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records, precedes
-from harness import decode_in_memory, refusal
+from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from model import canonical, segment_of
@@ -252,6 +252,16 @@ def test_visi_21_a_chain_of_prefixes_leaves_one_by_one() -> None:
     records = list(iter_records(entries, 2**64 - 1, lambda key: True))
     assert [len(record.storage_key) for record in records] == list(range(99, -1, -1))
     assert records[0] == Record(b"\xff" * 99, 9, 0)
+
+
+@pytest.mark.parametrize(
+    "entry", [StoredEntry(7, b"1234567", 0, 9, bytes(9)), StoredEntry(7, b"12345678", 0, 8, bytes(8))]
+)
+def test_file_20_an_entry_that_is_not_any_more_what_was_judged(entry: StoredEntry) -> None:
+    with pytest.raises(Changed) as caught:
+        list(iter_records([entry], 2**64 - 1, lambda key: True))
+    assert fault_of(caught.value) == ("changed", "FILE-20", 7)
+    assert caught.value.detail
 
 
 def test_visi_1_the_cursor_is_what_finds_a_cut() -> None:

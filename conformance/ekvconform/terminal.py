@@ -1,7 +1,7 @@
 """What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -56,7 +56,8 @@ def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped])
     cells: dict[tuple[str, str], Counter[str]] = {}
     for stepped in found:
         cells.setdefault((stepped.step.place, stepped.step.scene), Counter())[stepped.verdict] += 1
-    table = Table("place", title=f"{printable(title)}: {len(moments)} moments, {len(found)} runs", title_justify="left")
+    words = f"{len(moments)} moments, {_runs(each.verdict for each in found)}"
+    table = Table("place", title=f"{printable(title)}: {words}", title_justify="left")
     for scene in SCENES:
         table.add_column(scene, justify="right", min_width=len(scene))
     for place in sorted({place for place, _ in cells}):
@@ -72,7 +73,8 @@ def print_trials(title: str, found: Sequence[Tried]) -> None:
         if tried.verdict != PASS:
             console.print(Text(printable(f"{tried.verdict} {tried.trial}: {tried.words}"), BAD))
     cells = count_trials(found)
-    table = Table("call", title=f"{printable(title)}: {len(found)} runs", title_justify="left")
+    words = _runs(each.verdict for each in found)
+    table = Table("call", title=f"{printable(title)}: {words}", title_justify="left")
     for fault in FAULTS:
         table.add_column(fault, justify="right")
     for call in sorted({call for call, _ in cells}):
@@ -80,6 +82,12 @@ def print_trials(title: str, found: Sequence[Tried]) -> None:
     Console(width=max(console.width, MAX_WIDTH)).print(table)
     for words, count in Counter(tried.words for tried in found if tried.verdict == PASS).most_common():
         console.print(Text(f"  {count} {printable(words)}", QUIET))
+
+
+def _runs(verdicts: Iterable[str]) -> str:
+    counts = Counter(verdicts)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+    return f"{counts.total()} runs ({words}); a number alone counts those that passed"
 
 
 def verdicts_text(counts: Mapping[str, int]) -> Text:

@@ -19,7 +19,7 @@ the reason of a refusal, the warnings, and what a verifier found.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from typing import Final
 from ekvconform.cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.differences import Difference
 from ekvconform.holding import CannotHoldError, require_machine
+from ekvconform.limits import Limits
 from ekvconform.profiles import OUTCOMES_TABLE, Profile
 from ekvconform.rearranging import run_meanwhile
 from ekvconform.sandbox import (
@@ -81,11 +82,18 @@ class Judgement:
 
 
 def judge_case(
-    case: Case, profile: Profile, folder: Path, *, strict_reasons: bool = False, stop: int | None = None
+    case: Case,
+    profile: Profile,
+    folder: Path,
+    *,
+    strict_reasons: bool = False,
+    stop: int | None = None,
+    run: Callable[[Sequence[str], Sandbox, Limits, int | None], Finish] = run_program,
 ) -> Judgement:
     """Run a program on one case, in an empty folder, and judge it.
 
-    With `strict_reasons` a refusal has to name its fault. `stop` is as for `run_program`.
+    With `strict_reasons` a refusal has to name its fault. `stop` is as for `run_program`. `run` runs
+    the program, if nobody else is at work meanwhile.
     """
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
@@ -103,7 +111,7 @@ def judge_case(
     profile = replace(profile, limits=profile.limits.but(case.limits))
     try:
         if case.scene.during is None:
-            finish = run_program(command, box, profile.limits, stop)
+            finish = run(command, box, profile.limits, stop)
             escaped = _escaped(before, box, case.scene)
         else:
             finish, paths, unseen, is_done = run_meanwhile(command, box, profile.limits, case.scene.during, stop)
