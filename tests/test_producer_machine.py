@@ -11,11 +11,12 @@ from ekvdump import decode
 from ekvdump.manifest import Provenance
 from ekvdump.outcomes import Fault
 from ekvdump.outputs import Options
+from failures import expected_of, save_case
 from harness import WALL_TIME, read_tree
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from reach import BUILD, Reach, steps
+from reach import Reach, steps
 from writer import (
     HEADER_V1,
     HLL,
@@ -187,8 +188,8 @@ class Producer(RuleBasedStateMachine):
         options = Options(0, only, salvage, sync=False)
         try:
             self.compare(data, expected, options, again)
-        except AssertionError:
-            save_as_fixture(data, expected, options)
+        except (Exception, pytest.fail.Exception):
+            save_case("conv-found-by-the-producer", data, options, expected_of(expected, has_footer=footer))
             raise
 
     def compare(self, data: bytes, expected: model.Expected, options: Options, again: bool) -> None:
@@ -233,35 +234,6 @@ class Producer(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         target(float(len(self.entries)), label="entries")
-
-
-def save_as_fixture(data: bytes, expected: model.Expected, options: Options) -> None:
-    """Write a snapshot that was decoded otherwise than the model says, as a case that only needs a name."""
-    folder = BUILD / "failures"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["id = 'conv-to-be-named'", "title = '?'", "clauses = ['CONV-1']", "level = 'must'", "snapshot = '''"]
-    lines += [data[place : place + 16].hex(" ").upper() for place in range(0, len(data), 16)]
-    lines += ["'''", "", "[run]", f"options = {{ {', '.join(options_of(options))} }}", "", "[expect]"]
-    if expected.refusal is not None:
-        fault, clause, _, offset = expected.refusal
-        lines += [
-            "outcome = 'refused'",
-            "out = 'unsealed'",
-            f"fault = '{fault}'",
-            f"clause = '{clause}'",
-            f"offset = {offset}",
-        ]
-    else:
-        lines += [f"outcome = '{'partial' if expected.reasons else 'complete'}'", "", "[expect.tree]"]
-        shown = {path: "".join(f"\\x{byte:02X}" for byte in content) for path, content in expected.files.items()}
-        lines += [f"{json.dumps(path)} = '{content}'" for path, content in shown.items()]
-    # Hypothesis shows the smallest one last.
-    (folder / "producer.toml").write_text("\n".join(lines) + "\n")
-
-
-def options_of(options: Options) -> list[str]:
-    words = ["salvage = true"] if options.salvage else []
-    return [*words, *([] if options.only is None else [f'only = "{",".join(sorted(options.only))}"'])]
 
 
 CONFIG = steps(examples=200, count=40)

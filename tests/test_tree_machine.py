@@ -6,10 +6,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ekvdump.outcomes import Fault
 from ekvdump.outputs import Options
+from failures import refused_for, save_case, scene_of, written
 from harness import prepare_run, read_tree
 from hypothesis import settings, target
 from hypothesis import strategies as st
@@ -36,11 +38,20 @@ PLACES = (
 )  # fmt: skip
 IN_THE_WAY = ("redis/db_{}", "redis/db_{}/hll", "redis/db_{}/strings_ttl.jsonl/x", "redis/db_{}/.ekvdump.tmp")
 KINDS = ("file", "symlink", "folder symlink", "dangling symlink", "fifo")
+WAYS = tuple(way.format(database) for way in IN_THE_WAY for database in DATABASES)
+PLANTS = st.lists(
+    st.tuples(st.sampled_from(PLACES), st.sampled_from(KINDS)) | st.tuples(st.sampled_from(WAYS), st.just("file")),
+    max_size=2,
+)
 WANTED = {
     "sealed", "partial", "refused", "TREE-4", "TREE-7", "TREE-13", "TREE-14", "TREE-16", "TREE-32", "TREE-34",
     "TREE-35", "TREE-36", "TREE-37", "MANI-8", "MANI-24", *(f"planted {kind}" for kind in KINDS), "removed",
 }  # fmt: skip
 REACH = Reach("tree", WANTED)
+
+
+def is_leftover(place: str) -> bool:
+    return os.path.basename(place) == TEMPORARY
 
 
 class Output(RuleBasedStateMachine):
@@ -49,7 +60,8 @@ class Output(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="tree-machine."))
-        self.out = self.folder / "out"
+        self.out = self.folder / "work" / "out"
+        self.out.parent.mkdir()
         self.canary = self.folder / "canary"
         (self.canary / "folder").mkdir(parents=True)
         (self.canary / "file").write_bytes(b"precious")
@@ -70,17 +82,10 @@ class Output(RuleBasedStateMachine):
 
     # ---- somebody else ----
 
-    @rule(place=st.sampled_from(PLACES))
-    def plant_file(self, place: str) -> None:
-        self.plant(place, "file")
-
-    @rule(database=st.sampled_from(DATABASES), way=st.sampled_from(IN_THE_WAY))
-    def plant_in_the_way(self, database: int, way: str) -> None:
-        self.plant(way.format(database), "file")
-
-    @rule(place=st.sampled_from(PLACES), kind=st.sampled_from(KINDS[1:]))
-    def plant_hostile(self, place: str, kind: str) -> None:
-        self.plant(place, kind)
+    @rule(plants=PLANTS)
+    def somebody_plants(self, plants: list[tuple[str, str]]) -> None:
+        for place, kind in plants:
+            self.plant(place, kind)
 
     def plant(self, place: str, kind: str) -> None:
         path = self.out / place
@@ -95,7 +100,7 @@ class Output(RuleBasedStateMachine):
             os.mkfifo(path)
         else:
             leads = {"symlink": "file", "folder symlink": "folder", "dangling symlink": "new"}[kind]
-            path.symlink_to(self.canary / leads)
+            path.symlink_to("../" * (place.count("/") + 2) + f"canary/{leads}")
         self.model[place] = b"planted" if kind == "file" else None
         self.forget_seal(place)
 
@@ -127,8 +132,11 @@ class Output(RuleBasedStateMachine):
 
     # ---- dumps ----
 
-    @rule(database=st.sampled_from(DATABASES), store=st.sampled_from(STORES), is_tidy=st.booleans())
-    def decode_into_existing(self, database: int, store: tuple[bytes, dict[str, bytes]], is_tidy: bool) -> None:
+    @rule(plants=PLANTS, database=st.sampled_from(DATABASES), store=st.sampled_from(STORES), is_tidy=st.booleans())
+    def decode_into_existing(
+        self, plants: list[tuple[str, str]], database: int, store: tuple[bytes, dict[str, bytes]], is_tidy: bool
+    ) -> None:
+        self.somebody_plants(plants)
         for place in [place for place, content in self.model.items() if content is None and is_tidy]:
             self.remove_one(place)
         self.decode(database, *store, into_existing=True)
@@ -139,18 +147,34 @@ class Output(RuleBasedStateMachine):
 
     def decode(self, database: int, data: bytes, files: dict[str, bytes], *, into_existing: bool) -> None:
         own = f"redis/db_{database}/"
-        run = prepare_run(data, self.folder, Options(database, into_existing=into_existing, sync=False))
+        options = Options(database, into_existing=into_existing, sync=False)
         allowed = self.refusals(own, into_existing)
+        scene, expect = scene_of(self.out), self.expected(own, files, allowed)
+        try:
+            run = prepare_run(data, self.out.parent, options)
+            if allowed:
+                with pytest.raises(Fault) as caught:
+                    run.run()
+                assert caught.value.clause in allowed, f"{caught.value} is none of {allowed}"
+                assert run.out_state == "untouched"
+                REACH("refused", caught.value.clause)
+            else:
+                outcome = run.run()
+                self.written(database, own, files, outcome.complete)
+            self.compare()
+        except (Exception, pytest.fail.Exception):
+            save_case("tree-found-by-the-machine", data, options, expect, scene)
+            raise
+
+    def expected(self, own: str, files: dict[str, bytes], allowed: set[str]) -> dict[str, Any]:
+        """What a case says of a run."""
         if allowed:
-            with pytest.raises(Fault) as caught:
-                run.run()
-            assert caught.value.clause in allowed, f"{caught.value} is none of {allowed}"
-            assert run.out_state == "untouched"
-            REACH("refused", caught.value.clause)
-        else:
-            outcome = run.run()
-            self.written(database, own, files, outcome.complete)
-        self.compare()
+            return refused_for(min(allowed))
+        there = {place: content for place, content in self.model.items() if content is not None}
+        there = {place: data for place, data in there.items() if place not in SEAL and not is_leftover(place)}
+        there |= {own + path: data for path, data in files.items()}
+        stale = sum(place.startswith(own) and place.removeprefix(own) not in files for place in there)
+        return written(not stale, there, {"stale-file": stale} if stale else {})
 
     def refusals(self, own: str, into_existing: bool) -> set[str]:
         """The clauses that a run may be refused for; none if it may not. [TREE-7] [TREE-33]"""
@@ -172,7 +196,7 @@ class Output(RuleBasedStateMachine):
 
     def written(self, database: int, own: str, files: dict[str, bytes], complete: bool) -> None:
         """Say what lies there after a run. [TREE-4] [TREE-34] .. [TREE-37]"""
-        leftovers = [place for place in self.model if os.path.basename(place) == TEMPORARY]
+        leftovers = [place for place in self.model if is_leftover(place)]
         REACH(*(["TREE-34"] if any(name in self.model for name in SEAL) else []), *(["TREE-37"] if leftovers else []))
         earlier = dict(self.complete) if MANIFEST in self.model else {}
         for place in (*SEAL, *leftovers):

@@ -51,7 +51,7 @@ REFERENCE_SOURCE: Final = ROOT / "reference" / "ekvdump"
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
 """Where the cases are listed that catch no mutant: one may be redundant, or its clause has no mutant yet."""
 WITHOUT_NAME: Final = "without.toml"
-NO_MUTANTS: Final = (WITHOUT_NAME, "survivors.toml")
+NO_MUTANTS: Final = (WITHOUT_NAME, "survivors.toml", "generated.toml")
 MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults", "failing"}
 FAILING_CASE: Final = "tree-every-kind-of-file"
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)

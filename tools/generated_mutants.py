@@ -1,0 +1,200 @@
+"""Mutants that a tool generates from the reference, and whether tests and golden cases catch them; part of `make deep`.
+
+mutmut changes each function of a copy of the reference in every way that it knows, and runs
+the tests of the chapters and the golden cases on each, in process. What survives is either
+
+    wording     a text for people in other letters, or between X: no clause states it
+    explained   in `tests/mutants/generated.toml`, one by one, with a reason
+    anything    red: a test or a case is missing
+    else
+
+An explanation of what does not survive, or is not generated any more, is stale, and red too.
+
+    member    value
+    --------  ---------------------------------------------------------------------------
+    reason    why nothing can notice
+    changes   list of { function, old, new }: in "module.function" or "module.Class.method"
+              the lines `old` are `new`, without the blanks around them
+"""
+
+import argparse
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mutants import MUTANTS, REFERENCE_SOURCE, ROOT
+from rich.console import Console
+from rich.table import Table
+
+COPY: Final = ROOT / "build" / "generated-mutants"
+EXPLAINED: Final = MUTANTS / "generated.toml"
+MODULES: Final = (
+    "checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "outputs", "redis_hlls", "redis_strings",
+    "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "survey", "visibility",
+)  # fmt: skip
+"""What is a function of bytes."""
+TESTS: Final = (
+    "golden_cases", "checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
+    "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility",
+)  # fmt: skip
+SLOW_CASES: Final = ("tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys")
+"""They take seconds each, and tell nothing that others do not."""
+CONFIG: Final = """\
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = [{modules}]
+also_copy = ["spec", "fixtures", "tools"]
+pytest_add_cli_args_test_selection = [{tests}]
+pytest_add_cli_args = ["-n0", "-p", "hang_guard", {slow}]
+use_git_change_detection = false
+timeout_multiplier = 3.0
+timeout_constant = 30.0
+
+[tool.pytest]
+strict = true
+pythonpath = ["src", "tests", "tools"]
+addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
+"""
+CAUGHT: Final = ("killed", "timeout")
+LIVE: Final = ("survived", "no tests")
+TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Change:
+    """What is other in a mutant."""
+
+    function: str
+    old: str
+    new: str
+
+    @property
+    def is_wording(self) -> bool:
+        """Is it a text for people that is written otherwise?"""
+        if "\n" in self.old + self.new:
+            return False
+        pairs = list(zip(TEXT.findall(self.old), TEXT.findall(self.new), strict=False))
+        changed = [(old, new) for old, new in pairs if old != new]
+        same = TEXT.sub("", self.old) == TEXT.sub("", self.new)
+        return same and all(
+            " " in old and new.removeprefix("XX").removesuffix("XX").casefold() == old.casefold()
+            for old, new in changed
+        )
+
+
+def make_copy() -> None:
+    """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    skipped = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REFERENCE_SOURCE, COPY / "src" / "ekvdump", ignore=skipped)
+    for name in ("tests", "tools"):
+        shutil.copytree(ROOT / name, COPY / name, ignore=skipped)
+    for name in ("spec", "fixtures", "README.md"):
+        (COPY / name).symlink_to(ROOT / name)
+    words = {
+        "modules": [f"src/ekvdump/{name}.py" for name in MODULES],
+        "tests": [f"tests/test_{name}.py" for name in TESTS],
+        "slow": [f"--deselect=tests/test_golden_cases.py::test_golden_case[{name}]" for name in SLOW_CASES],
+    }
+    text = CONFIG.format(**{name: ", ".join(f'"{value}"' for value in values) for name, values in words.items()})
+    (COPY / "pyproject.toml").write_text(text, encoding="utf-8")
+
+
+def mutmut(*words: str) -> str:
+    """Run a command of mutmut in the copy; return what it prints."""
+    command = [sys.executable, "-m", "mutmut", *words]
+    return subprocess.run(command, cwd=COPY, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+
+def iter_results() -> Iterator[tuple[str, str]]:
+    """Yield each mutant's name and what became of it."""
+    for line in mutmut("results", "--all", "true").splitlines():
+        name, colon, fate = line.strip().rpartition(": ")
+        if colon and "__mutmut_" in name:
+            yield name, fate
+
+
+def iter_changes(names: Sequence[str]) -> Iterator[Change]:
+    """Yield what is other in each mutant."""
+    diff_of = importlib.import_module("mutmut.mutation.diff_apply").get_diff_for_mutant
+    before = Path.cwd()
+    os.chdir(COPY)
+    try:
+        for name in names:
+            lines: dict[str, list[str]] = {"-": [], "+": []}
+            for line in diff_of(name).splitlines()[2:]:
+                if line[:1] in lines:
+                    lines[line[0]].append(line[1:].strip())
+            yield Change(function_of(name), "\n".join(lines["-"]), "\n".join(lines["+"]))
+    finally:
+        os.chdir(before)
+
+
+def function_of(name: str) -> str:
+    """Return "module.function" of what mutmut calls `ekvdump.module.x_function__mutmut_1`."""
+    module, _, rest = name.removeprefix("ekvdump.").partition(".")
+    function = rest.rpartition("__mutmut_")[0].removeprefix("x").removeprefix("_").removeprefix("ǁ")
+    return f"{module}.{function.replace('ǁ', '.')}"
+
+
+def load_explained() -> dict[Change, str]:
+    """Return change = why nothing notices it."""
+    groups = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["explained"]
+    return {Change(**change): group["reason"] for group in groups for change in group["changes"]}
+
+
+def main() -> int:
+    """Run mutmut, or read what its last run left, and print what survives."""
+    parser = argparse.ArgumentParser(description="Let mutmut change the reference; see what nothing catches.")
+    parser.add_argument("--last", action="store_true", help="do not run; read what the last run left")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
+    options = parser.parse_args()
+    console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not options.last:
+        make_copy()
+        # Its spinner is for a terminal.
+        mutmut("run", "--max-children", str(options.jobs))
+    results = list(iter_results())
+    live = [name for name, fate in results if fate in LIVE]
+    explained = load_explained()
+    counts: dict[str, Counter[str]] = {}
+    for name, fate in results:
+        kind = "caught" if fate in CAUGHT else "live" if fate in LIVE else fate
+        counts.setdefault(function_of(name).partition(".")[0], Counter())[kind] += 1
+    unexplained, seen = [], set()
+    for change in iter_changes(live):
+        kind = "explained" if change in explained else "wording" if change.is_wording else "unexplained"
+        counts[change.function.partition(".")[0]][kind] += 1
+        seen.add(change)
+        if kind == "unexplained":
+            unexplained.append(change)
+    other = sorted({fate for _, fate in results} - {*CAUGHT, *LIVE})
+    columns = ("caught", "wording", "explained", "unexplained", *other)
+    table = Table("module", *columns, title=f"{len(results)} generated mutants", title_justify="left")
+    for module, row in sorted(counts.items()):
+        table.add_row(module, *(str(row[column] or "-") for column in columns))
+    console.print(table)
+    for change in sorted(unexplained):
+        console.print(f"survived: {change.function}\n  - {change.old}\n  + {change.new}")
+    stale = sorted(set(explained) - seen)
+    for change in stale:
+        console.print(f"stale: {change.function} is caught, or gone: {change.old} -> {change.new}")
+    total = sum((row for row in counts.values()), Counter[str]())
+    console.print(
+        f"{len(results)} generated, {total['caught']} caught, {total['wording']} of wording, "
+        f"{total['explained']} explained, {len(unexplained)} unexplained, {len(stale)} explanations stale"
+    )
+    return 1 if unexplained or stale or other or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
