@@ -89,10 +89,12 @@ def refusal(data: bytes, options: Options = Options()) -> tuple[str, str, int | 
     with pytest.raises(Fault) as caught:
         decode_in_memory(data, options)
     fault = caught.value
+    assert fault.detail
     return fault.name, fault.clause, fault.offset, fault.key
 
 
 def fault_of(fault: Fault) -> tuple[str, str, int | None]:
+    assert fault.detail
     return fault.name, fault.clause, fault.offset
 
 

@@ -138,3 +138,9 @@ def test_sums_8_sums_13_sums_14_a_path_that_leads_elsewhere(path: bytes, fault: 
 @pytest.mark.parametrize("path", [b"...", b"a/..b", b"..a", b".", b"a..b/c"])
 def test_sums_14_dots_alone_do_not_climb(path: bytes) -> None:
     assert decode_checksum_line(SHA + b"  " + path).path == path
+
+
+def test_sums_7_a_reader_that_has_no_place_names_the_file() -> None:
+    with pytest.raises(Finding) as caught:
+        decode_checksum_line(b"x")
+    assert (caught.value.offset, caught.value.path) == (0, "CHECKSUMS")

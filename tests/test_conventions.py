@@ -1,11 +1,12 @@
 """Chapter CONV: the cursor kit, and the promises that hold for every input."""
 
+import io
 import random
 import time
 from pathlib import Path
 
 import pytest
-from ekvdump.conventions import Cursor
+from ekvdump.conventions import Cursor, iter_bounded_lines
 from ekvdump.outcomes import Fault, SnapshotFault, Truncated
 from harness import decode_bytes, decode_in_memory, fault_of
 from hypothesis import given
@@ -49,6 +50,35 @@ def test_conv_6_offsets_count_from_the_start_of_the_snapshot() -> None:
     assert caught.value.key == b"k"
     assert caught.value.detail == "cut inside second: 1 of 8 bytes are there"
     assert cursor.rest() == b"c"
+
+
+def test_conv_6_a_cut_names_the_field() -> None:
+    cursor = Cursor(b"", Truncated)
+    for read in (cursor.u8, cursor.u16_be, cursor.u64_be, cursor.u64_le):
+        with pytest.raises(Truncated) as caught:
+            read("the field", "CONV-6")
+        assert caught.value.detail.startswith("cut inside the field: 0 of ")
+
+
+class ReadsOf(io.BytesIO):
+    """A stream that is asked for `size` bytes at a time and no other number."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        assert size == self._size
+        return super().readline(size)
+
+
+def test_conv_8_of_a_long_line_only_the_beginning_is_given() -> None:
+    data = b"abc\n" + b"d" * 20 + b"\n" + b"e\n\n" + b"f" * 11
+    assert list(iter_bounded_lines(ReadsOf(data, 5), 4)) == [
+        (0, b"abc\n"), (4, b"ddddd"), (25, b"e\n"), (27, b"\n"), (28, b"fffff"),
+    ]  # fmt: skip
+    assert list(iter_bounded_lines(ReadsOf(b"abcd", 5), 4)) == [(0, b"abcd")]
+    assert list(iter_bounded_lines(ReadsOf(b"abcd\nx", 5), 4)) == [(0, b"abcd\n"), (5, b"x")]
 
 
 def test_conv_5_a_prefix_is_taken_only_if_it_is_whole() -> None:

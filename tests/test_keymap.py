@@ -144,6 +144,21 @@ def test_kmap_9_the_first_bad_line_ends_the_reading() -> None:
     assert list(lines) == []
 
 
+def test_kmap_6_a_reader_that_has_no_place_names_the_file() -> None:
+    with pytest.raises(InvalidKeymap) as caught:
+        decode_keymap_line(b"x")
+    assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
+    with pytest.raises(InvalidKeymap) as caught:
+        list(iter_keymap(io.BytesIO(b"x")))
+    assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
+
+
+def test_kmap_6_what_is_no_json_is_named() -> None:
+    with pytest.raises(InvalidKeymap) as caught:
+        decode_keymap_line(ANY_LINE.replace(b'"s"', b"NaN"))
+    assert "NaN is no JSON" in caught.value.detail
+
+
 def test_kmap_10_all_lines_are_given_in_order_so_that_the_last_can_count() -> None:
     second = ANY_LINE.replace(b"aw", b"YQ")
     assert {line.encoded: line.original for line in iter_keymap(io.BytesIO(ANY_LINE + second))} == {"s": b"a"}

@@ -34,6 +34,19 @@ def test_keys_1_the_longest_prefix_wins(prefix: bytes, rest: bytes) -> None:
         assert type_of(key) == naive_type_of(key)
 
 
+@pytest.mark.parametrize(("prefix", "type_"), TYPE_OF_PREFIX)
+def test_keys_1_the_prefix_of_a_key_can_be_shown(prefix: str, type_: str) -> None:
+    assert keys.prefix_of(prefix.encode() + b"\0") == prefix.encode()
+
+
+def test_keys_1_the_least_key_above_all_that_begin_with_a_prefix() -> None:
+    assert keys._after(b"ab|") == b"ab}"
+
+
+def test_keys_1_what_no_prefix_begins_has_none() -> None:
+    assert keys.prefix_of(b"a") == b""
+
+
 def test_keys_2_the_type_is_the_storage_keys() -> None:
     # `!red` with a version suffix that reads `is|str|a`: no string, however the encoded key begins.
     commit_ts = 2**64 - 1 - int.from_bytes(b"is|str|a", "big")

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 from ekvdump.decode import decode
-from ekvdump.manifest import Provenance, decode_manifest, is_rfc3339_time, is_utc_time
+from ekvdump.manifest import (
+    Provenance,
+    decode_manifest,
+    is_rfc3339_time,
+    is_utc_time,
+    render_earlier,
+    require_known_version,
+)
 from ekvdump.outcomes import Fault
 from ekvdump.outputs import Options
 from harness import decode_bytes
@@ -175,6 +182,7 @@ def refused(manifest: object) -> tuple[str, str]:
     with pytest.raises(Fault) as caught:
         decode_manifest(text, "out/MANIFEST.json")
     assert caught.value.path == "out/MANIFEST.json"
+    assert caught.value.detail
     return caught.value.name, caught.value.clause
 
 
@@ -289,3 +297,65 @@ def test_mani_21_phase_1_has_no_source() -> None:
 @pytest.mark.parametrize("live", [None, {}, [], {"read_ts": 0}, {"read_ts": None}, {"read_ts": "5"}], ids=repr)
 def test_mani_22_phase_1_has_live_with_a_read_ts(live: object) -> None:
     assert refused(LIVE | {"live": live}) == ("invalid-manifest", "MANI-22")
+
+
+def test_mani_10_a_reader_that_has_no_path_names_the_file() -> None:
+    for refuse in (lambda: decode_manifest(b""), lambda: require_known_version(None), lambda: require_known_version(2)):
+        with pytest.raises(Fault) as caught:
+            refuse()
+        assert caught.value.path == "MANIFEST.json"
+
+
+# ---- what is kept of an earlier one ----
+
+SOUND = {"database": 3, "complete": True, "partial_reasons": [{"reason": "r", "about": "a", "count": 1}]}
+KEPT = {"complete": True, "partial_reasons": SOUND["partial_reasons"], "fsm_path": "old.fsm"}
+NOTHING: dict[str, Any] = {"complete": None, "partial_reasons": [], "fsm_path": None}
+
+
+def earlier(outcome: object, source: object = None) -> list[dict[str, Any]]:
+    members = {"outcome": outcome, "source": {"fsm_path": "old.fsm"} if source is None else source}
+    return render_earlier([3], json.dumps(edited(**members)).encode())
+
+
+def test_mani_24_what_an_earlier_manifest_says_is_kept() -> None:
+    assert earlier(SOUND) == [{"database": 3, **KEPT}]
+    assert earlier({**SOUND, "database": 4}) == [{"database": 3, **NOTHING}]
+    before = {"database": 3, "complete": False, "partial_reasons": [], "fsm_path": "older.fsm"}
+    assert earlier({**SOUND, "database": 4, "earlier": [before]}) == [before]
+    # Of two that say something of a database, the manifest's own counts.
+    assert earlier({**SOUND, "earlier": [before]}) == [{"database": 3, **KEPT}]
+
+
+@pytest.mark.parametrize("before", [None, b"", b"{}", json.dumps(edited(format_version=2, outcome=SOUND)).encode()])
+def test_mani_24_without_a_manifest_that_can_be_read_nothing_is_known(before: bytes | None) -> None:
+    assert render_earlier([3], before) == [{"database": 3, **NOTHING}]
+
+
+@pytest.mark.parametrize("outcome", [None, 1, [], {"earlier": 1}, {"database": True}, {"earlier": [1, None, "x"]}])
+def test_mani_24_what_makes_no_sense_says_nothing(outcome: object) -> None:
+    assert earlier(outcome) == [{"database": 3, **NOTHING}]
+
+
+@pytest.mark.parametrize("complete", [None, 1, "true", []])
+def test_mani_24_complete_is_a_boolean_or_null(complete: object) -> None:
+    assert earlier({**SOUND, "complete": complete}) == [{"database": 3, **KEPT, "complete": None}]
+
+
+@pytest.mark.parametrize("fsm_path", [1, None, [], "\ud800"])
+def test_mani_24_a_path_is_a_text_that_can_be_written_or_null(fsm_path: object) -> None:
+    assert earlier(SOUND, {"fsm_path": fsm_path}) == [{"database": 3, **KEPT, "fsm_path": None}]
+    assert earlier(SOUND, [fsm_path]) == [{"database": 3, **KEPT, "fsm_path": None}]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [1, "x", {"reason": "r", "about": "a"}, {"reason": "r", "count": 1}, {"about": "a", "count": 1},
+     {"reason": 1, "about": "a", "count": 1}, {"reason": "r", "about": None, "count": 1},
+     {"reason": "r", "about": "a", "count": True}, {"reason": "\udc00", "about": "a", "count": 1}],
+)  # fmt: skip
+def test_mani_24_a_reason_is_kept_if_it_is_whole(reason: object) -> None:
+    reasons = [reason, {"reason": "r", "about": "a", "count": 2, "more": 3}]
+    kept = [{"reason": "r", "about": "a", "count": 2}]
+    assert earlier({**SOUND, "partial_reasons": reasons}) == [{"database": 3, **KEPT, "partial_reasons": kept}]
+    assert earlier({**SOUND, "partial_reasons": reason}) == [{"database": 3, **KEPT, "partial_reasons": []}]

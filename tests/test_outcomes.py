@@ -1,6 +1,7 @@
 """Chapter OUTC: faults, warnings, counters, partial dumps."""
 
 import pickle
+import string
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_outc_1_a_refusal_names_fault_clause_place_and_key() -> None:
     assert str(fault) == 'truncated [FILE-13] at offset 42, key "k\\xff": value is cut'
     fault = Truncated("FILE-20", "words", None, "/tmp/a b")
     assert str(fault) == "truncated [FILE-20] at '/tmp/a b': words"
+    fault = Truncated("FILE-20", "words", 7, "/tmp/a", b"k")
+    assert str(fault) == 'truncated [FILE-20] at offset 7 at /tmp/a, key "k": words'
     assert str(Truncated("FILE-20", "words")) == "truncated [FILE-20]: words"
 
 
@@ -226,6 +229,19 @@ def test_keys_are_shown_so_that_they_can_be_pasted_back(key: bytes) -> None:
     assert head.isascii()
     assert head.encode().decode("unicode_escape").encode("latin-1") == key[:200]
     assert (" bytes more" in shown) == (len(key) > 200)
+
+
+LETTERS = (string.ascii_letters + string.digits + string.punctuation + " ").encode()
+
+
+def test_every_byte_of_a_key_is_shown_as_it_is_or_as_hex() -> None:
+    shown = "".join(chr(byte) if byte in LETTERS and byte not in b'"\\' else f"\\x{byte:02x}" for byte in range(256))
+    assert printable(bytes(range(256)), 256) == f'"{shown}"'
+
+
+def test_every_byte_of_a_path_is_shown_as_it_is_or_as_hex() -> None:
+    shown = "".join(chr(byte) if byte in LETTERS and byte not in b"'\\" else f"\\x{byte:02x}" for byte in range(128))
+    assert printable_path(bytes(range(128)).decode()) == f"$'{shown}'"
 
 
 def test_a_long_key_is_cut_and_says_so() -> None:

@@ -93,6 +93,12 @@ def test_segm_8_the_binary_form() -> None:
     assert encode_binary_segment(b"x" * 178) == encode_fallback(b"x" * 178)
 
 
+def test_segm_8_base64url_is_cut_of_its_padding_and_of_nothing_else() -> None:
+    assert encode_binary_segment(b"\0\0\x17") == "b64.AAAX"
+    assert encode_binary_segment(b"\x5d\0\0") == "b64.XQAA"
+    assert encode_binary_segment(b"\x5d") == "b64.XQ"
+
+
 def test_segm_9_a_fallback_segment_gets_a_keymap_line() -> None:
     files = files_of(put(STR + b"b64.x", 1, b"v"), put(STR + b"plain", 1, b"v"))
     assert files["KEYMAP.jsonl"].count(b"\n") == 1
@@ -102,6 +108,7 @@ def refused(segment: str) -> tuple[str, str]:
     with pytest.raises(Fault) as caught:
         decode_segment(segment)
     assert caught.value.path == segment
+    assert caught.value.detail
     return caught.value.name, caught.value.clause
 
 

@@ -364,6 +364,15 @@ def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass
         assert fault.clause == "FILE-20"
 
 
+def test_what_is_read_is_told_to_who_watches() -> None:
+    told: list[tuple[str, int, int]] = []
+    source = MemorySource(b"0123456789")
+    watched = survey.WatchedSource(source, lambda stage, done, total: told.append((stage, done, total)))
+    assert watched.size == 10
+    assert watched.read(2, 3) == b"234"
+    assert told == [("bytes", 5, 10)]
+
+
 def test_file_21_what_lies_between_is_read_in_windows() -> None:
     source = MemorySource(snapshot([put(STR + b"a", 5, bytes(3_000_000)), put(STR + b"b", 5, b"")]))
     survey.survey(source)

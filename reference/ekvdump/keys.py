@@ -115,5 +115,5 @@ def prefix_of(storage_key: bytes) -> bytes:
 
 def beginning_of(storage_key: bytes) -> bytes:
     """Return what a warning shows of a key of the type unknown. [KEYS-9]"""
-    parts = storage_key[:BEGINNING_LIMIT].split(b"|", 2)
+    parts = storage_key[:BEGINNING_LIMIT].split(b"|")
     return b"|".join(parts[:2]) + b"|" if len(parts) > 2 else storage_key[:BEGINNING_LIMIT]

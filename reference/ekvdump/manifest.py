@@ -68,7 +68,7 @@ def is_rfc3339_time(text: str) -> bool:
     if match is None:
         return False
     try:
-        datetime.fromisoformat(f"{match[1].upper()}{match[3].upper()}")
+        datetime.fromisoformat(f"{match[1]}{match[3].upper()}")
     except ValueError:
         return False
     return True

@@ -52,9 +52,7 @@ class Fault(Exception):
         self.also: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
-        place = ""
-        if self.offset is not None:
-            place += f" at offset {self.offset}"
+        place = f" at offset {self.offset}" if self.offset is not None else ""
         if self.path is not None:
             place += f" at {printable_path(self.path)}"
         if self.key is not None:

@@ -56,7 +56,7 @@ def decode_string_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value
     return take_envelope(cursor, "RSTR-3", "RSTR-4")
 
 
-def decode_bare_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value:
+def decode_bare_value(body: bytes, offset: int, key: bytes) -> Value:
     """Decode the body of a bare record: it is the payload as it stands. [RSTR-17]"""
     return Value(body, None)
 

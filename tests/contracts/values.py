@@ -69,7 +69,7 @@ def bare_value(body: bytes) -> Value:
     pre: len(body) <= 13
     post: __return__ == (body, None)
     """
-    return decode_bare_value(body)
+    return decode_bare_value(body, 0, b"")
 
 
 def string_envelope(payload: bytes, other_flags: int) -> Value:
