@@ -40,11 +40,18 @@ fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
 mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
 	$(BIN)/python tools/mutants.py
 
-deep: $(VENV)/stamp ## search long: state machines, properties, 100 000 corruptions, changed constants
+# What only `make deep` needs is put into the same environment.
+$(VENV)/deep-stamp: requirements/deep.txt $(VENV)/stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/deep.txt
+	$(BIN)/pip check
+	touch $@
+
+deep: $(VENV)/deep-stamp ## search long: state machines, properties, 100 000 corruptions, changed constants, generated mutants
 	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
 	  $(BIN)/pytest -n auto --hypothesis-profile=deep --hypothesis-seed=$$seed -o faulthandler_timeout=0 \
 	  tests/test_*_machine.py tests/test_properties.py tests/test_corruption.py
 	$(BIN)/python tools/constants.py
+	$(BIN)/python tools/generated_mutants.py
 	$(BIN)/python tools/mutants.py --wide
 
 coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
@@ -66,7 +73,7 @@ format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 lock: ## pin the requirements again, with hashes and without addresses
-	for name in runtime develop; do \
+	for name in runtime develop deep; do \
 	  uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
 	    -o requirements/$$name.txt requirements/$$name.in; done
 

@@ -37,6 +37,10 @@ def test_rhll_3_the_flags_byte_is_not_optional() -> None:
     with pytest.raises(InvalidValue) as caught:
         decode_hll_value(b"\xff\x02", 100)
     assert fault_of(caught.value) == ("invalid-value", "RHLL-3", 102)
+    assert caught.value.detail.startswith("cut inside flags:")
+    with pytest.raises(InvalidValue) as caught:
+        decode_hll_value(b"\xff\x02")
+    assert (caught.value.offset, caught.value.key) == (2, b"")
 
 
 @pytest.mark.parametrize("size", range(8))
@@ -44,6 +48,7 @@ def test_rhll_4_an_expiry_that_is_cut_is_unreadable(size: int) -> None:
     with pytest.raises(InvalidValue) as caught:
         decode_hll_value(b"\xff\x02\x01" + bytes(size), 100)
     assert fault_of(caught.value) == ("invalid-value", "RHLL-4", 103)
+    assert caught.value.detail.startswith("cut inside expiry:")
     assert decode_hll_value(b"\xff\x02\x01" + bytes(8)) == Value(b"", 0)
 
 

@@ -32,6 +32,9 @@ def test_rttl_1_a_row_has_exactly_eight_bytes(body: bytes) -> None:
         decode_ttl_value(body, 100, b"k")
     assert fault_of(caught.value) == ("invalid-value", "RTTL-1", 100)
     assert caught.value.key == b"k"
+    with pytest.raises(InvalidValue) as caught:
+        decode_ttl_value(body)
+    assert (caught.value.offset, caught.value.key) == (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,12 @@ def test_segm_10_bytes_are_counted_and_not_characters() -> None:
 @pytest.mark.parametrize("segment", ["0" * 32 + "__", "F" * 32 + "__x", "a" * 32 + "__%"])
 def test_segm_11_a_fallback_segment_needs_keymap(segment: str) -> None:
     assert refused(segment) == ("needs-keymap", "SEGM-11")
+    assert is_fallback(segment)
+
+
+def test_segm_11_a_segment_of_more_than_240_bytes_is_no_fallback() -> None:
+    assert is_fallback("0" * 32 + "__" + "x" * 206)
+    assert not is_fallback("0" * 32 + "__" + "x" * 207)
 
 
 @given(st.binary(max_size=20))

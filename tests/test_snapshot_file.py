@@ -330,6 +330,7 @@ def test_file_20_a_snapshot_that_changes_while_it_is_read_is_refused(
     with pytest.raises(Changed) as caught:
         decode_bytes(snapshot(ONE), tmp_path)
     assert caught.value.clause == "FILE-20"
+    assert caught.value.detail
     assert caught.value.path == str(snapshot_path)
     left = read_tree(tmp_path / "out")
     assert "MANIFEST.json" not in left
@@ -421,9 +422,33 @@ def test_file_22_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     for path in (tmp_path / "fifo", tmp_path, tmp_path / "missing"):
         with pytest.raises(IoError) as caught:
             SnapshotFile(str(path))
-        assert (caught.value.clause, caught.value.path) == ("FILE-22", str(path))
-    with pytest.raises(IoError):
+        assert fault_of(caught.value) == ("io-error", "FILE-22", None)
+        assert caught.value.path == str(path)
+    assert caught.value.detail == "cannot open the snapshot: No such file or directory"
+    with pytest.raises(IoError) as caught:
         SnapshotFile("a\0b")
+    assert caught.value.detail == "cannot open the snapshot: embedded null byte"
+
+
+def test_file_22_a_file_that_cannot_be_closed_was_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(b"0123456789")
+    with SnapshotFile(str(tmp_path / "s")) as file:
+        os.close(file._fd)
+
+
+def test_what_is_asked_for_is_read_also_where_the_system_gives_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").write_bytes(b"0123456789")
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 2), offset))
+    with SnapshotFile(str(tmp_path / "s")) as file:
+        assert file.read(3, 5) == b"34567"
+        monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, (size + 1) // 2, offset))
+        assert file.read(3, 5) == b"34567"
+        with pytest.raises(Changed) as caught:
+            file.read(3, 8)
+    assert fault_of(caught.value) == ("changed", "FILE-20", 3)
 
 
 def test_file_22_an_error_of_reading_has_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

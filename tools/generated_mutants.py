@@ -43,7 +43,7 @@ MODULES: Final = (
 )  # fmt: skip
 """What is a function of bytes."""
 TESTS: Final = (
-    "golden_cases", "checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
+    "golden_cases", "checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
     "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility",
 )  # fmt: skip
 SLOW_CASES: Final = ("tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys")
