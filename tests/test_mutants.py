@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import generated_mutants
 import mutants
 import pytest
 from ekvconform.cases import load_cases
 from ekvconform.clauses import load_clauses
 from ekvconform.faults import FAULTS
+from generated_mutants import Change, function_of, load_explained
 from mutants import BrokenMutantError, Mutant, load_mutants, load_without, try_mutant
 from test_spec import DIVERGENCES
 
@@ -52,6 +54,37 @@ def mutant(**words: object) -> Mutant:
     (one,) = [each for each in ALL if each.name == "rstr-expiry-is-not-clamped"]
     fields = {name: getattr(one, name) for name in ("name", "breaks", "what", "edits", "caught_by", "faults")}
     return Mutant(**{**fields, **words})
+
+
+def test_what_survives_of_generated_mutants_is_explained_where_it_stands() -> None:
+    explained = load_explained()
+    assert all(explained.values())
+    for change in explained:
+        module = change.function.split(".")[0]
+        assert module in generated_mutants.MODULES
+        lines = [line.strip() for line in (mutants.REFERENCE_SOURCE / f"{module}.py").read_text().splitlines()]
+        assert change.old.split("\n")[0] in lines, f"stale: {change}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ('raise X("FILE-1", "it is cut")', 'raise X("FILE-1", "XXit is cutXX")', "wording"),
+        ('raise X("FILE-1", "it is cut")', 'raise X("FILE-1", "IT IS CUT")', "wording"),
+        ('raise X("FILE-1", "it is cut")', 'raise X("XXFILE-1XX", "it is cut")', ""),
+        ('raise X("FILE-1", "it is cut")', 'raise X("FILE-1", None)', ""),
+        ('x.encode("ascii")', 'x.encode("ASCII")', "codec"),
+        ('x.encode("ascii")', 'x.encode("XXasciiXX")', ""),
+        ("x < 5", "x <= 5", ""),
+    ],
+)
+def test_a_change_of_wording_alone_is_told_from_others(old: str, new: str, kind: str) -> None:
+    assert Change("module.function", old, new).kind == kind
+
+
+def test_the_names_of_generated_mutants() -> None:
+    assert function_of("ekvdump.keys.x__after__mutmut_12") == "keys._after"
+    assert function_of("ekvdump.visibility.xǁOpenKeysǁ__init____mutmut_1") == "visibility.OpenKeys.__init__"
 
 
 def test_a_mutant_that_is_not_caught_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ mutmut changes each function of a copy of the reference in every way that it kno
 the tests of the chapters and the golden cases on each, in process. What survives is either
 
     wording     a text for people in other letters, or between X: no clause states it
+    codec       the name of an encoding in capital letters: the same encoding
     explained   in `tests/mutants/generated.toml`, one by one, with a reason
     anything    red: a test or a case is missing
     else
@@ -66,6 +67,7 @@ addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
 """
 CAUGHT: Final = ("killed", "timeout")
 LIVE: Final = ("survived", "no tests")
+CODECS: Final = ("ascii", "utf-8")
 TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -78,17 +80,22 @@ class Change:
     new: str
 
     @property
-    def is_wording(self) -> bool:
-        """Is it a text for people that is written otherwise?"""
-        if "\n" in self.old + self.new:
-            return False
-        pairs = list(zip(TEXT.findall(self.old), TEXT.findall(self.new), strict=False))
-        changed = [(old, new) for old, new in pairs if old != new]
-        same = TEXT.sub("", self.old) == TEXT.sub("", self.new)
-        return same and all(
-            " " in old and new.removeprefix("XX").removesuffix("XX").casefold() == old.casefold()
-            for old, new in changed
-        )
+    def kind(self) -> str:
+        """What is other, where that needs no explanation: `wording` or `codec`; else nothing."""
+        if "\n" in self.old + self.new or TEXT.sub("", self.old) != TEXT.sub("", self.new):
+            return ""
+        pairs = [
+            pair for pair in zip(TEXT.findall(self.old), TEXT.findall(self.new), strict=True) if len(set(pair)) > 1
+        ]
+        if all(" " in old and _letters(old) == _letters(new) for old, new in pairs):
+            return "wording"
+        if all(old in CODECS and old.upper() == new for old, new in pairs):
+            return "codec"
+        return ""
+
+
+def _letters(text: str) -> str:
+    return text.removeprefix("XX").removesuffix("XX").casefold()
 
 
 def make_copy() -> None:
@@ -172,13 +179,13 @@ def main() -> int:
         counts.setdefault(function_of(name).partition(".")[0], Counter())[kind] += 1
     unexplained, seen = [], set()
     for change in iter_changes(live):
-        kind = "explained" if change in explained else "wording" if change.is_wording else "unexplained"
+        kind = "explained" if change in explained else change.kind or "unexplained"
         counts[change.function.partition(".")[0]][kind] += 1
         seen.add(change)
         if kind == "unexplained":
             unexplained.append(change)
     other = sorted({fate for _, fate in results} - {*CAUGHT, *LIVE})
-    columns = ("caught", "wording", "explained", "unexplained", *other)
+    columns = ("caught", "wording", "codec", "explained", "unexplained", *other)
     table = Table("module", *columns, title=f"{len(results)} generated mutants", title_justify="left")
     for module, row in sorted(counts.items()):
         table.add_row(module, *(str(row[column] or "-") for column in columns))
@@ -191,7 +198,8 @@ def main() -> int:
     total = sum((row for row in counts.values()), Counter[str]())
     console.print(
         f"{len(results)} generated, {total['caught']} caught, {total['wording']} of wording, "
-        f"{total['explained']} explained, {len(unexplained)} unexplained, {len(stale)} explanations stale"
+        f"{total['codec']} of codecs, {total['explained']} explained, {len(unexplained)} unexplained, "
+        f"{len(stale)} explanations stale"
     )
     return 1 if unexplained or stale or other or not results else 0
 
