@@ -47,15 +47,13 @@ TESTS: Final = (
     "golden_cases", "checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
     "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility",
 )  # fmt: skip
-SLOW_CASES: Final = ("tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys")
-"""They take seconds each, and tell nothing that others do not."""
 CONFIG: Final = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
 also_copy = ["spec", "fixtures", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
-pytest_add_cli_args = ["-n0", "-p", "hang_guard", {slow}]
+pytest_add_cli_args = ["-n0", "-p", "hang_guard"]
 use_git_change_detection = false
 timeout_multiplier = 3.0
 timeout_constant = 30.0
@@ -110,7 +108,6 @@ def make_copy() -> None:
     words = {
         "modules": [f"src/ekvdump/{name}.py" for name in MODULES],
         "tests": [f"tests/test_{name}.py" for name in TESTS],
-        "slow": [f"--deselect=tests/test_golden_cases.py::test_golden_case[{name}]" for name in SLOW_CASES],
     }
     text = CONFIG.format(**{name: ", ".join(f'"{value}"' for value in values) for name, values in words.items()})
     (COPY / "pyproject.toml").write_text(text, encoding="utf-8")
