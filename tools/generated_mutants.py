@@ -82,9 +82,10 @@ class Change:
         """What is other, where that needs no explanation: `wording` or `codec`; else nothing."""
         if "\n" in self.old + self.new or TEXT.sub("", self.old) != TEXT.sub("", self.new):
             return ""
-        pairs = [
-            pair for pair in zip(TEXT.findall(self.old), TEXT.findall(self.new), strict=True) if len(set(pair)) > 1
-        ]
+        old_texts, new_texts = TEXT.findall(self.old), TEXT.findall(self.new)
+        if len(old_texts) != len(new_texts):
+            return ""
+        pairs = [pair for pair in zip(old_texts, new_texts, strict=True) if len(set(pair)) > 1]
         if all(" " in old and _letters(old) == _letters(new) for old, new in pairs):
             return "wording"
         if all(old in CODECS and old.upper() == new for old, new in pairs):

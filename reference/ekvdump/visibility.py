@@ -207,12 +207,13 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
 def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
-    The entries have been judged before, so what is wrong with one now raises `Changed`. [FILE-20] None is
-    operational: those lie outside of every type. [VISI-9]
+    The entries have been judged before, so what is wrong with one now raises `Changed`. [FILE-20]
     """
     open_keys = OpenKeys()
     first_shown = first_suffix_shown(last_commit_ts)
     for offset, key, value_offset, value_size, value_head in entries:
+        if is_operational(key, value_size):  # [VISI-9]
+            continue
         size = len(key) - VERSION_SUFFIX_SIZE
         if size < 0 or value_size < VALUE_HEADER_SIZE:
             raise Changed("FILE-20", "this entry is not any more what was judged", offset)
