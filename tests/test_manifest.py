@@ -214,6 +214,10 @@ def test_mani_11_trailing_bytes_are_invalid_and_white_space_is_not() -> None:
     assert decode_manifest(EXAMPLE.encode() + b" \r\n\t")
 
 
+def test_mani_23_a_text_of_more_than_16_mib_is_not_read() -> None:
+    assert refused(b" " * (16 * 1024 * 1024 + 1)) == ("invalid-manifest", "MANI-23")
+
+
 def test_mani_12_unknown_members_are_ignored() -> None:
     assert decode_manifest(json.dumps(edited(of_tomorrow=[1], exclusions__more=True)).encode())["of_tomorrow"] == [1]
 

@@ -58,6 +58,7 @@ def test_outc_1_a_refusal_names_fault_clause_place_and_key() -> None:
 def test_outc_1_a_fault_survives_pickling() -> None:
     fault = pickle.loads(pickle.dumps(Truncated("FILE-13", "cut", 42, "p", b"k")))
     assert isinstance(fault, Truncated)
+    assert fault.args == ("FILE-13", "cut", 42, "p", b"k")
     assert (fault.clause, fault.detail, fault.offset, fault.path, fault.key) == ("FILE-13", "cut", 42, "p", b"k")
 
 

@@ -280,6 +280,39 @@ def test_file_17_every_cut_of_a_real_shaped_snapshot_is_a_typed_refusal(header: 
 # ---- reading ----
 
 
+@pytest.mark.parametrize("window", range(8, 100))
+def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_end(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(snapshot_file, "WINDOW_SIZE", window)
+    data = snapshot([put(STR + bytes((size,)), 5, bytes(range(size)), expire_at=2**64 - 1) for size in range(40)])
+    source = MemorySource(data)
+    entries = list(iter_entries(source, decode_start(source).entries_offset, source.size))
+    assert len(entries) == 40
+    for entry in entries:
+        head = data[entry.value_offset : entry.value_offset + min(entry.value_size, snapshot_file.VALUE_HEAD_SIZE)]
+        assert entry.value_head == head
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"EKVTHLC1" + bytes(3), "cut inside ceiling_ms: 3 of 8 bytes are there"),
+        (b"EKVTHLC2\0", "cut inside header size: 1 of 2 bytes are there"),
+        (b"EKVTHLC2" + struct.pack(">H", 20) + bytes(4), "cut inside header fields: 4 of 20 bytes are there"),
+        (b"EKVPBBL1" + bytes(5), "cut inside last commit: 5 of 8 bytes are there"),
+        (b"EKVTHLC3" + bytes(9), 'header version "3" is not known'),
+        (b"123456789", 'neither a header nor a payload magic: "12345678"'),
+        (payload_start(1) + struct.pack("<Q", 9) + bytes(12), "cut inside value size: 3 of 8 bytes are there"),
+        (payload_start(1) + struct.pack("<Q9xQ", 9, 30) + bytes(12), "cut inside value: 12 of 30 bytes are there"),
+    ],
+)
+def test_file_13_what_is_cut_is_told_in_words(data: bytes, words: str) -> None:
+    with pytest.raises(Fault) as caught:
+        decode_in_memory(data)
+    assert caught.value.detail == words
+
+
 def test_file_19_a_fault_at_the_end_comes_before_the_first_output(tmp_path: Path) -> None:
     entries: list[Entry] = [*ONE, (b"zzz", bytes(9))]
     for data in (snapshot(entries), snapshot(ONE) + b"x", snapshot(ONE)[:-1] + b"\0"):

@@ -97,7 +97,7 @@ def _letters(text: str) -> str:
     return text.removeprefix("XX").removesuffix("XX").casefold()
 
 
-def make_copy() -> None:
+def make_copy(modules: Sequence[str]) -> None:
     """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
     shutil.rmtree(COPY, ignore_errors=True)
     skipped = shutil.ignore_patterns("__pycache__")
@@ -107,7 +107,7 @@ def make_copy() -> None:
     for name in ("spec", "fixtures", "README.md"):
         (COPY / name).symlink_to(ROOT / name)
     words = {
-        "modules": [f"src/ekvdump/{name}.py" for name in MODULES],
+        "modules": [f"src/ekvdump/{name}.py" for name in modules],
         "tests": [f"tests/test_{name}.py" for name in TESTS],
     }
     text = CONFIG.format(**{name: ", ".join(f'"{value}"' for value in values) for name, values in words.items()})
@@ -160,17 +160,22 @@ def load_explained() -> dict[Change, str]:
 def main() -> int:
     """Run mutmut, or read what its last run left, and print what survives."""
     parser = argparse.ArgumentParser(description="Let mutmut change the reference; see what nothing catches.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", default=MODULES, help="of the reference; all if none")
     parser.add_argument("--last", action="store_true", help="do not run; read what the last run left")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
     options = parser.parse_args()
     console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not options.last:
-        make_copy()
+        make_copy(options.modules)
         # Its spinner is for a terminal.
         mutmut("run", "--max-children", str(options.jobs))
     results = list(iter_results())
     live = [name for name, fate in results if fate in LIVE]
-    explained = load_explained()
+    explained = {
+        change: reason
+        for change, reason in load_explained().items()
+        if change.function.partition(".")[0] in options.modules
+    }
     counts: dict[str, Counter[str]] = {}
     for name, fate in results:
         kind = "caught" if fate in CAUGHT else "live" if fate in LIVE else fate

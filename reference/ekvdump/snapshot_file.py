@@ -298,7 +298,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
                 raise Truncated("FILE-13", detail, offset + SIZE_FIELD_SIZE)
             needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE
             window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
-            window_offset, window_size, at, key_at = offset, len(window), 0, SIZE_FIELD_SIZE
+            window_offset, window_size, key_at = offset, len(window), SIZE_FIELD_SIZE
             value_size_at = key_at + key_size
         key = window[key_at:value_size_at]
 
