@@ -55,6 +55,9 @@ DAMAGES = {
     "empty row": (TTL, b""), "short row": (TTL, bytes(7)), "long row": (TTL, bytes(9)),
     "string without flags": (STR, b"\xff\x01"), "HLL with half an expiry": (HLL, b"\xff\x02\x01short"),
 }  # fmt: skip
+OTHERS = st.lists(st.sampled_from(list(OTHER_ROWS)), max_size=2)
+KEYS_OF_ROWS = st.lists(USER_KEYS, max_size=2)
+DAMAGES_OF_KEYS = st.lists(st.tuples(USER_KEYS, st.sampled_from(list(DAMAGES))), max_size=1)
 Run = tuple[str, bool, frozenset[str] | None, bool, bool]
 HEADERS = {"header v1": HEADER_V1, "header v2": header_v2(), "header v2 with more": header_v2(b"new"), "no header": b""}
 
@@ -166,13 +169,19 @@ class Producer(RuleBasedStateMachine):
     def nothing(self) -> None:
         self.entries.clear()
 
-    # Often, or most of what is written would never be read.
-    @rule(run=RUNS)
-    def decode(self, run: Run) -> None:
+    # Often, or most of what is written would never be read; and not without what else a store holds.
+    @rule(run=RUNS, others=OTHERS)
+    def decode(self, run: Run, others: list[bytes]) -> None:
+        for key in others:
+            self.other_row(key, 1)
         self.decode_with(*run)
 
-    @rule(run=RUNS)
-    def decode_too(self, run: Run) -> None:
+    @rule(run=RUNS, keys=KEYS_OF_ROWS, damages=DAMAGES_OF_KEYS)
+    def decode_too(self, run: Run, keys: list[bytes], damages: list[tuple[bytes, str]]) -> None:
+        for key in keys:
+            self.set_ttl(key, 1, 5)
+        for key, what in damages:
+            self.damage(key, 1, what)
         self.decode_with(*run)
 
     def decode_with(self, header: str, footer: bool, only: frozenset[str] | None, salvage: bool, again: bool) -> None:
