@@ -259,7 +259,7 @@ class Output(RuleBasedStateMachine):
         return listed == files - {CHECKSUMS} and (self.model[MANIFEST] or b"") != b"planted"
 
 
-CONFIG = steps(examples=200, count=30)
+CONFIG = steps(examples=120, count=30)
 
 
 def test_dumps_of_several_databases_in_one_folder() -> None:
