@@ -5,10 +5,14 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from ekvconform.limits import Limits
+from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
+from ekvdump.cli import main
 from ekvdump.decode import Run, judge_outcome
 from ekvdump.keymap import MAX_LINE_SIZE
 from ekvdump.manifest import Provenance
@@ -105,6 +109,43 @@ def umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+@contextlib.contextmanager
+def environment_is(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def run_here(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | None) -> Finish:
+    """What `run_program` does, without a process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    words = command[command.index("ekvdump") + 1 :]
+    with (
+        contextlib.chdir(box.root / "work"),
+        environment_is(environment(box)),
+        umask(UMASK),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = main(words)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    told = []
+    for stream in (out, err):
+        stream.flush()
+        told.append(stream.buffer.getvalue().decode(errors="backslashreplace"))
+    return Finish(status, None, False, None, told[0], told[1], 0.0, 0)
 
 
 class BoundedLines(io.BytesIO):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import crc32c
+import google_crc32c
 
 SPEC = Path(__file__).resolve().parent.parent / "spec"
 TABLE = tomllib.loads((SPEC / "keys.toml").read_text())
@@ -452,7 +452,7 @@ def read_file(data: bytes) -> Read:
     has_footer = place < len(data)
     if has_header and not has_footer:
         raise RefusedError("truncated", "FILE-17", place)
-    if has_footer and crc32c.crc32c(data[:place]).to_bytes(4, "big") != data[place:]:
+    if has_footer and google_crc32c.value(data[:place]).to_bytes(4, "big") != data[place:]:
         raise RefusedError("footer-mismatch", "FILE-16", place)
     for (key, value), (key_offset, value_offset) in zip(entries, offsets, strict=True):
         if not is_operational(key, value):

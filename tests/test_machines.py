@@ -10,9 +10,9 @@ import pytest
 from ekvconform.cases import load_case
 from ekvconform.profiles import REFERENCE
 from ekvconform.verdicts import FAIL, PASS, judge_case
+from harness import run_here
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
-from test_golden_cases import run_here
 from test_known_failures_machine import Listed
 from test_producer_machine import Producer
 from test_readers_machine import Sidecars

@@ -115,7 +115,7 @@ for path in ("redis/db_0/hll/h.bin", "redis/db_0/strings/k.bin", "redis/db_0/str
 
 
 def judge(case_id: str, way: str) -> Judgement:
-    command = [sys.executable, "-c", BY_PATH, "{out}", way, "{snapshot}"]
+    command = [sys.executable, "-I", "-S", "-c", BY_PATH, "{out}", way, "{snapshot}"]
     (judgement,) = judge_cases(
         [CASES[case_id]], make_profile({"command": command}).located(), 1, strict_reasons=False, tell=lambda _: None
     )
@@ -147,7 +147,7 @@ def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
     [("import os; os.kill(os.getpid(), 11)", "CRASH"), ("raise SystemExit(5)", "FAIL"), ("1 / 0", "CRASH")],
 )
 def test_a_run_that_does_not_come_so_far_is_no_missing_moment(program: str, verdict: str) -> None:
-    profile = make_profile({"command": [sys.executable, "-c", program, "{out}", "{snapshot}"]}).located()
+    profile = make_profile({"command": [sys.executable, "-I", "-S", "-c", program, "{out}", "{snapshot}"]}).located()
     case = CASES["tree-during-out-symlink"]
     (found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
     assert found.verdict == verdict, found.differences

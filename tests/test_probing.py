@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from ekvconform import cli
+from ekvconform.cases import load_cases, select_cases
 from ekvconform.known import load_known_failures
-from ekvconform.probing import FAULT_TOKENS, WARNING_TOKENS, common_pattern
+from ekvconform.probing import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
 from ekvconform.profiles import load_profile
 
 # A decoder with a voice of its own, around the reference: one exit status for all refusals, and other words.
@@ -24,6 +25,16 @@ if match:
     sys.exit(9)
 sys.exit(0)
 """
+
+
+# What is worked out shows in the probes; for the list that follows, cases of each kind are enough.
+OF_EACH_KIND = ("file-cut-*", "file-header-*", "outc-exit-*", "rstr", "tree-other-database-stays")
+CASES = select_cases(load_cases(), [*OF_EACH_KIND, *PROBES])
+
+
+@pytest.fixture(autouse=True)
+def _few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "load_cases", lambda: CASES)
 
 
 def init(tmp_path: Path, program: str, *more: str) -> int:

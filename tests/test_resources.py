@@ -117,7 +117,7 @@ sys.exit(4)
 
 
 def judge(case: Case, way: str) -> Judgement:
-    profile = make_profile({"command": [sys.executable, "-c", USES, way, "{out}", "{snapshot}"]}).located()
+    profile = make_profile({"command": [sys.executable, "-I", "-S", "-c", USES, way, "{out}", "{snapshot}"]}).located()
     (found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
     return found
 

@@ -107,7 +107,8 @@ with open(sys.argv[1] + "/x", "w+b") as file:
 
 def profile_of(program: str) -> Profile:
     guarded = f"try:\n    exec({program!r})\nexcept OSError:\n    raise SystemExit(4)\n"
-    return make_profile({"command": [sys.executable, "-c", guarded, "{out}", "{snapshot}"]}).located()
+    command = [sys.executable, "-I", "-S", "-c", guarded, "{out}", "{snapshot}"]
+    return make_profile({"command": command, "limits": {"seconds": 4}}).located()  # some wait for a FIFO's reader
 
 
 def steps_of(program: str) -> Counter[tuple[str, str]]:
@@ -185,7 +186,9 @@ def test_the_same_program_has_the_same_moments() -> None:
 def hold(program: str, decide: Callable[[Call], Answer]) -> Held:
     def work(case: Case, folder: Path, stop: int) -> Held:
         box = make_sandbox(folder, Scene())
-        return hold_program([sys.executable, "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
+        return hold_program(
+            [sys.executable, "-I", "-S", "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop
+        )
 
     def failed(case: Case, error: Exception | None = None) -> Held:
         raise AssertionError(error)
@@ -221,7 +224,7 @@ def test_calls_of_children_and_threads_are_held_too() -> None:
                 names.append(os.path.basename(call.paths[0]))
             return GO_ON
 
-        hold_program([sys.executable, "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
+        hold_program([sys.executable, "-I", "-S", "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
         return names
 
     (told,) = run_watched(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])

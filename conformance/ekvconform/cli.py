@@ -268,13 +268,13 @@ def _profile(options: argparse.Namespace) -> Profile:
 def _run(options: argparse.Namespace) -> int:
     from ekvconform.terminal import print_report, progress_of
 
+    profile = _profile(options)
     suite, every = load_suite(), load_cases()
     cases = _selected(options.words, every)
     if options.smoke:
         cases = [case for case in cases if case.id in SMOKE]
         if not cases:
             raise UsageError("no smoke case is selected")
-    profile = _profile(options)
     profile = replace(profile, name=options.name or profile.name)
     known = NOTHING_KNOWN
     if options.known_failures:

@@ -40,7 +40,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final, NamedTuple
 
-from crc32c import crc32c
+import google_crc32c
 
 from ekvconform.usage import UsageError
 from ekvconform.writer import HEADER_V1, Entry, encoded_entry, footer, header_v2, payload_start, put
@@ -155,11 +155,11 @@ def write_snapshot(description: dict[str, Any], file: IO[bytes]) -> None:
     require_described(description)
     start = b"".join(piece.data for piece in describe_snapshot({**description, "entries": [], "footer": False}))
     file.write(start)
-    checksum = crc32c(start)
+    checksum = google_crc32c.value(start)
     for entry, _ in _iter_in_order(description):
         data = encoded_entry(entry)
         file.write(data)
-        checksum = crc32c(data, checksum)
+        checksum = google_crc32c.extend(checksum, data)
     if description.get("footer", True):
         file.write(checksum.to_bytes(4, "big"))
 

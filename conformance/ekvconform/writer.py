@@ -7,7 +7,7 @@ parts that can be left out, repeated or damaged.
 import struct
 from collections.abc import Iterable
 
-import crc32c
+import google_crc32c
 
 Entry = tuple[bytes, bytes]
 
@@ -34,7 +34,7 @@ def encoded_entry(entry: Entry) -> bytes:
 
 def footer(before: bytes) -> bytes:
     """Write the footer of what stands before it. [FILE-16]"""
-    return struct.pack(">I", crc32c.crc32c(before))
+    return struct.pack(">I", google_crc32c.value(before))
 
 
 def snapshot(

@@ -231,7 +231,7 @@ def _print_outcome(options: argparse.Namespace, end: _End, outcome: "Outcome") -
     elif not options.quiet:
         from ekvdump.reports import print_outcome
 
-        print_outcome(outcome, options.out, _console(sys.stdout))
+        print_outcome(outcome, options.out, _say)
 
 
 def _inspect(options: argparse.Namespace, end: _End) -> None:
@@ -253,7 +253,7 @@ def _inspect(options: argparse.Namespace, end: _End) -> None:
     elif not options.quiet:
         from ekvdump.reports import print_inspection
 
-        print_inspection(result, _console(sys.stdout))
+        print_inspection(result, _say)
     if result.fault is not None:
         _print_error(str(result.fault))
         _print_error(result.fault.advice)
@@ -297,7 +297,7 @@ def _verify(options: argparse.Namespace, end: _End) -> None:
         from ekvdump.reports import print_verdict
 
         counts = dict(verification.counts)
-        print_verdict(options.out, verification.file_count, counts, complete, _console(sys.stdout))
+        print_verdict(options.out, verification.file_count, counts, complete, _say)
 
 
 # ---- what is printed ----
@@ -343,14 +343,21 @@ def _print_json(rendered: dict[str, Any]) -> None:
     print(json.dumps(rendered), flush=True)
 
 
+def _say(words: str, state: str = "", style: str = "") -> None:
+    """Print a line of the answer; `reports.Say`."""
+    if state and sys.stdout.isatty():
+        from rich.text import Text
+
+        _console(sys.stdout).print(Text.assemble(words, (state, style)), soft_wrap=True)
+    else:
+        print(words + state)
+
+
 def _console(stream: TextIO) -> "Console":
+    """Return what shows colours and progress; `stream` is a terminal."""
     from rich.console import Console
 
-    class PlainConsole(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # ours to answer; rich would exit with 1
-
-    return PlainConsole(file=stream, highlight=False)
+    return Console(file=stream, highlight=False)
 
 
 def _progress(options: argparse.Namespace) -> "AbstractContextManager[Progress | None]":

@@ -4,19 +4,15 @@ No chapter of its own. The shape of the objects is in `spec/output.schema.json`;
 names, clauses and counters in them are OUTC's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ekvdump import __version__
 from ekvdump.inspection import Inspection
 from ekvdump.outcomes import Fault, Outcome, os_path_bytes
 from ekvdump.segments import encode_base64url, encode_percent
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
 """Warnings that name the first of what they count."""
@@ -112,23 +108,31 @@ def text_of_path(path: str) -> str:
 # ---- for people ----
 
 
-def print_outcome(outcome: Outcome, out: str, console: "Console") -> None:
+class Say(Protocol):
+    """Prints a line."""
+
+    def __call__(self, words: str, state: str = "", style: str = "") -> None:
+        """Print `words`, and `state` behind them, which a terminal shows in `style`."""
+
+
+def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
     """Print what was shown, what was not and why."""
     counters = outcome.counters
-    console.print(_counts("entries", counters.entries))
+    for line in _iter_counts("entries", counters.entries):
+        say(line)
     for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL rows", counters.ttls)):
         words = ", ".join(f"{count} {name}" for name, count in group.items() if count)
         if words:
-            console.print(f"{title}: {words}")
-    print_warnings(outcome, console)
+            say(f"{title}: {words}")
+    print_warnings(outcome, say)
     if outcome.complete:
-        _print_state(console, out, "complete", COMPLETE_STYLE)
+        say(f"{out}: ", "complete", COMPLETE_STYLE)
     else:
         reasons = ", ".join(f"{reason.count} {reason.reason} ({reason.about})" for reason in outcome.partial_reasons)
-        _print_state(console, out, f"partial: {reasons}", PARTIAL_STYLE)
+        say(f"{out}: ", f"partial: {reasons}", PARTIAL_STYLE)
 
 
-def print_warnings(outcome: Outcome, console: "Console") -> None:
+def print_warnings(outcome: Outcome, say: Say) -> None:
     """Print each warning with its count and what it is about."""
     import shlex
 
@@ -136,11 +140,10 @@ def print_warnings(outcome: Outcome, console: "Console") -> None:
         about = "".join(f" {shlex.quote(each)}" for each in warning.about)
         if warning.name in COUNTED_ONE_BY_ONE and warning.count > len(warning.about):
             about += f" and {warning.count - len(warning.about)} more"
-        words = f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}"
-        console.print(words, markup=False, soft_wrap=True)
+        say(f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}")
 
 
-def print_inspection(result: Inspection, console: "Console") -> None:
+def print_inspection(result: Inspection, say: Say) -> None:
     """Print what is in a snapshot."""
     found = result.found
     facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
@@ -162,49 +165,44 @@ def print_inspection(result: Inspection, console: "Console") -> None:
         if found.faulty_count:
             facts["faulty"] = f"{found.faulty_count} entries whose headers are not sound, not counted below"
     for name, words in facts.items():
-        console.print(f"{name:<14} {words}", markup=False, soft_wrap=True)
+        say(f"{name:<14} {words}")
     if found is not None:
-        console.print(_counts("entries by class", found.counters.entries))
-        console.print(_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}))
+        for line in _iter_counts("entries by class", found.counters.entries):
+            say(line)
+        for line in _iter_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}):
+            say(line)
     if result.fault is not None:
         place = "" if result.fault.offset is None else f" at offset {result.fault.offset}"
         above = "" if found is None else "; what stands above is what could be read"
-        _print_state(console, result.path, f"refused{place}{above}", REFUSED_STYLE)
+        say(f"{result.path}: ", f"refused{place}{above}", REFUSED_STYLE)
     elif result.unreadable_count:
-        _print_state(console, result.path, "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
+        say(f"{result.path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
     else:
-        _print_state(console, result.path, "sound", COMPLETE_STYLE)
+        say(f"{result.path}: ", "sound", COMPLETE_STYLE)
 
 
-def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, console: "Console") -> None:
+def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
     """Print how a verification ended."""
     for name, count in sorted(counts.items()):
-        console.print(f"{count} {name}")
+        say(f"{count} {name}")
     if counts:
         found = sum(counts.values())
-        _print_state(console, out, f"{found} finding{'s' * (found != 1)} in {files} files", REFUSED_STYLE)
+        say(f"{out}: ", f"{found} finding{'s' * (found != 1)} in {files} files", REFUSED_STYLE)
     else:
         state = {True: ", and complete", False: ", and partial: see `outcome` in MANIFEST.json", None: ""}[complete]
-        _print_state(console, out, f"{files} files, whole{state}", COMPLETE_STYLE)
+        say(f"{out}: ", f"{files} files, whole{state}", COMPLETE_STYLE)
 
 
-def _print_state(console: "Console", path: str, state: str, style: str) -> None:
-    from rich.text import Text
-
-    console.print(Text.assemble(path, ": ", (state, style)), soft_wrap=True)
-
-
-def _counts(title: str, counts: dict[str, int]) -> "Table":
-    from rich.table import Table
-
-    table = Table(title, "count")
-    table.columns[1].justify = "right"
+def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
+    """Yield a line of how many there are in all, and one for each kind that there is."""
+    yield _count_line(title, sum(counts.values()))
     for name, count in counts.items():
         if count:
-            table.add_row(name, f"{count:,}")
-    table.add_section()
-    table.add_row("all", f"{sum(counts.values()):,}")
-    return table
+            yield _count_line(f"  {name}", count)
+
+
+def _count_line(name: str, count: int) -> str:
+    return f"{name:<24} {count:>14,}"
 
 
 def _or_none(number: int | None) -> str:

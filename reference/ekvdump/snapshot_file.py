@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
-import crc32c
+import google_crc32c
 
 from ekvdump.conventions import Cursor, Source
 from ekvdump.outcomes import (
@@ -197,8 +197,8 @@ class Crc32cReader:
         """Return the `size` bytes from `offset` on, which is never behind an earlier read's offset."""
         self._pass_to(offset)
         data = self._source.read(offset, size)
-        fresh = memoryview(data)[self._passed - offset : max(0, self.size - FOOTER_SIZE - offset)]
-        self._crc = crc32c.crc32c(fresh, self._crc)
+        fresh = data[self._passed - offset : max(0, self.size - FOOTER_SIZE - offset)]
+        self._crc = google_crc32c.extend(self._crc, fresh)
         self._passed += len(fresh)
         return data
 
@@ -210,7 +210,7 @@ class Crc32cReader:
     def _pass_to(self, offset: int) -> None:
         while self._passed < offset:
             data = self._source.read(self._passed, min(WINDOW_SIZE, offset - self._passed))
-            self._crc = crc32c.crc32c(data, self._crc)
+            self._crc = google_crc32c.extend(self._crc, data)
             self._passed += len(data)
 
 
