@@ -9,4 +9,6 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 
 # The quick profile tries the same examples on every run, so that a red run is red again; no test is timed.
 settings.register_profile("quick", deadline=None, derandomize=True, print_blob=True)
+# For a decoder that is wrong on purpose, which tests of every kind are to notice.
+settings.register_profile("short", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=True)

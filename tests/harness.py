@@ -127,15 +127,15 @@ def environment_is(values: dict[str, str]) -> Iterator[None]:
 
 def run_here(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | None) -> Finish:
     """What `run_program` does, without a process."""
+    with contextlib.chdir(box.root / "work"), environment_is(environment(box)), umask(UMASK):
+        status, out, err = run_main(command[command.index("ekvdump") + 1 :])
+    return Finish(status, None, False, None, out, err, 0.0, 0)
+
+
+def run_main(words: Sequence[str]) -> tuple[int, str, str]:
+    """Run the command in this process; return its exit status, and what it printed."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    words = command[command.index("ekvdump") + 1 :]
-    with (
-        contextlib.chdir(box.root / "work"),
-        environment_is(environment(box)),
-        umask(UMASK),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = main(words)
         except Exception:
@@ -145,7 +145,7 @@ def run_here(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | N
     for stream in (out, err):
         stream.flush()
         told.append(stream.buffer.getvalue().decode(errors="backslashreplace"))
-    return Finish(status, None, False, None, told[0], told[1], 0.0, 0)
+    return status, told[0], told[1]
 
 
 class BoundedLines(io.BytesIO):

@@ -1,4 +1,4 @@
-"""The command `ekvdump`, run as a program."""
+"""The command `ekvdump`, run as a program where that makes a difference."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from ekvdump import __version__, cli
 from ekvdump.tree import Tree
-from harness import read_tree
+from harness import read_tree, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
@@ -39,12 +39,11 @@ REFUSALS = {
 }
 
 
-def run(*arguments: str | Path, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ekvdump", *map(str, arguments)]
-    result = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", timeout=60, **keywords)
-    assert "Traceback" not in result.stderr
-    assert result.returncode >= 0
-    return result
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    words = list(map(str, arguments))
+    status, out, err = run_main(words)
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(words, status, out, err)
 
 
 @pytest.fixture
@@ -380,7 +379,8 @@ def test_verify_into_a_pipe_that_is_closed_still_says_1(tmp_path: Path, snapshot
 def test_json_is_json_whatever_the_encoding_of_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "é.fsm").write_bytes(FULL)
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    told = json.loads(run("inspect", "--json", tmp_path / "é.fsm", env=environment).stdout)
+    command = [sys.executable, "-m", "ekvdump", "inspect", "--json", str(tmp_path / "é.fsm")]
+    told = json.loads(subprocess.run(command, env=environment, check=False, capture_output=True, timeout=60).stdout)
     assert told["snapshot"] == f"{tmp_path}/é.fsm"
 
 

@@ -1,7 +1,7 @@
 """Mutants that a tool generates from the reference, and whether tests and golden cases catch them; part of `make deep`.
 
 mutmut changes each function of a copy of the reference in every way that it knows, and runs
-the tests of the chapters and the golden cases on each, in process. What survives is either
+the golden cases and the tests of what it belongs to on each, in process. What survives is either
 
     wording     a text for people in other letters, or between X: no clause states it
     codec       the name of an encoding in capital letters: the same encoding
@@ -38,22 +38,49 @@ from rich.table import Table
 
 COPY: Final = ROOT / "build" / "generated-mutants"
 EXPLAINED: Final = MUTANTS / "generated.toml"
-MODULES: Final = (
-    "checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "outputs", "redis_hlls", "redis_strings",
-    "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "survey", "visibility",
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Modules that the same tests judge."""
+
+    name: str
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    without: str
+    """Words of test names: what they name is slow, or reaches nothing of these modules that others do not."""
+
+    @property
+    def copy(self) -> Path:
+        """Where mutmut works on them."""
+        return COPY / self.name
+
+
+GROUPS: Final = (
+    Group(
+        "bytes",
+        ("checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "outputs", "redis_hlls", "redis_strings",
+         "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "survey", "visibility"),
+        ("golden_cases", "checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes",
+         "redis_hlls", "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility"),
+        "by_path or repaired_twin",
+    ),
+    Group(
+        "trees",
+        ("decode", "folders", "tree", "verification"),
+        ("golden_cases", "into_existing", "tree", "verification"),
+        "in_memory or repaired_twin or 512 or visi- or keys- or rstr- or rhll- or rttl- or segm- or salv-",
+    ),
 )  # fmt: skip
-"""What is a function of bytes."""
-TESTS: Final = (
-    "golden_cases", "checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
-    "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility",
-)  # fmt: skip
+"""What is a function of bytes, and what writes and looks at trees."""
+MODULES: Final = tuple(name for group in GROUPS for name in group.modules)
 CONFIG: Final = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
 also_copy = ["spec", "fixtures", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
-pytest_add_cli_args = ["-n0", "-p", "hang_guard"]
+pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "not ({without})"]
 use_git_change_detection = false
 timeout_multiplier = 3.0
 timeout_constant = 30.0
@@ -61,10 +88,11 @@ timeout_constant = 30.0
 [tool.pytest]
 strict = true
 pythonpath = ["src", "tests", "tools"]
-addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
+addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=short"]
 """
 CAUGHT: Final = ("killed", "timeout")
 LIVE: Final = ("survived", "no tests")
+NOT_TRIED: Final = "not checked"
 CODECS: Final = ("ascii", "utf-8")
 TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -97,42 +125,43 @@ def _letters(text: str) -> str:
     return text.removeprefix("XX").removesuffix("XX").casefold()
 
 
-def make_copy(modules: Sequence[str]) -> None:
+def make_copy(group: Group, modules: Sequence[str]) -> None:
     """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
-    shutil.rmtree(COPY, ignore_errors=True)
+    shutil.rmtree(group.copy, ignore_errors=True)
     skipped = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REFERENCE_SOURCE, COPY / "src" / "ekvdump", ignore=skipped)
+    shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=skipped)
     for name in ("tests", "tools"):
-        shutil.copytree(ROOT / name, COPY / name, ignore=skipped)
+        shutil.copytree(ROOT / name, group.copy / name, ignore=skipped)
     for name in ("spec", "fixtures", "README.md"):
-        (COPY / name).symlink_to(ROOT / name)
-    words = {
+        (group.copy / name).symlink_to(ROOT / name)
+    lists = {
         "modules": [f"src/ekvdump/{name}.py" for name in modules],
-        "tests": [f"tests/test_{name}.py" for name in TESTS],
+        "tests": [f"tests/test_{name}.py" for name in group.tests],
     }
-    text = CONFIG.format(**{name: ", ".join(f'"{value}"' for value in values) for name, values in words.items()})
-    (COPY / "pyproject.toml").write_text(text, encoding="utf-8")
+    words = {name: ", ".join(f'"{value}"' for value in values) for name, values in lists.items()}
+    text = CONFIG.format(**words, without=group.without)
+    (group.copy / "pyproject.toml").write_text(text, encoding="utf-8")
 
 
-def mutmut(*words: str) -> str:
-    """Run a command of mutmut in the copy; return what it prints."""
+def mutmut(group: Group, *words: str) -> str:
+    """Run a command of mutmut in the group's copy; return what it prints."""
     command = [sys.executable, "-m", "mutmut", *words]
-    return subprocess.run(command, cwd=COPY, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    return subprocess.run(command, cwd=group.copy, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
 
 
-def iter_results() -> Iterator[tuple[str, str]]:
+def iter_results(group: Group) -> Iterator[tuple[str, str]]:
     """Yield each mutant's name and what became of it."""
-    for line in mutmut("results", "--all", "true").splitlines():
+    for line in mutmut(group, "results", "--all", "true").splitlines():
         name, colon, fate = line.strip().rpartition(": ")
         if colon and "__mutmut_" in name:
             yield name, fate
 
 
-def iter_changes(names: Sequence[str]) -> Iterator[Change]:
+def iter_changes(group: Group, names: Sequence[str]) -> Iterator[Change]:
     """Yield what is other in each mutant."""
     diff_of = importlib.import_module("mutmut.mutation.diff_apply").get_diff_for_mutant
     before = Path.cwd()
-    os.chdir(COPY)
+    os.chdir(group.copy)
     try:
         for name in names:
             lines: dict[str, list[str]] = {"-": [], "+": []}
@@ -151,6 +180,11 @@ def function_of(name: str) -> str:
     return f"{module}.{function.replace('ǁ', '.')}"
 
 
+def module_of(function: str) -> str:
+    """Return "module" of "module.function"."""
+    return function.partition(".")[0]
+
+
 def load_explained() -> dict[Change, str]:
     """Return change = why nothing notices it."""
     groups = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["explained"]
@@ -165,26 +199,32 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
     options = parser.parse_args()
     console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not options.last:
-        make_copy(options.modules)
-        # Its spinner is for a terminal.
-        mutmut("run", "--max-children", str(options.jobs))
-    results = list(iter_results())
-    live = [name for name, fate in results if fate in LIVE]
+    results: list[tuple[str, str]] = []
+    survived: list[Change] = []
+    for group in GROUPS:
+        modules = [name for name in group.modules if name in options.modules]
+        if not modules:
+            continue
+        if not options.last:
+            make_copy(group, modules)
+            # Its spinner is for a terminal.
+            mutmut(group, "run", "--max-children", str(options.jobs))
+        found = list(iter_results(group))
+        results += found
+        survived += iter_changes(group, [name for name, fate in found if fate in LIVE])
+    # Of a module that was left in the middle nothing is known to be stale.
+    unfinished = {module_of(function_of(name)) for name, fate in results if fate == NOT_TRIED}
     explained = {
-        change: reason
-        for change, reason in load_explained().items()
-        if change.function.partition(".")[0] in options.modules
+        change: reason for change, reason in load_explained().items() if module_of(change.function) in options.modules
     }
     counts: dict[str, Counter[str]] = {}
     for name, fate in results:
         kind = "caught" if fate in CAUGHT else "live" if fate in LIVE else fate
-        counts.setdefault(function_of(name).partition(".")[0], Counter())[kind] += 1
-    unexplained, seen = [], set()
-    for change in iter_changes(live):
+        counts.setdefault(module_of(function_of(name)), Counter())[kind] += 1
+    unexplained = []
+    for change in survived:
         kind = "explained" if change in explained else change.kind or "unexplained"
-        counts[change.function.partition(".")[0]][kind] += 1
-        seen.add(change)
+        counts[module_of(change.function)][kind] += 1
         if kind == "unexplained":
             unexplained.append(change)
     other = sorted({fate for _, fate in results} - {*CAUGHT, *LIVE})
@@ -195,7 +235,7 @@ def main() -> int:
     console.print(table)
     for change in sorted(unexplained):
         console.print(f"survived: {change.function}\n  - {change.old}\n  + {change.new}")
-    stale = sorted(set(explained) - seen)
+    stale = sorted(each for each in set(explained) - set(survived) if module_of(each.function) not in unfinished)
     for change in stale:
         console.print(f"stale: {change.function} is caught, or gone: {change.old} -> {change.new}")
     total = sum((row for row in counts.values()), Counter[str]())

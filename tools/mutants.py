@@ -24,6 +24,7 @@ that no change of a decoder breaks, with reasons.
 """
 
 import argparse
+import compileall
 import shutil
 import sys
 import tempfile
@@ -86,15 +87,19 @@ class Mutant:
 
     def build(self, folder: Path) -> Profile:
         """Write the decoder into a new folder; return how it is run. Raises `BrokenMutantError`."""
-        shutil.copytree(REFERENCE_SOURCE, folder / "ekvdump", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REFERENCE_SOURCE, folder / "ekvdump")
         for edit in self.edits:
             path = folder / "ekvdump" / edit.file
+            for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+                compiled.unlink()
             text = path.read_text(encoding="utf-8")
             if text.count(edit.old) != 1:
                 raise BrokenMutantError(f"{self.name}: {edit.file} holds {text.count(edit.old)} times: {edit.old!r}")
             changed = text.replace(edit.old, edit.new)
             compile(changed, str(path), "exec")
             path.write_text(changed, encoding="utf-8")
+        # Once, and not in each of its runs.
+        compileall.compile_dir(folder / "ekvdump", quiet=2)
         (folder / "run.py").write_text(LAUNCHER, encoding="utf-8")
         return replace(_run_from(REFERENCE, folder), name=self.name)
 

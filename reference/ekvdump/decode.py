@@ -5,7 +5,6 @@ snapshot bytes, entries, visible records, decoded values, outputs, tree.
 """
 
 import os
-from dataclasses import replace
 from typing import Final
 
 from ekvdump import keys
@@ -112,8 +111,7 @@ class Run:
         stock = self._tree.take_stock()
         index = decode_snapshot_name(self._snapshot_path)
         self.outcome = judge_outcome(found, outputs, index, self._options, stock)
-        provenance = replace(
-            self._provenance,
+        provenance = self._provenance._replace(
             fsm_crc32c=found.fsm_crc32c,
             snapshot_index=index,
             last_commit_ts=found.start.last_commit_ts,

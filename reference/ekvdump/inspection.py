@@ -6,7 +6,6 @@ it could be read, with the fault and its place.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from ekvdump import keys
@@ -30,29 +29,29 @@ DECODERS: Final[dict[str, Callable[[bytes], int | None]]] = {
 """What gives the expiry of a value; the first bytes of one are enough for each."""
 
 
-@dataclass(slots=True)
 class Inspection:
     """What one look at a snapshot found."""
 
-    path: str
-    size: int = 0
-    """Bytes."""
-    found: Survey | None = None
-    """What the survey counted; None if not even the start could be read."""
-    footer: str = "not reached"
-    """`sound`, `wrong`, `none` or `not reached`."""
-    name_index: int | None = None
-    """The applied index that the file name gives."""
-    tombstone_count: int = 0
-    """Among all versions, not only those that count."""
-    prefixes: dict[str, int] = field(default_factory=dict)
-    """Prefix = its entries, all versions; `!` for unknown ones and the empty prefix for bare keys."""
-    expired: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("string", "hll", "ttl"), 0))
-    """Visible envelopes and TTL rows whose expiry had passed at the last commit."""
-    unreadable_count: int = 0
-    """Visible strings, HLLs and TTL rows that no client could read."""
-    fault: Fault | None = None
-    """Why the snapshot is refused."""
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size = 0
+        """Bytes."""
+        self.found: Survey | None = None
+        """What the survey counted; None if not even the start could be read."""
+        self.footer = "not reached"
+        """`sound`, `wrong`, `none` or `not reached`."""
+        self.name_index: int | None = None
+        """The applied index that the file name gives."""
+        self.tombstone_count = 0
+        """Among all versions, not only those that count."""
+        self.prefixes: dict[str, int] = {}
+        """Prefix = its entries, all versions; `!` for unknown ones and the empty prefix for bare keys."""
+        self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
+        """Visible envelopes and TTL rows whose expiry had passed at the last commit."""
+        self.unreadable_count = 0
+        """Visible strings, HLLs and TTL rows that no client could read."""
+        self.fault: Fault | None = None
+        """Why the snapshot is refused."""
 
     @property
     def last_commit_ms(self) -> int | None:
@@ -76,7 +75,8 @@ class Inspection:
 
 def inspect(path: str, progress: Progress | None = None) -> Inspection:
     """Look at a snapshot. Raises `IoError` or `Changed`; any other fault is part of the answer."""
-    result = Inspection(path, name_index=decode_snapshot_name(path))
+    result = Inspection(path)
+    result.name_index = decode_snapshot_name(path)
     with SnapshotFile(path) as file:
         source = WatchedSource(file, progress) if progress else file
         result.size = file.size

@@ -2,9 +2,8 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from ekvdump import keys
 from ekvdump.outcomes import InvalidManifest, Outcome, UnsupportedManifest, os_path_bytes
@@ -43,8 +42,7 @@ RFC3339: Final = re.compile(
 """A time, up to nanoseconds. [MANI-14]"""
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(NamedTuple):
     """What a manifest says about where the dump comes from."""
 
     fsm_path: str
@@ -132,9 +130,9 @@ def render_outcome(outcome: Outcome) -> dict[str, Any]:
     """Render how the run ended. [MANI-9] [OUTC-11] [OUTC-16]"""
     return {
         "complete": outcome.complete,
-        "partial_reasons": [asdict(reason) for reason in outcome.partial_reasons],
-        "warnings": [asdict(warning) for warning in outcome.warnings],
-        "counters": asdict(outcome.counters),
+        "partial_reasons": [reason._asdict() for reason in outcome.partial_reasons],
+        "warnings": [warning._asdict() for warning in outcome.warnings],
+        "counters": outcome.counters.by_group(),
     }
 
 

@@ -7,8 +7,7 @@ a `Fault` is a bug of the package.
 """
 
 import shlex
-from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from ekvdump.exit_statuses import (
     EXIT_COMPLETE,
@@ -360,25 +359,23 @@ class Mismatch(Finding):
     name = "mismatch"
 
 
-@dataclass(frozen=True, slots=True)
-class DumpWarning:
+class DumpWarning(NamedTuple):
     """Something to know about a dump that does not change the exit status. [OUTC-9]"""
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody wants here
     about: tuple[str, ...]
     """Segments, beginnings of keys, or the name of a type, as the warning's clause says."""
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class PartialReason:
+class PartialReason(NamedTuple):
     """Why a dump is partial. [OUTC-12]"""
 
     reason: str
     """The name of the warning."""
     about: str
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody wants here
 
 
 ENTRY_CLASSES: Final = (
@@ -394,16 +391,20 @@ TTL_FATES: Final = ("applied", "redundant", "unclaimed", "orphan", "excluded", "
 """What becomes of a TTL row. [OUTC-15]"""
 
 
-@dataclass(slots=True)
 class Counters:
     """What became of every entry, and of every record that has a chapter. [OUTC-16]"""
 
-    entries: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENTRY_CLASSES, 0))
-    undecoded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNDECODED, 0))
-    """By type, those of `entries["undecoded"]`. [KEYS-7]"""
-    strings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STRING_FATES, 0))
-    hlls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HLL_FATES, 0))
-    ttls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TTL_FATES, 0))
+    def __init__(self) -> None:
+        self.entries = dict.fromkeys(ENTRY_CLASSES, 0)
+        self.undecoded = dict.fromkeys(UNDECODED, 0)
+        """By type, those of `entries["undecoded"]`. [KEYS-7]"""
+        self.strings = dict.fromkeys(STRING_FATES, 0)
+        self.hlls = dict.fromkeys(HLL_FATES, 0)
+        self.ttls = dict.fromkeys(TTL_FATES, 0)
+
+    def by_group(self) -> dict[str, dict[str, int]]:
+        """Return name of a group = its counts."""
+        return dict(vars(self))
 
     @property
     def shown_count(self) -> int:
@@ -421,8 +422,7 @@ class Counters:
         return self.strings["unreadable"] + self.hlls["unreadable"] + self.ttls["unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended that wrote a whole tree."""
 
     counters: Counters

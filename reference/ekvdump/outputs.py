@@ -5,8 +5,7 @@ record goes in, and out come a blob, and rows for the sidecars.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from ekvdump import keys
 from ekvdump.conventions import Source
@@ -45,8 +44,7 @@ SELECTABLE: Final = (STRINGS, HLLS)
 """The kinds of blobs that a caller can name, and the folders that they go to. [OUTC-13]"""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the caller wants."""
 
     database: int = 0
@@ -67,8 +65,7 @@ class Options:
         return self.only is None or selectable in self.only
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """The records of one type that become blobs."""
 
     type: str

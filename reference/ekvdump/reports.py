@@ -5,7 +5,6 @@ names, clauses and counters in them are OUTC's.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -53,9 +52,9 @@ def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
         return {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     return {
         "complete": outcome.complete,
-        "counters": asdict(outcome.counters),
-        "warnings": [asdict(warning) for warning in outcome.warnings],
-        "partial_reasons": [asdict(reason) for reason in outcome.partial_reasons],
+        "counters": outcome.counters.by_group(),
+        "warnings": [warning._asdict() for warning in outcome.warnings],
+        "partial_reasons": [reason._asdict() for reason in outcome.partial_reasons],
     }
 
 

@@ -5,7 +5,6 @@ written before this pass has come to its end. [FILE-19]
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from ekvdump import keys
@@ -50,22 +49,22 @@ class WatchedSource:
         return self._source.read(offset, size)
 
 
-@dataclass(slots=True)
 class Survey:
     """What the first pass found."""
 
-    start: Start
-    fsm_crc32c: int | None = None
-    """The footer's CRC-32C, or None without a footer."""
-    applied_index: int | None = None
-    """What the file's own row says. [VISI-9]"""
-    counters: Counters = field(default_factory=Counters)
-    faulty_count: int = 0
-    """Entries whose headers are not sound. [VISI-6]"""
-    beginnings: list[bytes] = field(default_factory=list)
-    """Of keys of the type unknown. [KEYS-9]"""
-    extents: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """By type, the stretches of the file (start and end offset) that hold all its entries."""
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.fsm_crc32c: int | None = None
+        """The footer's CRC-32C, or None without a footer."""
+        self.applied_index: int | None = None
+        """What the file's own row says. [VISI-9]"""
+        self.counters = Counters()
+        self.faulty_count = 0
+        """Entries whose headers are not sound. [VISI-6]"""
+        self.beginnings: list[bytes] = []
+        """Of keys of the type unknown. [KEYS-9]"""
+        self.extents: dict[str, list[tuple[int, int]]] = {}
+        """By type, the stretches of the file (start and end offset) that hold all its entries."""
 
     @property
     def has_collections(self) -> bool:
