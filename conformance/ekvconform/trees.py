@@ -160,6 +160,11 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
         # Compared as JSON, since 1 and true are equal to Python.
         if json.dumps(found, sort_keys=True) != json.dumps(wanted, sort_keys=True):
             differences.append(Difference(f"MANIFEST.json, {name}", json.dumps(wanted), json.dumps(found)))
+    for warning in _objects_at(manifest, ["outcome", "warnings", "*"]):
+        words = warning.get("detail", "absent")  # which is said where the form is looked at
+        if not (isinstance(words, str) and words.strip()):
+            place = f"MANIFEST.json, detail of the warning {warning.get('name')}"
+            differences.append(Difference(place, "words", json.dumps(words), clause="OUTC-11"))
     if expected.canonical:
         differences += _differences_of_form(manifest, text, expected)
     return differences
