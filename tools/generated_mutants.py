@@ -68,7 +68,7 @@ GROUPS: Final = (
     Group(
         "trees",
         ("decode", "folders", "tree", "verification"),
-        ("golden_cases", "into_existing", "tree", "verification"),
+        ("golden_cases", "decode", "into_existing", "tree", "verification"),
         "in_memory or repaired_twin or 512 or visi- or keys- or rstr- or rhll- or rttl- or segm- or salv-",
     ),
 )  # fmt: skip

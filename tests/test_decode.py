@@ -1,0 +1,97 @@
+"""One run: what it is given, how far it says that it has come, and what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ekvdump.conventions import Source
+from ekvdump.decode import WRITING, Run, decode
+from ekvdump.manifest import Provenance
+from ekvdump.outcomes import Changed, Fault, InvalidValue
+from ekvdump.outputs import Options
+from ekvdump.snapshot_file import SnapshotFile
+from ekvdump.survey import READING, Survey, survey
+from harness import WALL_TIME, read_tree
+from writer import STR, TTL, expiry, put, snapshot
+
+ENTRIES = [put(STR + b"a", 1, b"one"), put(STR + b"b", 1, b"two"), put(TTL + b"b", 1, expiry(5))]
+DATA = snapshot(ENTRIES)
+UNREADABLE = snapshot([put(STR + b"a", 1, b"one"), put(STR + b"b", 1, b"\xff\x01")])
+
+
+def test_one_call_takes_all_that_a_run_is_given(tmp_path: Path) -> None:
+    path, out = tmp_path / "0000000000000009.fsm", tmp_path / "out"
+    path.write_bytes(DATA)
+    stages: list[tuple[str, int, int]] = []
+    provenance = Provenance("elsewhere.fsm", wall_time=WALL_TIME, cluster_id="c1", elastickv_version="1.2")
+    outcome = decode(str(path), str(out), Options(database=3), provenance, lambda *told: stages.append(told))
+    assert outcome.complete
+    manifest = json.loads((out / "MANIFEST.json").read_text())
+    assert manifest["source"] == {"fsm_path": "elsewhere.fsm", "fsm_crc32c": DATA[-4:].hex()}
+    assert (manifest["wall_time_iso"], manifest["cluster_id"], manifest["elastickv_version"]) == (
+        WALL_TIME,
+        "c1",
+        "1.2",
+    )
+    assert (manifest["snapshot_index"], manifest["outcome"]["database"]) == (9, 3)
+    assert (out / "redis/db_3/strings/a.bin").read_bytes() == b"one"
+    # The TTL row of a string is written with it.
+    assert [each for each in stages if each[0] == WRITING] == [(WRITING, 1, 2), (WRITING, 2, 2), (WRITING, 2, 2)]
+    assert {stage for stage, _, _ in stages} == {READING, WRITING}
+
+
+def test_without_more_the_source_is_the_path_that_was_given(tmp_path: Path) -> None:
+    path, out = tmp_path / "snapshot.fsm", tmp_path / "out"
+    path.write_bytes(DATA)
+    assert decode(str(path), str(out)).complete
+    manifest = json.loads((out / "MANIFEST.json").read_text())
+    assert manifest["source"]["fsm_path"] == str(path)
+    assert "snapshot_index" not in manifest
+
+
+def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(DATA)
+    run = Run(str(tmp_path / "good"), str(tmp_path / "one"))
+    assert (run.out_state, run.outcome) == ("untouched", None)
+    outcome = run.run()
+    assert (run.out_state, run.outcome) == ("sealed", outcome)
+    (tmp_path / "bad").write_bytes(UNREADABLE)
+    run = Run(str(tmp_path / "bad"), str(tmp_path / "two"))
+    with pytest.raises(InvalidValue):
+        run.run()
+    assert (run.out_state, run.outcome) == ("unfinished", None)
+    assert not {"MANIFEST.json", "CHECKSUMS"} & set(read_tree(tmp_path / "two"))
+    run = Run(str(tmp_path / "missing"), str(tmp_path / "three"))
+    with pytest.raises(Fault):
+        run.run()
+    assert run.out_state == "untouched"
+
+
+def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if size, inode and time say that nothing happened."""
+    path = tmp_path / "snapshot.fsm"
+    path.write_bytes(DATA)
+    bad = DATA.index(STR + b"b") - 8  # the size of a key
+    judged: list[Survey] = []
+
+    def survey_first(source: Source) -> Survey:
+        judged.append(survey(source))
+        return judged[0]
+
+    def read_tampered(self: SnapshotFile, start: int, size: int) -> bytes:
+        data = read(self, start, size)
+        at = bad - start
+        return data[:at] + b"\xff" * 8 + data[at + 8 :] if judged and 0 <= at <= size - 8 else data
+
+    read = SnapshotFile.read
+    monkeypatch.setattr(SnapshotFile, "read", read_tampered)
+    monkeypatch.setattr("ekvdump.decode.survey", survey_first)
+    run = Run(str(path), str(tmp_path / "out"))
+    with pytest.raises(Changed) as caught:
+        run.run()
+    assert (caught.value.clause, caught.value.path) == ("FILE-20", str(path))
+    assert caught.value.detail.startswith("not any more what was judged: ")
+    assert isinstance(caught.value.__cause__, Fault)
+    assert caught.value.offset == caught.value.__cause__.offset
