@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from distinguish import find_body
+from ekvdump.outcomes import InvalidValue
+from ekvdump.redis_ttls import decode_ttl_value
+from mutants import BrokenMutantError, load_mutants
 
 TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"
@@ -73,3 +77,21 @@ def test_the_control_is_refuted() -> None:
 
 def test_there_is_a_contract_of_each_kind_of_value() -> None:
     assert set(VALUES) >= {"string_value", "hll_value", "bare_value", "ttl_value", "entry_headers", "manifest_version"}
+
+
+# ---- what tells a mutant from the reference ----
+
+MUTANTS = {mutant.name: mutant for mutant in load_mutants()}
+
+
+def test_a_value_is_found_that_a_mutant_decodes_otherwise(tmp_path: Path) -> None:
+    body = find_body(MUTANTS["rttl-short-row-is-taken"], tmp_path, 8)
+    assert body is not None
+    assert len(body) < 8
+    with pytest.raises(InvalidValue):
+        decode_ttl_value(body)
+
+
+def test_what_no_single_value_shows_is_not_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(BrokenMutantError, match=r"changes none of redis_strings\.py, "):
+        find_body(MUTANTS["outc-detail-is-null"], tmp_path, 1)
