@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ekvconform.cases import load_cases, load_places
 from ekvconform.profiles import make_profile
 from ekvconform.running import judge_cases
 from ekvconform.verdicts import Judgement
+from test_golden_cases import BY_PATH, ELSEWHERE
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())
@@ -110,3 +112,13 @@ def test_a_naive_writer_is_caught_outside(way: str) -> None:
     assert len(ids) >= 12
     found = naive(way, ids)
     assert {case_id: each.verdict for case_id, each in found.items()} == dict.fromkeys(ids, "ESCAPED")
+
+
+def test_the_writer_without_handles_passes_where_it_may_not_write_and_deep_down() -> None:
+    """The other places are test_golden_cases.py's."""
+    cases = [case for case in ELSEWHERE if case.scene.during is None and case.chapter == "tree"]
+    assert len(cases) >= 8
+    # Each of 512 folders is entered from the top, by its path; that takes long, and is no hang.
+    patient = replace(BY_PATH, limits=replace(BY_PATH.limits, seconds=120.0))
+    found = judge_cases(cases, patient, 2, strict_reasons=True, tell=lambda judgement: None)
+    assert [each.case.id for each in found if each.verdict != "PASS"] == []

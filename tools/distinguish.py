@@ -78,7 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in by_name:
             parser.error(f"{name} is no mutant of tests/mutants/")
         with tempfile.TemporaryDirectory(prefix="distinguish.") as folder:
-            body = find_body(by_name[name], Path(folder).resolve(), options.seconds)
+            try:
+                body = find_body(by_name[name], Path(folder).resolve(), options.seconds)
+            except BrokenMutantError as error:
+                parser.error(str(error))
         print(f"{name}: {'nothing found' if body is None else body.hex(' ').upper()}", flush=True)
         status = status or int(body is None)
     return status

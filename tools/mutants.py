@@ -90,6 +90,7 @@ class Mutant:
         shutil.copytree(REFERENCE_SOURCE, folder / "ekvdump")
         for edit in self.edits:
             path = folder / "ekvdump" / edit.file
+            # A change within the second that leaves the size as it was would not be seen by its time and size.
             for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
                 compiled.unlink()
             text = path.read_text(encoding="utf-8")
