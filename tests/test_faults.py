@@ -24,8 +24,11 @@ from ekvconform.profiles import Profile, make_profile
 from ekvconform.stepping import record_moments
 from ekvconform.verdicts import PASS
 
+pytestmark = pytest.mark.unmeasured
+
 CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
-SMALL = next(case for case in load_cases() if case.id == "kmap-one-line-for-string-and-hll")
+SMALL = next(case for case in load_cases() if case.id == "rstr-expiry-0")
+SMALLEST = next(case for case in load_cases() if case.id == "rstr-envelope")
 
 # Writes the tree that it is given as a careful program does; but for what its second word says.
 WRITER = r"""
@@ -145,7 +148,7 @@ def profile_of(way: str, case: Case) -> Profile:
     return make_profile({"command": command, "exit": exits, "texts": texts}).located()
 
 
-def tried(way: str, *only: str, case: Case = SMALL) -> list[Tried]:
+def tried(way: str, *only: str, case: Case = SMALLEST) -> list[Tried]:
     profile = profile_of(way, case)
     moments = record_moments(case, profile)
     trials = [each for each in iter_trials(case, moments) if not only or each.fault in only]
@@ -154,12 +157,12 @@ def tried(way: str, *only: str, case: Case = SMALL) -> list[Tried]:
 
 
 def test_a_careful_writer_passes_and_meets_every_fault() -> None:
-    found = tried("is careful")
+    found = tried("is careful", case=SMALL)
     assert [str(each.trial) + each.words for each in found if each.verdict != PASS] == []
     assert {each.trial.fault for each in found} == set(FAULTS)
     words = Counter(each.words for each in found)
-    assert words["refused"] > 100
-    assert words["again: removed ., then complete"] > 50
+    assert words["refused"] > 80
+    assert words["again: removed ., then complete"] > 40
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
     ],
 )
 def test_what_a_careless_writer_does_is_caught(way: str, fault: str, verdict: str, words: str) -> None:
-    case = CASE if way == "reports one fault" else SMALL  # which needs several files that stay open
+    case = CASE if way == "reports one fault" else SMALLEST  # which needs several files that stay open
     found = {(each.verdict, each.words[: len(words)]) for each in tried(way, fault, case=case)}
     assert (verdict, words) in found, found
 
@@ -221,11 +224,11 @@ def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.Monk
 
 
 def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str]) -> None:
-    command = list(profile_of("swallows a close", SMALL).command)
-    assert cli.main(["faults", SMALL.id, "--", *command]) == 1
+    command = list(profile_of("swallows a close", SMALLEST).command)
+    assert cli.main(["faults", SMALLEST.id, "--", *command]) == 1
     told = capfd.readouterr().out
     assert "canaries: " in told
-    assert "FAIL EIO, close redis/db_0/hll/(temporary): a failed close is not reported [TREE-27]" in told
+    assert "FAIL EIO, close redis/db_0/strings/(temporary): a failed close is not reported [TREE-27]" in told
     (row,) = [line for line in told.splitlines() if line.startswith("│ close")]
     assert "FAIL" in row
     (row,) = [line for line in told.splitlines() if line.startswith("│ the disk")]

@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
 from ekvconform.known import KnownFailures, decode_list, render_updated
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from test_conformance import IDS_OF_CASES, judged
+
+pytestmark = pytest.mark.unmeasured
 
 IDS = IDS_OF_CASES[:8]
 VERDICTS = ("PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED")

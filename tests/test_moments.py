@@ -15,6 +15,8 @@ from ekvconform.running import judge_cases
 from ekvconform.sandbox import make_sandbox
 from ekvconform.verdicts import Judgement
 
+pytestmark = pytest.mark.unmeasured
+
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CASES = {case.id: case for case in load_cases() if case.scene.during}
 CREATE = os.O_CREAT | os.O_WRONLY

@@ -13,6 +13,8 @@ from ekvconform.running import judge_cases
 from ekvconform.verdicts import Judgement
 from test_golden_cases import BY_PATH, ELSEWHERE
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())
 CASES = {case.id: case for case in load_cases() if case.id.startswith("tree-at-")}

@@ -13,6 +13,8 @@ from ekvconform.known import load_known_failures
 from ekvconform.probing import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
 from ekvconform.profiles import load_profile
 
+pytestmark = pytest.mark.unmeasured
+
 # A decoder with a voice of its own, around the reference: one exit status for all refusals, and other words.
 FOREIGN = """
 import re, subprocess, sys

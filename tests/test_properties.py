@@ -32,6 +32,8 @@ from writer import (
     writers_row,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 # ---- random stores ----
 
 LOOKALIKE = [version_suffix(ts) for ts in (1, 2, 3, 8)]

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from reach import Reach, steps
 
+pytestmark = pytest.mark.unmeasured
+
 KEYS = st.binary(max_size=8)
 SEGMENTS = st.text(alphabet="0123456789abcdef_.%-", min_size=1, max_size=40)
 PARTS = st.sampled_from([b"a", b"b.bin", b".", b"...", b"\n", b"\\", b"\r", b"\xff", b"n", b" "])

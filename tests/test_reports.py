@@ -30,6 +30,8 @@ from ekvconform.verdicts import VERDICTS, Judgement
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report.schema.json").read_text())
 CASES = load_cases()

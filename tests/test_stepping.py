@@ -19,6 +19,8 @@ from ekvconform.running import run_watched
 from ekvconform.sandbox import make_sandbox
 from ekvconform.stepping import Step, iter_steps, record_moments, run_steps
 
+pytestmark = pytest.mark.unmeasured
+
 EASY = next(case for case in load_cases() if case.id == "rstr-envelope")
 
 # Looks at each folder by its path, and then opens by path what lies in it: good enough without company.

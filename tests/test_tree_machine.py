@@ -19,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from writer import HLL, STR, envelope, put, snapshot
 
+pytestmark = pytest.mark.unmeasured
+
 CHECKSUMS, MANIFEST, TEMPORARY = "CHECKSUMS", "MANIFEST.json", ".ekvdump.tmp"
 SEAL = (CHECKSUMS, MANIFEST)
 # What a store holds, and what comes of it below the database's folder.

@@ -8,17 +8,12 @@ reason, and that list may not be stale.
 
 import ast
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from ekvconform.cases import load_cases
-from ekvconform.running import judge_cases
-from ekvconform.terminal import progress_of
-from ekvconform.verdicts import PASS
-from mutants import MUTANTS, NOT_CAUGHT, REFERENCE_SOURCE, ROOT, Edit, Mutant
+from mutants import MUTANTS, REFERENCE_SOURCE, ROOT, Edit, Mutant, try_mutants
 from rich.console import Console
 from rich.table import Table
 
@@ -54,22 +49,15 @@ def iter_mutants() -> Iterator[Mutant]:
 
 def main() -> int:
     """Run all of them, and print the table."""
-    cases = {case.id: case for case in load_cases()}
     reasons: dict[str, str] = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivors"]
     mutants = list(iter_mutants())
     table = Table("constant", "caught by", "first verdict", title=f"{len(mutants)} changed constants")
     survivors = []
-    with tempfile.TemporaryDirectory(prefix="constants.") as base, progress_of(len(mutants)) as tell:
-        for number, mutant in enumerate(mutants):
-            chosen = [cases[case_id] for case_id in mutant.caught_by]
-            profile = mutant.build(Path(base) / str(number))
-            found = judge_cases(chosen, profile, 2, strict_reasons=True, tell=lambda _: None)
-            caught = [each for each in found if each.verdict not in NOT_CAUGHT]
-            if caught:
-                table.add_row(mutant.name, caught[0].case.id, caught[0].verdict)
-            else:
-                survivors.append(mutant.name)
-            tell(PASS if caught or mutant.name in reasons else "SURVIVED")
+    for fate in try_mutants(mutants, load_cases(), 2):
+        if fate.catching:
+            table.add_row(fate.mutant.name, fate.catching[0], fate.first)
+        else:
+            survivors.append(fate.mutant.name)
     console = Console(width=160)
     console.print(table)
     for name in survivors:

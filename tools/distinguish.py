@@ -48,11 +48,12 @@ def find_body(mutant: Mutant, folder: Path, seconds: float) -> bytes | None:
     if not files:
         raise BrokenMutantError(f"{mutant.name} changes none of {', '.join(DECODERS)}")
     module, function = DECODERS[files[0]]
-    mutant.build(folder)
     # Two decoders in one process need two names.
-    (folder / "ekvdump").rename(folder / "mutant")
-    for path in (folder / "mutant").glob("*.py"):
-        path.write_text(re.sub(r"\bekvdump\b", "mutant", path.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "mutant").mkdir()
+    changed = mutant.changed()
+    for path in REFERENCE_SOURCE.glob("*.py"):
+        text = changed.get(path.name) or path.read_text(encoding="utf-8")
+        (folder / "mutant" / path.name).write_text(re.sub(r"\bekvdump\b", "mutant", text), encoding="utf-8")
     for package in ("ekvdump", "mutant"):
         script = SCRIPT.format(package=package, module=module, function=function)
         (folder / f"told_by_{package}.py").write_text(script, encoding="utf-8")

@@ -88,6 +88,7 @@ timeout_constant = 30.0
 [tool.pytest]
 strict = true
 pythonpath = ["src", "tests", "tools"]
+markers = ["unmeasured: nothing is measured here"]
 addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=short"]
 """
 CAUGHT: Final = ("killed", "timeout")

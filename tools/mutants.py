@@ -24,12 +24,10 @@ that no change of a decoder breaks, with reasons.
 """
 
 import argparse
-import compileall
-import shutil
+import py_compile
 import sys
 import tempfile
 import tomllib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -39,7 +37,7 @@ from typing import Any, Final
 from ekvconform.cases import Case, load_cases, select_cases
 from ekvconform.faults import iter_trials, judge_flush, run_trials
 from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
-from ekvconform.running import judge_cases
+from ekvconform.running import judge_pairs
 from ekvconform.stepping import record_moments
 from ekvconform.terminal import progress_of
 from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
@@ -54,10 +52,23 @@ IDLE: Final = ROOT / "build" / "idle-cases.txt"
 WITHOUT_NAME: Final = "without.toml"
 NO_MUTANTS: Final = (WITHOUT_NAME, "survivors.toml", "generated.toml")
 MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults", "failing"}
-FAILING_CASE: Final = "tree-every-kind-of-file"
+FAILING_CASE: Final = "rstr-expiry-0"
+TRIALS_AT_ONCE: Final = 6
+"""So many are run, and if one of them catches a mutant, no more."""
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)
 WAYS_OF_FAULTS: Final = "faults: "
-LAUNCHER: Final = "from ekvdump.cli import main\n\nraise SystemExit(main())\n"
+LAUNCHER: Final = f"""
+import sys
+
+sys.path[0] = {str(REFERENCE_SOURCE.parent)!r}
+import ekvdump
+
+ekvdump.__path__.insert(0, __file__.rpartition("/")[0])
+from ekvdump.cli import main
+
+raise SystemExit(main())
+"""
+"""Runs a mutant: a module that lies beside this one is taken before that of the reference."""
 
 
 class BrokenMutantError(Exception):
@@ -85,24 +96,31 @@ class Mutant:
     faults: tuple[str, ...]
     failing: str = FAILING_CASE
 
-    def build(self, folder: Path) -> Profile:
-        """Write the decoder into a new folder; return how it is run. Raises `BrokenMutantError`."""
-        shutil.copytree(REFERENCE_SOURCE, folder / "ekvdump")
+    def changed(self) -> dict[str, str]:
+        """Return module = its text, of what is other than in the reference. Raises `BrokenMutantError`."""
+        texts: dict[str, str] = {}
         for edit in self.edits:
-            path = folder / "ekvdump" / edit.file
-            # A change within the second that leaves the size as it was would not be seen by its time and size.
-            for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
-                compiled.unlink()
-            text = path.read_text(encoding="utf-8")
+            text = texts.get(edit.file) or (REFERENCE_SOURCE / edit.file).read_text(encoding="utf-8")
             if text.count(edit.old) != 1:
                 raise BrokenMutantError(f"{self.name}: {edit.file} holds {text.count(edit.old)} times: {edit.old!r}")
-            changed = text.replace(edit.old, edit.new)
-            compile(changed, str(path), "exec")
-            path.write_text(changed, encoding="utf-8")
-        # Once, and not in each of its runs.
-        compileall.compile_dir(folder / "ekvdump", quiet=2)
-        (folder / "run.py").write_text(LAUNCHER, encoding="utf-8")
-        return replace(_run_from(REFERENCE, folder), name=self.name)
+            texts[edit.file] = text.replace(edit.old, edit.new)
+        return texts
+
+    def build(self, folder: Path, like: Profile = REFERENCE) -> Profile:
+        """Write the decoder into a folder `program` there; return how it is run, which is `like` the reference.
+
+        It is what is changed, and takes the rest from the reference. Raises `BrokenMutantError`.
+        """
+        program = folder / "program"
+        program.mkdir()
+        for name, text in self.changed().items():
+            (program / name).write_text(text, encoding="utf-8")
+            try:
+                py_compile.compile(str(program / name), doraise=True)
+            except py_compile.PyCompileError as error:
+                raise BrokenMutantError(f"{self.name}: {error}") from error
+        (program / "run.py").write_text(LAUNCHER, encoding="utf-8")
+        return replace(_run_from(like, program), name=self.name)
 
     def could_tell(self, cases: Iterable[Case], *, wide: bool) -> list[Case]:
         """Return the cases that it names; and all that stand for what it breaks, if that is wanted."""
@@ -174,83 +192,95 @@ class Fate:
 
     mutant: Mutant
     verdicts: dict[str, str]
-    """Of the cases that could tell."""
-    missed: list[str]
-    """What should have caught it and did not."""
+    """Of what could tell."""
+
+    @property
+    def catching(self) -> list[str]:
+        """What catches it."""
+        return [name for name, verdict in self.verdicts.items() if verdict not in NOT_CAUGHT]
+
+    @property
+    def missed(self) -> list[str]:
+        """What should have caught it and did not."""
+        return [name for name in self._named if name not in self.catching]
 
     @property
     def first(self) -> str:
         """The first verdict that caught it."""
-        names = (*self.mutant.caught_by, *(f"{WAYS_OF_FAULTS}{fault}" for fault in self.mutant.faults))
-        return next((verdict for name in names if (verdict := self.verdicts.get(name, PASS)) not in NOT_CAUGHT), "-")
+        return next((self.verdicts[name] for name in self._named if name in self.catching), "-")
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return (*self.mutant.caught_by, *(f"{WAYS_OF_FAULTS}{fault}" for fault in self.mutant.faults))
 
 
-def try_mutant(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int, *, wide: bool = False) -> Fate:
-    """Run a mutant on the cases that could tell. Raises `BrokenMutantError`."""
-    profile = mutant.build(folder)
-    judgements = judge_cases(
-        mutant.could_tell(cases, wide=wide), profile, jobs, strict_reasons=True, tell=lambda _: None
-    )
-    verdicts = {judgement.case.id: judgement.verdict for judgement in judgements}
-    if mutant.faults:
-        verdicts |= _try_faults(mutant, cases, folder, jobs)
-    names = (*mutant.caught_by, *(f"{WAYS_OF_FAULTS}{fault}" for fault in mutant.faults))
-    missed = [name for name in names if verdicts.get(name, PASS) in NOT_CAUGHT]
-    return Fate(mutant, verdicts, missed)
+def try_mutants(mutants: Sequence[Mutant], cases: Sequence[Case], jobs: int, *, wide: bool = False) -> list[Fate]:
+    """Run mutants on the cases that could tell, several at once. Raises `BrokenMutantError`."""
+    for mutant in mutants:
+        mutant.changed()
+    tries = [(mutant, case) for mutant in mutants for case in mutant.could_tell(cases, wide=wide)]
+    fates = {mutant.name: Fate(mutant, {}) for mutant in mutants}
+    for (mutant, case), verdict in zip(tries, _judge(tries, jobs), strict=True):
+        fates[mutant.name].verdicts[case.id] = verdict
+    for mutant in mutants:
+        if mutant.faults:
+            fates[mutant.name].verdicts.update(_try_faults(mutant, cases, jobs))
+    return list(fates.values())
 
 
-def _try_faults(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) -> dict[str, str]:
+def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
+    """Return the verdict of each case on its mutant."""
+    pairs = [(case, mutant.build) for mutant, case in tries]
+    with progress_of(len(pairs)) as tell:
+        judgements = judge_pairs(pairs, REFERENCE.limits, jobs, strict_reasons=True, tell=lambda _: tell(PASS))
+    return [judgement.verdict for judgement in judgements]
+
+
+def _try_faults(mutant: Mutant, cases: Sequence[Case], jobs: int) -> dict[str, str]:
     """Let calls fail under a mutant; return fault = the first verdict that is no pass."""
-    profile = _run_from(REFERENCE_THAT_FLUSHES, folder)
     case = next(case for case in cases if case.id == mutant.failing)
-    moments = record_moments(case, profile)
-    trials = [trial for trial in iter_trials(case, moments) if trial.fault in mutant.faults]
-    found = {f"{WAYS_OF_FAULTS}{fault}": PASS for fault in mutant.faults}
-    every = [judge_flush(moments), *run_trials(case, profile, trials, jobs, lambda _: None)]
-    for tried in every:
-        if tried.trial.fault not in mutant.faults:
-            continue
-        name = f"{WAYS_OF_FAULTS}{tried.trial.fault}"
-        if found[name] in NOT_CAUGHT:
-            found[name] = tried.verdict
-    return found
+    with tempfile.TemporaryDirectory(prefix="mutants.") as folder:
+        profile = mutant.build(Path(folder), REFERENCE_THAT_FLUSHES)
+        moments = record_moments(case, profile)
+        flushed = judge_flush(moments)
+        verdicts = {flushed.trial.fault: flushed.verdict}
+        trials = list(iter_trials(case, moments))
+        for fault in mutant.faults:
+            pending = [trial for trial in trials if trial.fault == fault]
+            while pending and verdicts.get(fault, PASS) in NOT_CAUGHT:
+                some, pending = pending[:TRIALS_AT_ONCE], pending[TRIALS_AT_ONCE:]
+                found = [tried.verdict for tried in run_trials(case, profile, some, jobs, lambda _: None)]
+                verdicts[fault] = next((verdict for verdict in found if verdict not in NOT_CAUGHT), PASS)
+    return {f"{WAYS_OF_FAULTS}{fault}": verdicts.get(fault, PASS) for fault in mutant.faults}
 
 
 def main() -> int:
     """Run all mutants, or those whose names begin so, and print the table."""
     parser = argparse.ArgumentParser(description="Run decoders that are wrong in one way; see them caught.")
     parser.add_argument("names", nargs="*", metavar="BEGINNING", help="of the names of mutants; all if none")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="cases at once")
+    parser.add_argument("--jobs", type=int, default=3, metavar="N", help="cases at once")
     words = "try all cases that stand for what a mutant breaks, and list those that catch none"
     parser.add_argument("--wide", action="store_true", help=words)
     options = parser.parse_args()
     cases = load_cases()
     mutants = [each for each in load_mutants() if not options.names or each.name.startswith(tuple(options.names))]
-    caught: dict[str, list[str]] = defaultdict(list)
-    survivors: list[Fate] = []
+    fates = try_mutants(mutants, cases, options.jobs, wide=options.wide)
     table = Table("mutant", "breaks", "caught by", "first verdict", title=f"{len(mutants)} mutants")
-    with tempfile.TemporaryDirectory(prefix="mutants.") as base, progress_of(len(mutants)) as tell:
-        for number, mutant in enumerate(mutants):
-            fate = try_mutant(mutant, cases, Path(base) / str(number), options.jobs, wide=options.wide)
-            if fate.missed:
-                fate.verdicts |= _whole_suite(mutant, cases, Path(base) / f"{number}.whole", options.jobs)
-            for case_id, verdict in fate.verdicts.items():
-                if verdict not in NOT_CAUGHT:
-                    caught[case_id].append(mutant.name)
-            if fate.missed:
-                survivors.append(fate)
-                print(f"survives: {mutant.name}", flush=True)
-            catching = [name for name, verdict in fate.verdicts.items() if verdict not in NOT_CAUGHT]
-            more = f" and {len(catching) - 2} more" if len(catching) > 2 else ""
-            table.add_row(mutant.name, " ".join(mutant.breaks), f"{', '.join(catching[:2])}{more}", fate.first)
-            tell(PASS if not fate.missed else "SURVIVED")
+    for fate in fates:
+        more = f" and {len(fate.catching) - 2} more" if len(fate.catching) > 2 else ""
+        catching = f"{', '.join(fate.catching[:2])}{more}"
+        table.add_row(fate.mutant.name, " ".join(fate.mutant.breaks), catching, fate.first)
     console = Console(width=200)
     console.print(table)
+    survivors = [fate for fate in fates if fate.missed]
     for fate in survivors:
-        catching = [name for name, verdict in fate.verdicts.items() if verdict not in NOT_CAUGHT]
         console.print(f"SURVIVED {fate.mutant.name}: {fate.mutant.what}; not caught by {', '.join(fate.missed)}")
-        console.print(f"    the whole suite: {', '.join(catching) or 'nothing catches it: a case is missing'}")
+        tries = [(fate.mutant, case) for case in select_cases(cases, [])]
+        verdicts = zip(tries, _judge(tries, options.jobs), strict=True)
+        whole = [case.id for (_, case), verdict in verdicts if verdict not in NOT_CAUGHT]
+        console.print(f"    the whole suite: {', '.join(whole) or 'nothing catches it: a case is missing'}")
     if options.wide and not options.names:
+        caught = {name for fate in fates for name in fate.catching}
         idle = [case.id for case in select_cases(cases, []) if case.id not in caught]
         IDLE.parent.mkdir(exist_ok=True)
         IDLE.write_text("".join(f"{case_id}\n" for case_id in idle), encoding="utf-8")
@@ -260,13 +290,6 @@ def main() -> int:
         )
     console.print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants are caught by each case that names them")
     return 1 if survivors else 0
-
-
-def _whole_suite(mutant: Mutant, cases: Sequence[Case], folder: Path, jobs: int) -> dict[str, str]:
-    judgements = judge_cases(
-        select_cases(cases, []), mutant.build(folder), jobs, strict_reasons=True, tell=lambda _: None
-    )
-    return {judgement.case.id: judgement.verdict for judgement in judgements}
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -450,8 +451,9 @@ def case_paths(folder: Path = FIXTURES) -> list[Path]:
     return paths
 
 
-def load_cases(folder: Path = FIXTURES) -> list[Case]:
-    """Read all fixtures, in the order of chapters and ids. Raises `BrokenCaseError`."""
+@cache
+def load_cases(folder: Path = FIXTURES) -> tuple[Case, ...]:
+    """Read all fixtures, once, in the order of chapters and ids. Raises `BrokenCaseError`."""
     cases = [load_case(path) for path in case_paths(folder)]
     if (folder / PLACES_NAME).is_file():
         cases += load_places(folder / PLACES_NAME)
@@ -461,7 +463,7 @@ def load_cases(folder: Path = FIXTURES) -> list[Case]:
         if case.id in seen:
             raise BrokenCaseError(f"{case.id} stands in {seen[case.id]} and in {case.chapter}")
         seen[case.id] = case.chapter
-    return cases
+    return tuple(cases)
 
 
 def load_places(path: Path) -> list[Case]:

@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from ekvconform.cases import Case
 from ekvconform.differences import Difference
+from ekvconform.limits import Limits
 from ekvconform.profiles import Profile
 from ekvconform.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
 from ekvconform.usage import UsageError
@@ -34,6 +35,8 @@ WATCHER_ENDED: Final = "the process that watches it was ended or stopped"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Program = Callable[[Path], Profile]
+"""Makes a program in a folder that is empty otherwise, and returns how it is run."""
 
 
 def judge_cases(
@@ -43,18 +46,36 @@ def judge_cases(
 
     Raises `UsageError` where a profile turns out to be broken, and `OSError`.
     """
+    pairs = [(case, lambda _: profile) for case in cases]
+    return judge_pairs(pairs, profile.limits, jobs, strict_reasons=strict_reasons, tell=tell)
 
-    def judge(case: Case, folder: Path, stop: int) -> Judgement:
-        return judge_case(case, profile, folder, strict_reasons=strict_reasons, stop=stop)
 
-    def ended(case: Case) -> Judgement:
-        return Judgement(case, ESCAPED, (Difference("the run", "nothing outside touched", WATCHER_ENDED),))
+def judge_pairs(
+    pairs: Sequence[tuple[Case, Program]],
+    limits: Limits,
+    jobs: int,
+    *,
+    strict_reasons: bool,
+    tell: Callable[[Judgement], None] = lambda judgement: None,
+) -> list[Judgement]:
+    """Do what `judge_cases` does, with a program for each case, which is made where the case is judged.
 
-    def failed(case: Case, error: Exception) -> Judgement:
-        return Judgement(case, VOID, (Difference("the runner", "a verdict", f"{type(error).__name__}: {error}"[:500]),))
+    `limits` are those of all programs. Raises as `judge_cases`; a program that cannot be made is VOID.
+    """
 
-    seconds = max((profile.limits.but(case.limits).seconds for case in cases), default=0)
-    return run_watched(judge, cases, jobs, seconds + PATIENCE_SECONDS, ended, failed, tell)
+    def judge(pair: tuple[Case, Program], folder: Path, stop: int) -> Judgement:
+        case, program = pair
+        return judge_case(case, program(folder), folder, strict_reasons=strict_reasons, stop=stop)
+
+    def ended(pair: tuple[Case, Program]) -> Judgement:
+        return Judgement(pair[0], ESCAPED, (Difference("the run", "nothing outside touched", WATCHER_ENDED),))
+
+    def failed(pair: tuple[Case, Program], error: Exception) -> Judgement:
+        words = f"{type(error).__name__}: {error}"[:500]
+        return Judgement(pair[0], VOID, (Difference("the runner", "a verdict", words),))
+
+    seconds = max((limits.but(case.limits).seconds for case, _ in pairs), default=0)
+    return run_watched(judge, pairs, jobs, seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
 @dataclass(slots=True)

@@ -191,7 +191,8 @@ def _iter_in_order(description: dict[str, Any]) -> Iterator[tuple[Entry, dict[st
 
 def numbered(text: str, number: int, digits: int = MIN_DIGITS) -> str:
     """Return a text with {n} replaced by a number of so many digits, and {x} by as many x."""
-    text = text.replace("{n}", f"{number:0{digits}}")
+    if "{n}" in text:
+        text = text.replace("{n}", f"{number:0{digits}}")
     return text.replace("{x}", "x" * number) if "{x}" in text else text
 
 

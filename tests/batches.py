@@ -1,0 +1,38 @@
+"""The golden cases, many to a test: what `tools/generated_mutants.py` runs.
+
+It collects its tests once for each mutant, and to collect a thousand takes longer than to run
+those that find it.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+import test_golden_cases as golden
+from ekvconform.cases import Case
+
+SIZE = 16
+
+
+def batches(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return the cases, those of a chapter together."""
+    found = []
+    for _, some in groupby(sorted(cases, key=lambda case: case.chapter), lambda case: case.chapter):
+        chapter = list(some)
+        found += [chapter[start : start + SIZE] for start in range(0, len(chapter), SIZE)]
+    return found
+
+
+@pytest.mark.parametrize("cases", batches(golden.CASES), ids=lambda cases: cases[0].id)
+def test_as_run(cases: list[Case], tmp_path: Path) -> None:
+    for case in cases:
+        folder = tmp_path / case.id
+        folder.mkdir()
+        golden.test_golden_case(case, folder)
+
+
+@pytest.mark.parametrize("cases", batches(golden.IN_MEMORY), ids=lambda cases: cases[0].id)
+def test_as_bytes(cases: list[Case]) -> None:
+    for case in cases:
+        golden.test_in_memory(case)
