@@ -6,7 +6,6 @@ those that find it.
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 import test_golden_cases as golden
@@ -25,11 +24,9 @@ def batches(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 @pytest.mark.parametrize("cases", batches(golden.CASES), ids=lambda cases: cases[0].id)
-def test_as_run(cases: list[Case], tmp_path: Path) -> None:
+def test_as_run(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
     for case in cases:
-        folder = tmp_path / case.id
-        folder.mkdir()
-        golden.test_golden_case(case, folder)
+        golden.test_golden_case(case, tmp_path_factory.mktemp("x"))
 
 
 @pytest.mark.parametrize("cases", batches(golden.IN_MEMORY), ids=lambda cases: cases[0].id)

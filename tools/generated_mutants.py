@@ -1,7 +1,8 @@
 """Mutants that a tool generates from the reference, and whether tests and golden cases catch them; part of `make deep`.
 
 mutmut changes each function of a copy of the reference in every way that it knows, and runs
-the golden cases and the tests of what it belongs to on each, in process. What survives is either
+the golden cases and the tests of what it belongs to on each, in process. It takes hours; with
+`--go-on` what was caught before is not tried again. What survives is either
 
     wording     a text for people in other letters, or between X: no clause states it
     codec       the name of an encoding in capital letters: the same encoding
@@ -25,6 +26,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,7 +49,7 @@ class Group:
     name: str
     modules: tuple[str, ...]
     tests: tuple[str, ...]
-    without: str
+    without: tuple[str, ...] = ()
     """Words of test names: what they name is slow, or reaches nothing of these modules that others do not."""
 
     @property
@@ -61,18 +63,19 @@ GROUPS: Final = (
         "bytes",
         ("checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "outputs", "redis_hlls", "redis_strings",
          "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "survey", "visibility"),
-        ("golden_cases", "checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes",
-         "redis_hlls", "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility"),
-        "by_path or repaired_twin",
+        ("checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
+         "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility"),
     ),
     Group(
         "trees",
         ("decode", "folders", "tree", "verification"),
-        ("golden_cases", "decode", "into_existing", "tree", "verification"),
-        "in_memory or repaired_twin or 512 or visi- or keys- or rstr- or rhll- or rttl- or segm- or salv-",
+        ("decode", "into_existing", "tree", "verification"),
+        ("as_bytes", "visi-", "keys-", "rstr-", "rhll-", "rttl-", "segm-", "salv-"),
     ),
 )  # fmt: skip
 """What is a function of bytes, and what writes and looks at trees."""
+GOLDEN: Final = "batches"
+"""The tests of all groups: golden cases, many to a test."""
 MODULES: Final = tuple(name for group in GROUPS for name in group.modules)
 CONFIG: Final = """\
 [tool.mutmut]
@@ -80,7 +83,7 @@ source_paths = ["src"]
 only_mutate = [{modules}]
 also_copy = ["spec", "fixtures", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
-pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "not ({without})"]
+pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "{chosen}"]
 use_git_change_detection = false
 timeout_multiplier = 3.0
 timeout_constant = 30.0
@@ -89,12 +92,17 @@ timeout_constant = 30.0
 strict = true
 pythonpath = ["src", "tests", "tools"]
 markers = ["unmeasured: nothing is measured here"]
-addopts = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=short"]
+# What caught the mutant before is likely to catch the next one.
+tmp_path_retention_policy = "none"
+addopts = ["-q", "--failed-first", "--hypothesis-profile=short"]
 """
 CAUGHT: Final = ("killed", "timeout")
 LIVE: Final = ("survived", "no tests")
 NOT_TRIED: Final = "not checked"
 CODECS: Final = ("ascii", "utf-8")
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder is made in it
+"""Where a file system is that need not wait for a disk, for trees that are made and flushed a thousand times."""
+SKIPPED: Final = shutil.ignore_patterns("__pycache__")
 TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -129,25 +137,45 @@ def _letters(text: str) -> str:
 def make_copy(group: Group, modules: Sequence[str]) -> None:
     """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
     shutil.rmtree(group.copy, ignore_errors=True)
-    skipped = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=skipped)
-    for name in ("tests", "tools"):
-        shutil.copytree(ROOT / name, group.copy / name, ignore=skipped)
+    shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=SKIPPED)
     for name in ("spec", "fixtures", "README.md"):
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
         "modules": [f"src/ekvdump/{name}.py" for name in modules],
-        "tests": [f"tests/test_{name}.py" for name in group.tests],
+        "tests": [f"tests/{GOLDEN}.py", *(f"tests/test_{name}.py" for name in group.tests)],
     }
     words = {name: ", ".join(f'"{value}"' for value in values) for name, values in lists.items()}
-    text = CONFIG.format(**words, without=group.without)
+    chosen = f"not ({' or '.join(group.without)})" if group.without else ""
+    text = CONFIG.format(**words, chosen=chosen)
     (group.copy / "pyproject.toml").write_text(text, encoding="utf-8")
+    renew_tests(group)
+
+
+def renew_tests(group: Group) -> None:
+    """Bring the tests of a copy up to date, and let mutmut find out again which of them reach what."""
+    for place in (group.copy, group.copy / "mutants"):
+        for name in ("tests", "tools"):
+            shutil.rmtree(place / name, ignore_errors=True)
+    for name in ("tests", "tools"):
+        shutil.copytree(ROOT / name, group.copy / name, ignore=SKIPPED)
+    (group.copy / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+
+
+def is_of_today(group: Group) -> bool:
+    """Tell whether the copy's reference is that which is there now."""
+    now = {path.name: path.read_bytes() for path in REFERENCE_SOURCE.glob("*.py")}
+    return {path.name: path.read_bytes() for path in (group.copy / "src" / "ekvdump").glob("*.py")} == now
 
 
 def mutmut(group: Group, *words: str) -> str:
     """Run a command of mutmut in the group's copy; return what it prints."""
     command = [sys.executable, "-m", "mutmut", *words]
-    return subprocess.run(command, cwd=group.copy, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    with tempfile.TemporaryDirectory(prefix="mutants.", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        told = subprocess.run(
+            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=True, stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )  # fmt: skip
+    return told.stdout
 
 
 def iter_results(group: Group) -> Iterator[tuple[str, str]]:
@@ -197,6 +225,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Let mutmut change the reference; see what nothing catches.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", default=MODULES, help="of the reference; all if none")
     parser.add_argument("--last", action="store_true", help="do not run; read what the last run left")
+    words = "keep what the last run has caught of these modules, and try the rest with the tests of today"
+    parser.add_argument("--go-on", action="store_true", help=words)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
     options = parser.parse_args()
     console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -206,10 +236,17 @@ def main() -> int:
         modules = [name for name in group.modules if name in options.modules]
         if not modules:
             continue
-        if not options.last:
+        chosen: list[str] = []
+        if options.go_on:
+            if not is_of_today(group):
+                parser.error(f"{group.copy.relative_to(ROOT)} is of another reference; run it without --go-on")
+            renew_tests(group)
+            chosen = [name for name, fate in iter_results(group) if fate not in CAUGHT]
+        elif not options.last:
             make_copy(group, modules)
+        if chosen or not (options.go_on or options.last):
             # Its spinner is for a terminal.
-            mutmut(group, "run", "--max-children", str(options.jobs))
+            mutmut(group, "run", "--max-children", str(options.jobs), *chosen)
         found = list(iter_results(group))
         results += found
         survived += iter_changes(group, [name for name, fate in found if fate in LIVE])

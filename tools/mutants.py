@@ -1,6 +1,6 @@
 """Decoders that are wrong in one way each, and the cases that catch them: `make mutants`.
 
-A mutant is a copy of the reference with one small change, run as an ordinary program by
+A mutant is the reference with one small change, run as an ordinary program by
 `ekvconform`. They stand in `tests/mutants/<chapter>.toml`:
 
     member     value
