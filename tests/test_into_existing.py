@@ -1,5 +1,6 @@
 """Chapter TREE, into existing: dumps beside and over earlier ones; and the writer that uses paths."""
 
+import errno
 import json
 import os
 import stat
@@ -33,9 +34,9 @@ def decode_again(data: bytes, folder: Path, database: int = 0, *, handles: bool 
     return decode_bytes(data, folder, Options(database, into_existing=True, sync=False, handles=handles))
 
 
-def refused_again(data: bytes, folder: Path, *, handles: bool = True) -> tuple[Fault, str]:
+def refused_again(data: bytes, folder: Path, database: int = 0, *, handles: bool = True) -> tuple[Fault, str]:
     """Decode what must be refused; return the fault, and what lies in the output folder then."""
-    run = prepare_run(data, folder, Options(into_existing=True, sync=False, handles=handles))
+    run = prepare_run(data, folder, Options(database, into_existing=True, sync=False, handles=handles))
     with pytest.raises(Fault) as caught:
         run.run()
     return caught.value, run.out_state
@@ -558,12 +559,40 @@ def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
 ) -> None:
     top = folders.open_top(str(tmp_path), handles=False)
     plant(tmp_path / "planted", kind, canary)
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(NotADirectoryError) as refused:
         top.enter("planted")
+    assert refused.value.errno == errno.ENOTDIR
     if kind != "file":
         with pytest.raises(UnsafePath) as caught:
             top.open("planted", folders.READ_FILE)
         assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
+
+
+def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> None:
+    top = folders.open_top(str(tmp_path), handles=False)
+    (tmp_path / "inner").mkdir()
+    inner = top.enter("inner")
+    (tmp_path / "inner").rename(tmp_path / "aside")
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(UnsafePath) as caught:
+        inner.look("file")
+    fault = caught.value
+    assert (fault.clause, fault.offset, fault.path) == ("TREE-12", None, str(tmp_path / "inner"))
+    assert "something else" in fault.detail
+
+
+def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    decode_again(FULL, tmp_path)
+    monkeypatch.setattr(tree, "hash_file", fail)
+    fault, _ = refused_again(FULL, tmp_path, database=1)
+    assert (fault.name, fault.detail, fault.path) == (
+        "io-error", "the disk is broken", f"{tmp_path}/out/redis/db_0/KEYMAP.jsonl",
+    )  # fmt: skip
 
 
 def test_tree_24_windows_says_disk_full_in_its_own_numbers() -> None:

@@ -824,6 +824,22 @@ def test_tree_12_an_inode_is_told_by_its_device_too() -> None:
     assert inode_of(one) == (one.st_dev, one.st_ino)
 
 
+def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
+    fault = tree.fault_of(OSError("something is wrong"), "p")
+    assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
+
+
+def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
+    first, second, third = (IoError("TREE-25", name, None, name) for name in ("first", "second", "third"))
+    assert tree.first_of([tree.first_of([first, second]), third]).also == (second, third)
+
+
+def test_tree_21_a_flush_that_fails_says_why() -> None:
+    with pytest.raises(OSError, match="descriptor") as caught:
+        tree.flush_file_system(-1)
+    assert caught.value.errno == errno.EBADF
+
+
 def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(descriptor: int, data: bytes) -> int:
         raise KeyboardInterrupt

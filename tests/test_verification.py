@@ -17,7 +17,7 @@ import pytest
 from ekvdump.decode import decode
 from ekvdump.outcomes import Fault, Finding, IoError
 from ekvdump.outputs import Options
-from ekvdump.verification import Verification
+from ekvdump.verification import UNREADABLE_FOLDER, Verification, decode_unreadable_line
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -139,6 +139,12 @@ def test_sums_9_a_folder_that_is_a_symlink(dump: Path, tmp_path: Path, handles: 
         ("symlink", "SUMS-9", f"{BASE}/hll/h1.bin"),
         ("symlink", "VERI-4", f"{BASE}/hll"),
     ]
+
+
+def test_veri_11_a_record_at_the_first_byte_is_one() -> None:
+    row = {"segment": "k", "storage_key": "IXJlZGlzfHN0cnxr", "kind": "string", "clause": "RSTR-9", "offset": 0}
+    assert decode_unreadable_line(json.dumps(row).encode()) == (UNREADABLE_FOLDER, "k.string")
+    assert decode_unreadable_line(json.dumps({**row, "offset": -1}).encode()) is None
 
 
 def test_veri_4_sums_16_what_is_neither_file_nor_folder_is_not_opened(dump: Path) -> None:
