@@ -39,6 +39,7 @@ def refused_again(data: bytes, folder: Path, database: int = 0, *, handles: bool
     run = prepare_run(data, folder, Options(database, into_existing=True, sync=False, handles=handles))
     with pytest.raises(Fault) as caught:
         run.run()
+    assert caught.value.detail
     return caught.value, run.out_state
 
 

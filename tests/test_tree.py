@@ -45,6 +45,7 @@ def decode_full(folder: Path, options: Options = Options()) -> Outcome:
 def refused(folder: Path, data: bytes = FULL) -> Fault:
     with pytest.raises(Fault) as caught:
         decode_bytes(data, folder)
+    assert caught.value.detail
     return caught.value
 
 

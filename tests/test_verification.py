@@ -1,5 +1,6 @@
 """Chapter VERI: what can be wrong with a dump, and what it is called."""
 
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 from ekvdump.decode import decode
 from ekvdump.outcomes import Fault, Finding, IoError
 from ekvdump.outputs import Options
-from ekvdump.verification import UNREADABLE_FOLDER, Verification, decode_unreadable_line
+from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -141,9 +142,34 @@ def test_sums_9_a_folder_that_is_a_symlink(dump: Path, tmp_path: Path, handles: 
     ]
 
 
+def test_progress_counts_the_files(dump: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    Verification(str(dump), list[Finding]().append, lambda *words: seen.append(words)).run()
+    count = len(read_tree(dump))
+    assert seen == [(VERIFYING, number, count) for number in range(1, count + 1)]
+
+
+def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
+    (dump / "MANIFEST.json").unlink()
+    verification = Verification(str(dump), list[Finding]().append)
+    verification.run()
+    assert verification.manifest is None
+
+
+@pytest.mark.parametrize("name", ["judge_folder", "open_top"])
+def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(f"ekvdump.verification.{name}", fail)
+    with pytest.raises(IoError) as caught:
+        verify(dump)
+    assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump))
+
+
 def test_veri_11_a_record_at_the_first_byte_is_one() -> None:
     row = {"segment": "k", "storage_key": "IXJlZGlzfHN0cnxr", "kind": "string", "clause": "RSTR-9", "offset": 0}
-    assert decode_unreadable_line(json.dumps(row).encode()) == (UNREADABLE_FOLDER, "k.string")
+    assert decode_unreadable_line(json.dumps(row).encode()) == ("unreadable", "k.string")
     assert decode_unreadable_line(json.dumps({**row, "offset": -1}).encode()) is None
 
 
