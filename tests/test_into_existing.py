@@ -345,6 +345,7 @@ def test_tree_41_a_snapshot_in_the_output_folder_is_not_overwritten(
         run = Run(spelling, "out/", Options(into_existing=True))
         with pytest.raises(UnsafePath) as caught:
             run.run()
+        assert caught.value.detail
         assert (caught.value.clause, caught.value.path, run.out_state) == ("TREE-41", spelling, "untouched")
     assert path.read_bytes() == FULL
 
@@ -449,6 +450,7 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
     monkeypatch.setattr(Tree, "_close_sidecars", vanish)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path)
+    assert caught.value.detail
     assert (caught.value.clause, caught.value.path) == ("TREE-12", f"{tmp_path}/out/{BASE}/strings/s1.bin")
 
 
@@ -499,6 +501,7 @@ def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
     monkeypatch.setattr(Tree, "write", swap)
     with pytest.raises(UnsafePath) as caught:
         decode_bytes(FULL, tmp_path, BY_PATH)
+    assert caught.value.detail
     assert done
     assert caught.value.clause == "TREE-12"
 
@@ -519,6 +522,7 @@ def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path, handles=False)
+    assert caught.value.detail
     assert fault_of(caught.value) == ("unsafe-path", "TREE-12", None)
 
 
@@ -533,6 +537,7 @@ def test_tree_38_without_safe_flags_a_link_is_still_refused(
     plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings_ttl.jsonl", kind)
     with pytest.raises(UnsafePath) as caught:
         decode_bytes(FULL, tmp_path, BY_PATH)
+    assert caught.value.detail
     assert caught.value.path == f"{tmp_path}/out/{BASE}/strings_ttl.jsonl"
 
 
@@ -566,6 +571,7 @@ def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
     if kind != "file":
         with pytest.raises(UnsafePath) as caught:
             top.open("planted", folders.READ_FILE)
+        assert caught.value.detail
         assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
 
 
@@ -577,6 +583,7 @@ def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> Non
     (tmp_path / "inner").mkdir()
     with pytest.raises(UnsafePath) as caught:
         inner.look("file")
+    assert caught.value.detail
     fault = caught.value
     assert (fault.clause, fault.offset, fault.path) == ("TREE-12", None, str(tmp_path / "inner"))
     assert "something else" in fault.detail

@@ -538,7 +538,7 @@ def test_veri_18_what_is_no_folder_is_not_looked_at(tmp_path: Path, handles: boo
     for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "TREE-3")):
         with pytest.raises(Fault) as caught:
             Verification(str(tmp_path / name), lambda _: None, handles=handles).run()
-        assert caught.value.clause == clause
+        assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / name))
 
 
 def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
