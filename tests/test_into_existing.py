@@ -522,8 +522,8 @@ def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path, handles=False)
-    assert caught.value.detail
     assert fault_of(caught.value) == ("unsafe-path", "TREE-12", None)
+    assert caught.value.path == str(sidecar)
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "socket"])

@@ -18,7 +18,7 @@ import pytest
 from ekvdump.decode import decode
 from ekvdump.outcomes import Fault, Finding, IoError
 from ekvdump.outputs import Options
-from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line
+from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -165,6 +165,15 @@ def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: p
     with pytest.raises(IoError) as caught:
         verify(dump)
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump))
+
+
+def test_veri_18_the_runs_lie_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with open_unnamed() as run:
+        run.write(b"line\n")
+        run.seek(0)
+        assert run.read() == b"line\n"
+        assert os.listdir(tmp_path) == []
 
 
 def test_veri_11_a_record_at_the_first_byte_is_one() -> None:
