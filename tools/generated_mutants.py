@@ -94,7 +94,6 @@ strict = true
 pythonpath = ["src", "tests", "tools"]
 markers = ["unmeasured: nothing is measured here"]
 # What caught the mutant before is likely to catch the next one.
-tmp_path_retention_policy = "none"
 addopts = ["-q", "--failed-first", "--hypothesis-profile=short"]
 """
 CAUGHT: Final = ("killed", "timeout")
