@@ -575,6 +575,20 @@ def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
         assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
 
 
+@pytest.mark.parametrize(("limit", "value"), [("MAX_PATH_SIZE", 10), ("MAX_DEPTH", 1)])
+def test_tree_33_a_place_too_deep_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    (tmp_path / "inner" / "innermost").mkdir(parents=True)
+    monkeypatch.setattr(folders, limit, value)
+    top = folders.open_top(str(tmp_path), handles=True)
+    with pytest.raises(UnsafePath) as caught:
+        list(folders.iter_tree(top, "shown"))
+    top.close()
+    assert fault_of(caught.value) == ("unsafe-path", "TREE-33", None)
+    assert caught.value.path == "shown/inner/innermost"
+
+
 def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> None:
     top = folders.open_top(str(tmp_path), handles=False)
     (tmp_path / "inner").mkdir()
