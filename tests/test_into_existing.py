@@ -15,7 +15,7 @@ from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Tree
 from ekvdump.verification import Verification
-from harness import decode_bytes, fault_of, prepare_run, read_tree
+from harness import decode_bytes, fault_of, prepare_run, read_tree, umask
 from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
 
@@ -601,6 +601,25 @@ def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> Non
     fault = caught.value
     assert (fault.clause, fault.offset, fault.path) == ("TREE-12", None, str(tmp_path / "inner"))
     assert "something else" in fault.detail
+
+
+def test_tree_12_a_link_to_where_a_folder_was_moved_is_told(tmp_path: Path) -> None:
+    (tmp_path / "inner" / "innermost").mkdir(parents=True)
+    innermost = folders.open_top(str(tmp_path), handles=False).enter("inner").enter("innermost")
+    (tmp_path / "inner").rename(tmp_path / "aside")
+    (tmp_path / "inner").symlink_to("aside")
+    with pytest.raises(UnsafePath) as caught:
+        innermost.look("file")
+    assert (caught.value.clause, caught.value.path) == ("TREE-12", str(tmp_path / "inner"))
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_tree_6_no_mode_of_a_folder_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
+    top = folders.open_top(str(tmp_path), handles=handles)
+    with umask(0):
+        top.make("inner")
+    top.close()
+    assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == folders.FOLDER_MODE == 0o755
 
 
 def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(
