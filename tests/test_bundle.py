@@ -90,7 +90,7 @@ def test_names_that_some_file_systems_do_not_take_stand_in_the_document(paths: l
 
 
 def loop(tmp_path: Path, *command: str, every: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run the loop on every so-manieth case of the bundle."""
+    """Run the loop on every first of so many cases of the bundle."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     for path in BUNDLE.iterdir():

@@ -597,7 +597,6 @@ def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> Non
     (tmp_path / "inner").mkdir()
     with pytest.raises(UnsafePath) as caught:
         inner.look("file")
-    assert caught.value.detail
     fault = caught.value
     assert (fault.clause, fault.offset, fault.path) == ("TREE-12", None, str(tmp_path / "inner"))
     assert "something else" in fault.detail

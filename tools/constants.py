@@ -55,7 +55,7 @@ def main() -> int:
     survivors = []
     for fate in try_mutants(mutants, load_cases(), 2):
         if fate.catching:
-            table.add_row(fate.mutant.name, fate.catching[0], fate.first)
+            table.add_row(fate.mutant.name, fate.catching[0], fate.verdicts[fate.catching[0]])
         else:
             survivors.append(fate.mutant.name)
     console = Console(width=160)

@@ -53,6 +53,11 @@ class Group:
     """Words of test names: what they name is slow, or reaches nothing of these modules that others do not."""
 
     @property
+    def paths(self) -> list[str]:
+        """The tests, from the copy's folder."""
+        return [f"tests/{GOLDEN}.py", *(f"tests/test_{name}.py" for name in self.tests)]
+
+    @property
     def copy(self) -> Path:
         """Where mutmut works on them."""
         return COPY / self.name
@@ -144,7 +149,7 @@ def make_copy(group: Group, modules: Sequence[str]) -> None:
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
         "modules": [f"src/ekvdump/{name}.py" for name in modules],
-        "tests": [f"tests/{GOLDEN}.py", *(f"tests/test_{name}.py" for name in group.tests)],
+        "tests": group.paths,
     }
     words = {name: ", ".join(f'"{value}"' for value in values) for name, values in lists.items()}
     chosen = f"not ({' or '.join(group.without)})" if group.without else ""
@@ -183,17 +188,18 @@ def mutmut(group: Group, *words: str) -> str:
 def told_without_mutant(group: Group) -> str:
     """Return what the tests that caught mutants last, run first as they are then, say of the reference itself."""
     command = [sys.executable, "-m", "pytest", "-n0", "--last-failed", "--last-failed-no-failures=none"]
-    paths = [f"tests/{GOLDEN}.py", *(f"tests/test_{name}.py" for name in group.tests)]
     folder, environment = group.copy / "mutants", {**os.environ, "MUTANT_UNDER_TEST": ""}
-    told = subprocess.run([*command, *paths], cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    told = subprocess.run(
+        [*command, *group.paths], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
     return "" if told.returncode in (0, NO_TESTS) else told.stdout[-2000:]
 
 
-def iter_results(group: Group) -> Iterator[tuple[str, str]]:
-    """Yield each mutant's name and what became of it."""
+def iter_results(group: Group, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each mutant's name and what became of it, of those modules."""
     for line in mutmut(group, "results", "--all", "true").splitlines():
         name, colon, fate = line.strip().rpartition(": ")
-        if colon and "__mutmut_" in name:
+        if colon and "__mutmut_" in name and module_of(function_of(name)) in modules:
             yield name, fate
 
 
@@ -252,7 +258,7 @@ def main() -> int:
             if not is_of_today(group):
                 parser.error(f"{group.copy.relative_to(ROOT)} is of another reference; run it without --go-on")
             renew_tests(group)
-            chosen = [name for name, fate in iter_results(group) if fate not in CAUGHT]
+            chosen = [name for name, fate in iter_results(group, modules) if fate not in CAUGHT]
         elif not options.last:
             make_copy(group, modules)
         if chosen or not (options.go_on or options.last):
@@ -261,7 +267,7 @@ def main() -> int:
             if untrue := told_without_mutant(group):
                 console.print(f"what catches mutants fails without one too, so nothing is proved: {untrue}")
                 return 1
-        found = list(iter_results(group))
+        found = list(iter_results(group, modules))
         results += found
         survived += iter_changes(group, [name for name, fate in found if fate in LIVE])
     # Of a module that was left in the middle nothing is known to be stale.

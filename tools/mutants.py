@@ -233,6 +233,10 @@ def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
     pairs = [(case, mutant.build) for mutant, case in tries]
     with progress_of(len(pairs)) as tell:
         judgements = judge_pairs(pairs, REFERENCE.limits, jobs, strict_reasons=True, tell=lambda _: tell(PASS))
+    for (mutant, case), judgement in zip(tries, judgements, strict=True):
+        if judgement.verdict == VOID:
+            # It catches nothing, but that is no fault of the cases.
+            print(f"VOID {mutant.name}, {case.id}: {judgement.differences[0]}", file=sys.stderr)
     return [judgement.verdict for judgement in judgements]
 
 

@@ -56,7 +56,7 @@ def judge_pairs(
     jobs: int,
     *,
     strict_reasons: bool,
-    tell: Callable[[Judgement], None] = lambda judgement: None,
+    tell: Callable[[Judgement], None],
 ) -> list[Judgement]:
     """Do what `judge_cases` does, with a program for each case, which is made where the case is judged.
 
