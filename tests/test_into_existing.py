@@ -473,6 +473,7 @@ def test_tree_38_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path
     outcome = decode_bytes(FULL, tmp_path, BY_PATH)
     (warning,) = outcome.warnings
     assert (warning.name, warning.count, warning.about) == ("unguarded-writes", 1, ())
+    assert warning.detail
     assert outcome.complete
     by_path = read_tree(tmp_path / "out")
     (tmp_path / "other").mkdir()

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
+import json
 import os
 import socket
 import stat
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 from ekvdump import tree
-from ekvdump.folders import Folder, inode_of
+from ekvdump.folders import Folder, inode_of, open_top, write_all
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.tree import Blob, Row, Stock, Tree
@@ -825,6 +827,46 @@ def test_tree_12_an_inode_is_told_by_its_device_too() -> None:
     assert inode_of(one) == (one.st_dev, one.st_ino)
 
 
+@pytest.mark.parametrize("handles", [True, False])
+def test_tree_5_a_file_is_created_with_its_mode_and_no_wider_one(tmp_path: Path, *, handles: bool) -> None:
+    top = open_top(str(tmp_path), handles=handles)
+    with umask(0):
+        os.close(top.create("file"))
+    top.close()
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    written = bytearray()
+
+    def some(descriptor: int, data: bytes) -> int:
+        # A call may write less than it is asked to.
+        assert descriptor == 9
+        sizes.append(len(data))
+        written.extend(data[:7])
+        return min(len(data), 7)
+
+    monkeypatch.setattr(os, "write", some)
+    monkeypatch.setattr("ekvdump.folders.WRITE_SIZE", 10)
+    for size, asked in {7: [7], 10: [10, 3], 11: [10, 4], 25: [10, 10, 10, 4]}.items():
+        data = bytes(range(size))
+        write_all(9, data)
+        assert (sizes, bytes(written)) == (asked, data)
+        sizes.clear()
+        written.clear()
+
+
+def test_tree_38_a_folder_that_is_none_is_told_as_a_platform_does(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = []
+    for handles in (True, False):
+        with pytest.raises(NotADirectoryError) as caught:
+            open_top(str(tmp_path / "file"), handles=handles)
+        told.append((caught.value.errno, caught.value.strerror))
+    assert told[0] == told[1]
+
+
 def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
     fault = tree.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
@@ -836,9 +878,60 @@ def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
 
 
 def test_tree_21_a_flush_that_fails_says_why() -> None:
+    ctypes.set_errno(0)
     with pytest.raises(OSError, match="descriptor") as caught:
         tree.flush_file_system(-1)
     assert caught.value.errno == errno.EBADF
+
+
+def test_mani_8_a_database_is_a_folder_that_holds_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out" / "redis" / "db_4").mkdir(parents=True)
+    for name in ("db_4/KEYMAP.jsonl", "db_5"):
+        (tmp_path / "out" / "redis" / name).touch()
+    decode_full(tmp_path, Options(into_existing=True))
+    manifest = json.loads((tmp_path / "out" / "MANIFEST.json").read_text())
+    assert manifest["adapters"]["redis"]["databases"] == [0, 4]
+
+
+def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pieces(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size == 1024 * 1024
+            return super().read(size)
+
+    monkeypatch.setattr(tree, "opened", lambda *_: Pieces(b"data"))
+    top = open_top(str(tmp_path), handles=True)
+    assert tree.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
+    top.close()
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_tree_35_a_folder_of_another_database_that_turns_into_a_link_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
+) -> None:
+    decode_full(tmp_path, Options(1))
+    other = tmp_path / "out" / "redis" / "db_1"
+    real = Tree._iter_files_and_notes
+
+    def swapped(target: Tree) -> Iterator[tuple[bytes, list[bytes]]]:
+        for each in real(target):
+            if not other.is_symlink():
+                other.rename(tmp_path / "aside")
+                other.symlink_to(tmp_path / "aside")
+            yield each
+
+    monkeypatch.setattr(Tree, "_iter_files_and_notes", swapped)
+    with pytest.raises(UnsafePath) as caught:
+        decode_full(tmp_path, Options(0, into_existing=True, handles=handles))
+    assert place_of(caught.value, tmp_path).startswith("redis/db_1")
+
+
+def test_tree_23_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
+    run = prepare_run(FULL, tmp_path)
+    run.run()
+    before = read_tree(tmp_path / "out")
+    assert run._tree.abandon() == []
+    assert read_tree(tmp_path / "out") == before
 
 
 def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

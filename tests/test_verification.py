@@ -9,14 +9,14 @@ import socket
 import tempfile
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import model
 import pytest
 from ekvdump.decode import decode
-from ekvdump.outcomes import Fault, Finding, IoError
+from ekvdump.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
@@ -149,6 +149,27 @@ def test_progress_counts_the_files(dump: Path) -> None:
     assert seen == [(VERIFYING, number, count) for number in range(1, count + 1)]
 
 
+@pytest.mark.parametrize("handles", [True, False])
+def test_tree_33_a_dump_that_is_too_deep_is_told_by_its_place(
+    dump: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
+) -> None:
+    monkeypatch.setattr("ekvdump.folders.MAX_DEPTH", 1)
+    with pytest.raises(UnsafePath) as caught:
+        Verification(str(dump), print, handles=handles).run()
+    assert (caught.value.clause, caught.value.path) == ("TREE-33", str(dump / BASE))
+
+
+def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[object]:
+        yield ("MANIFEST.json",), "file"
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr("ekvdump.verification.iter_tree", broken)
+    with pytest.raises(IoError) as caught:
+        Verification(str(dump), print).run()
+    assert (caught.value.clause, caught.value.detail, caught.value.path) == ("TREE-25", "the disk is broken", str(dump))
+
+
 def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
     (dump / "MANIFEST.json").unlink()
     verification = Verification(str(dump), list[Finding]().append)
@@ -249,6 +270,25 @@ def test_veri_5_veri_6_veri_19_every_edit_of_checksums(dump: Path, edit: Edit, f
         assert finding[0] not in ("unusual-line", "repeated-path") or found == {finding}
 
 
+def test_veri_5_veri_6_sums_7_a_line_is_told_by_its_place(dump: Path) -> None:
+    first, second, third, *others = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
+    lines = [second, first, third[:64].upper() + third[64:], b"nonsense\n"]
+    (dump / "CHECKSUMS").write_bytes(b"".join([*lines, *others]))
+    assert [(finding.name, finding.path, finding.offset) for finding in verify(dump)] == [
+        ("unsorted-line", "CHECKSUMS", len(second)),
+        ("unusual-line", "CHECKSUMS", len(first + second)),
+        ("malformed-line", "CHECKSUMS", len(first + second + third)),
+    ]
+
+
+@pytest.mark.parametrize("handles", [True, False])
+@pytest.mark.parametrize("path", [b".", b"./", b".//."])
+def test_sums_16_the_folder_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
+    with (dump / "CHECKSUMS").open("ab") as file:
+        file.write(b"0" * 64 + b"  " + path + b"\n")
+    assert ("not-regular", "SUMS-16") in [(name, clause) for name, clause, _ in told(verify(dump, handles=handles))]
+
+
 def test_veri_19_each_line_but_the_first_is_named(dump: Path) -> None:
     lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     (dump / "CHECKSUMS").write_bytes(b"".join([lines[0], lines[0], b"0" * 64 + lines[0][64:], *lines[1:]]))
@@ -285,6 +325,19 @@ def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
         file.write(" ")
     reseal(dump)
     assert told(verify(dump)) == [("invalid-manifest", "MANI-23", "MANIFEST.json")]
+
+
+def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def decode_manifest(text: bytes, path: str) -> dict[str, Any]:
+        sizes.append(len(text))
+        raise InvalidManifest("MANI-23", "too large", None, path)
+
+    monkeypatch.setattr("ekvdump.verification.MAX_MANIFEST_SIZE", 9)
+    monkeypatch.setattr("ekvdump.verification.decode_manifest", decode_manifest)
+    verify(dump)
+    assert sizes == [10]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +406,8 @@ def keymap_line(encoded: str, original: bytes, kind: str = "sha-fallback") -> by
 
 
 def test_veri_9_a_line_whose_key_has_another_segment(dump: Path) -> None:
-    write_line(dump, "KEYMAP.jsonl", keymap_line(SEGMENT, LONG + b"x"))
+    # A line of another kind before it is passed over.
+    write_line(dump, "KEYMAP.jsonl", keymap_line("x", b"y", "s3-leaf-data") + keymap_line(SEGMENT, LONG + b"x"))
     assert told(verify(dump)) == [("keymap-mismatch", "VERI-9", f"{BASE}/KEYMAP.jsonl")]
 
 
@@ -382,6 +436,7 @@ BAD_ROWS = [
     b"\n", b"{}\n", b"[]\n", b"null", b"\xff\n", b"[" * 100_000 + b"\n", b'{"key":"s1"}\n', b'{"expire_at_ms":1}\n',
     b'{"key":"s1","expire_at_ms":-1}\n', b'{"key":"s1","expire_at_ms":9223372036854775808}\n',
     b'{"key":"s1","expire_at_ms":1.0}\n', b'{"key":"s1","expire_at_ms":true}\n', b'{"key":"s1","expire_at_ms":"1"}\n',
+    b'{"key":"s1","expire_at_ms":NaN,"expire_at_ms":1}\n',
     b'{"key":null,"expire_at_ms":1}\n', b'{"key":"a b","expire_at_ms":1}\n', b'{"key":"s1","expire_at_ms":1,"x":1}\n',
     b'{"key":"' + b"x" * (4 * 1024 * 1024) + b'","expire_at_ms":1}\n',
 ]  # fmt: skip
@@ -411,6 +466,19 @@ def test_veri_11_a_line_of_unreadable_that_cannot_be_read(dump: Path, edits: dic
     line = json.loads((dump / BASE / "unreadable.jsonl").read_text()) | edits
     write_line(dump, "unreadable.jsonl", json.dumps(line).encode())
     assert told(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+
+
+@pytest.mark.parametrize("kind", ["hll", "ttl"])
+def test_salv_3_only_a_string_can_lie_in_a_bare_key(dump: Path, kind: str) -> None:
+    line = json.loads((dump / BASE / "unreadable.jsonl").read_text())
+    write_line(dump, "unreadable.jsonl", json.dumps({**line, "kind": kind, "segment": "%21redis%7Cstr%7Cbad"}).encode())
+    assert told(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+
+
+def test_rttl_12_the_name_in_a_row_may_be_a_fallback(tmp_path: Path) -> None:
+    decode_bytes(snapshot([put(STR + LONG, 1, envelope(1, b"", 9999))]), tmp_path, Options(sync=False))
+    assert SEGMENT in (tmp_path / "out" / BASE / "strings_ttl.jsonl").read_text()
+    assert verify(tmp_path / "out") == []
 
 
 def test_veri_11_order_and_spacing_do_not_matter(dump: Path) -> None:
@@ -485,6 +553,11 @@ def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
     assert peaks[1] < 2 * peaks[0] + 500_000
 
 
+def test_veri_17_what_does_not_fit_into_memory_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 1)
+    assert verify(dump) == []
+
+
 def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -514,6 +587,7 @@ def test_veri_17_without_a_folder_for_temporary_files_nothing_is_looked_at(
     with pytest.raises(IoError) as caught:
         Verification(str(dump), print).run()
     assert caught.value.clause == "VERI-17"
+    assert "TMPDIR" in caught.value.detail
 
 
 def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
@@ -529,10 +603,14 @@ def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> N
         "redis/db_01/strings/a b.bin",
         "redis/db_0/sets/a b.bin",
         "s3/strings/a b.bin",
+        "s3/db_0/strings/a b.bin",
+        "redis/db_5",
+        f"{BASE}/notes.txt",
+        f"{BASE}/strings/hll_ttl.jsonl",
         f"{BASE}/strings/x/a b.bin",
     ):
-        (dump / name).parent.mkdir(parents=True)
-        (dump / name).write_bytes(b"")
+        (dump / name).parent.mkdir(parents=True, exist_ok=True)
+        (dump / name).write_bytes(b"x")
     reseal(dump)
     assert verify(dump) == []
 
@@ -548,6 +626,7 @@ def test_veri_18_what_is_no_folder_is_not_looked_at(tmp_path: Path, handles: boo
         with pytest.raises(Fault) as caught:
             Verification(str(tmp_path / name), lambda _: None, handles=handles).run()
         assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / name))
+        assert caught.value.detail
 
 
 def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:

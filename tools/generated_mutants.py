@@ -78,8 +78,16 @@ GROUPS: Final = (
         ("decode", "into_existing", "tree", "verification"),
         ("memory", "as_bytes", "visi-", "keys-", "rstr-", "rhll-", "rttl-", "segm-", "salv-"),
     ),
+    Group(
+        "command",
+        ("cli", "inspection", "progress", "reports"),
+        ("cli", "inspection", "printed", "progress", "signals", "streams"),
+        # What is run as a program is the reference, not its mutant.
+        ("as_bytes", "bash", "is_the_command", "do_no_harm", "into_a_pipe", "program_too", "folder_that_is_no_text",
+         "waits_for_its_reader"),
+    ),
 )  # fmt: skip
-"""What is a function of bytes, and what writes and looks at trees."""
+"""What is a function of bytes, what writes and looks at trees, and what people and machines are told."""
 GOLDEN: Final = "batches"
 """The tests of all groups: golden cases, many to a test."""
 MODULES: Final = tuple(name for group in GROUPS for name in group.modules)
@@ -179,9 +187,13 @@ def mutmut(group: Group, *words: str) -> str:
     command = [sys.executable, "-m", "mutmut", *words]
     with tempfile.TemporaryDirectory(prefix="mutants.", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         told = subprocess.run(
-            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=True, stdout=subprocess.PIPE,
+            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=False, stdout=subprocess.PIPE,
             encoding="utf-8",
         )  # fmt: skip
+    if told.returncode:
+        # Its spinner draws one line again and again.
+        lines = [line.rpartition("\r")[2] for line in told.stdout.splitlines()]
+        sys.exit(f"mutmut {words[0]} failed in {group.copy.relative_to(ROOT)}:\n" + "\n".join(lines[-40:]))
     return told.stdout
 
 

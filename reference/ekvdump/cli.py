@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ekvdump.decode import Run
     from ekvdump.outcomes import Fault, Outcome
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""What ends a run. [TREE-39]"""
+
 MAX_LISTED_FINDINGS: Final = 1000
 """Findings that the object of `verify` holds; all of them are counted, and printed without `--json`."""
 
@@ -67,13 +70,26 @@ example:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. [OUTC-6]"""
+    """Run the command; return its exit status. [OUTC-6]
+
+    Without `arguments` it is what the process is for, and a signal cannot end the process once the run is over.
+    """
+    if arguments is None:
+        return _main(sys.argv[1:])
+    before = _handlers()
+    try:
+        return _main(list(arguments))
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def _main(words: list[str]) -> int:
     _prepare_streams()
-    words = list(sys.argv[1:] if arguments is None else arguments)
     end = _End()
     try:
         try:
-            with _signals_raise(for_good=arguments is None):
+            with _signals_raise():
                 try:
                     end.options = _parser(wants_json="--json" in words).parse_args(words)
                     _run(end.options, end)
@@ -139,7 +155,7 @@ def _run(options: argparse.Namespace, end: _End) -> None:
 def _end_early(end: _End) -> None:
     """Say that a run was interrupted, unless it was too late for that."""
     # What had to be cleaned up is: from here on a signal ends the process as it stands.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     if end.run is not None and end.run.outcome is not None and end.run.out_state == "sealed":
         end.exit_status = end.run.outcome.exit_status  # [OUTC-6] The dump is there, and whole.
@@ -159,23 +175,24 @@ def _end_early(end: _End) -> None:
         _print_json(_failure(end.options, end, ()))
 
 
-@contextmanager
-def _signals_raise(*, for_good: bool) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]
+def _handlers() -> dict[signal.Signals, Any]:
+    """Return what each of `SIGNALS` does now."""
+    return {number: signal.getsignal(number) for number in SIGNALS}
 
-    `for_good` says that the process ends with the run, so that nothing is to be put back.
-    """
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]"""
 
     def end(*_: object) -> NoReturn:
         ignore()
         raise Interrupted
 
     def ignore() -> None:
-        for number in before:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, action in before.items():
+    for number, action in _handlers().items():
         # A caller that wants a signal ignored, as `nohup` does, is obeyed.
         if action != signal.SIG_IGN:
             signal.signal(number, end)
@@ -183,9 +200,6 @@ def _signals_raise(*, for_good: bool) -> Iterator[None]:
         yield
     finally:
         ignore()
-        if not for_good:
-            for number, action in before.items():
-                signal.signal(number, action)
 
 
 # ---- commands ----
@@ -357,7 +371,7 @@ def _console(stream: TextIO) -> "Console":
     """Return what shows colours and progress; `stream` is a terminal."""
     from rich.console import Console
 
-    return Console(file=stream, highlight=False)
+    return Console(file=stream)
 
 
 def _progress(options: argparse.Namespace) -> "AbstractContextManager[Progress | None]":
@@ -422,7 +436,9 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
         formatter_class=formatter,
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
-    parser.add_argument("--print-completion", action=_PrintCompletion, metavar="SHELL", help="bash, zsh or tcsh")
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, metavar="SHELL", help="bash, zsh, tcsh, fish or powershell"
+    )
     # With `prog` given, the library need not format a usage line to find it.
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=parser.prog)
 

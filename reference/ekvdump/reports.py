@@ -146,7 +146,7 @@ def print_inspection(result: Inspection, say: Say) -> None:
     """Print what is in a snapshot."""
     found = result.found
     facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
-    if found is not None and result.last_commit_ms is not None:
+    if found is not None:
         version, crc = found.start.header_version, found.fsm_crc32c
         facts["header"] = "none" if version is None else f"version {version}"
         facts["footer"] += "" if crc is None else f", CRC-32C {crc:08x}"
@@ -156,13 +156,13 @@ def print_inspection(result: Inspection, say: Say) -> None:
         facts["applied index"] = (
             f"{_or_none(found.applied_index)} in the file, {_or_none(result.name_index)} in its name"
         )
-        facts["versions"] = f"{version_count(result):,}, of which {result.tombstone_count:,} are tombstones"
+        facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
         expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
         facts["expired"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
         if result.unreadable_count:
-            facts["unreadable"] = f"{result.unreadable_count} values that no client could read: see decode --salvage"
+            facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
         if found.faulty_count:
-            facts["faulty"] = f"{found.faulty_count} entries whose headers are not sound, not counted below"
+            facts["faulty"] = f"entries whose headers are not sound: {found.faulty_count}; not counted below"
     for name, words in facts.items():
         say(f"{name:<14} {words}")
     if found is not None:
@@ -171,9 +171,8 @@ def print_inspection(result: Inspection, say: Say) -> None:
         for line in _iter_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}):
             say(line)
     if result.fault is not None:
-        place = "" if result.fault.offset is None else f" at offset {result.fault.offset}"
         above = "" if found is None else "; what stands above is what could be read"
-        say(f"{result.path}: ", f"refused{place}{above}", REFUSED_STYLE)
+        say(f"{result.path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
     elif result.unreadable_count:
         say(f"{result.path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
     else:

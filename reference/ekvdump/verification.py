@@ -280,7 +280,7 @@ class Verification:
                     self._pass_on(finding)
                     continue
                 # [VERI-5] Parts that lead nowhere are taken out, as the system does when it opens a path.
-                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
+                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b".")) or b"."
                 if render_checksum_line(path, line.sha256) != text:
                     detail = "the line would have been written otherwise"
                     self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
@@ -331,7 +331,7 @@ class Verification:
         for size in range(1, len(parts) + 1):
             try:
                 with entered(self._top, parts[: size - 1]) as folder:
-                    status = look_if_there(folder, parts[size - 1]) if parts[size - 1] else None
+                    status = look_if_there(folder, parts[size - 1])
             except OSError:
                 status = None
             if status and stat.S_ISLNK(status.st_mode):

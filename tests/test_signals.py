@@ -1,0 +1,277 @@
+"""What a signal does to the command, in this process; programs that signals end are in `test_interruption`."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from ekvdump import __version__, cli
+from ekvdump.tree import Tree
+from ekvdump.verification import Verification
+from harness import run_main
+from test_cli import run_json
+from test_interruption import listen
+from test_real import unpack
+from test_tree import FULL
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def send(number: signal.Signals) -> Callable[..., None]:
+    """Return a function that sends a signal to this process, whatever it is called with."""
+
+    def sent(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    return sent
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.fixture(autouse=True)
+def _signals_end_what_runs() -> Iterator[None]:
+    """As in the foreground of a terminal, wherever the tests run; other tests keep what they have."""
+    before = handlers()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, action in zip(SIGNALS, before, strict=True):
+        signal.signal(number, action)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def snapshot_path(tmp_path: Path) -> str:
+    path = tmp_path / "snapshot.fsm"
+    path.write_bytes(FULL)
+    return str(path)
+
+
+class Told(NamedTuple):
+    """What a run left, and what went through the files that its streams are."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run_with_files(folder: Path, *words: str | Path) -> Told:
+    """Run the command in this process, with streams that can be made to go nowhere; then print to them again."""
+    names = [folder / "stdout", folder / "stderr"]
+    with open(names[0], "w") as stdout, open(names[1], "w") as stderr:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            status = cli.main(list(map(str, words)))
+        for stream in (stdout, stderr):
+            print("after", file=stream)
+    return Told(status, *(name.read_text() for name in names))
+
+
+# ---- before there is an answer ----
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_folder(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unfinished = "out holds an unfinished dump without a seal: remove it, or decode again with --into-existing."
+    words = ["decode", snapshot_path, "out"]
+    for patched, state in (("pread", "out was not created."), ("rename", unfinished), ("pread", "out is as it was.")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, patched, send(number))
+            assert run_main([*words, "--into-existing"]) == (130, "", f"ekvdump: interrupted\nekvdump: {state}\n")
+
+
+def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = str(tmp_path / "out")
+    told = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
+    nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
+    decode = {"command": "decode", "out": out} | nothing
+    for patched, state in (("pread", "untouched"), ("rename", "unfinished")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, patched, send(signal.SIGTERM))
+            assert run_json("decode", snapshot_path, out) == told | decode | {"out_state": state}
+    monkeypatch.setattr(os, "pread", send(signal.SIGTERM))
+    assert run_json("inspect", snapshot_path) == told | {"command": "inspect"}
+
+
+def test_veri_16_what_was_found_before_a_signal_stays_printed(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_main(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    (tmp_path / "out" / "CHECKSUMS").unlink()
+    monkeypatch.setattr(Verification, "_compare_files", send(signal.SIGINT))
+    status, stdout, stderr = run_main(["verify", f"{tmp_path}/out"])
+    assert (status, stderr) == (130, "ekvdump: interrupted\n")
+    assert stdout.startswith("no-seal ")
+    assert run_json("verify", f"{tmp_path}/out") == {
+        "command": "verify", "ekvdump_version": __version__, "exit_status": 130, "faults": [], "out": f"{tmp_path}/out",
+    }  # fmt: skip
+
+
+# ---- who gets the next signal ----
+
+
+def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    real = os.unlink
+
+    def unlink(*arguments: object, **keywords: object) -> None:
+        told.append(handlers())
+        real(*arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    monkeypatch.setattr(os, "rename", send(signal.SIGINT))
+    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    before = handlers()
+    assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
+    assert told == [[signal.SIG_IGN] * 2, *[[signal.SIG_DFL] * 2] * 2]
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("ignored", SIGNALS)
+def test_tree_39_what_the_caller_ignores_stays_ignored(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, ignored: signal.Signals
+) -> None:
+    signal.signal(ignored, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "_print_outcome", send(ignored))
+    assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 0
+    assert signal.getsignal(ignored) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("words", [["inspect", "SNAPSHOT"], ["--version"], ["nope"]], ids=" ".join)
+def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
+    snapshot_path: str, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    words = [snapshot_path if word == "SNAPSHOT" else word for word in words]
+    monkeypatch.setattr(sys, "argv", ["ekvdump", *words])
+    streams = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        status = cli.main()
+    assert handlers() == [signal.SIG_IGN] * 2
+    told = tuple(stream.getvalue() for stream in streams)
+    assert (status, *told) == run_main(words)
+
+
+# ---- while the answer is printed, and after it ----
+
+
+@pytest.mark.parametrize(
+    ("where", "arguments", "status"),
+    [
+        ("ekvdump.cli._parser", [], 130),
+        ("ekvdump.cli._print_state_of_out", ["inspect", "missing"], 7),
+        ("ekvdump.cli._print_state_of_out", ["decode", "missing", "out"], 7),
+        ("ekvdump.reports.print_inspection", ["inspect", "SNAPSHOT"], 130),
+        ("ekvdump.reports.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
+        ("ekvdump.reports.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
+        ("ekvdump.reports.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
+        ("ekvdump.reports.print_verdict", ["verify", "SEALED"], 130),
+        ("ekvdump.reports.print_verdict", ["verify", "UNSEALED"], 1),
+        ("ekvdump.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
+    ],
+    ids=range(10),
+)
+def test_outc_6_a_signal_at_other_moments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot_path: str, where: str, arguments: list[str], status: int
+) -> None:
+    """Nobody may be reading what is printed, so no more of it is."""
+    for name in ("sealed", "unsealed"):
+        assert run_main(["decode", snapshot_path, f"{tmp_path}/{name}"])[0] == 0
+    (tmp_path / "unsealed" / "CHECKSUMS").unlink()
+    places = {
+        "SNAPSHOT": snapshot_path, "PARTIAL": unpack("grown-clean", tmp_path), "OUT": f"{tmp_path}/out",
+        "SEALED": f"{tmp_path}/sealed", "UNSEALED": f"{tmp_path}/unsealed",
+    }  # fmt: skip
+    monkeypatch.setattr(where, send(signal.SIGINT))
+    told = run_with_files(tmp_path, *(places.get(word, word) for word in arguments))
+    assert told.status == status
+    assert "interrupted" not in told.stderr
+    assert "after" not in told.stdout + told.stderr
+
+
+def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Tree._close_handles
+
+    def interrupted(target: Tree) -> None:
+        real(target)
+        if target.is_sealed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    partial = unpack("grown-clean", tmp_path)
+    told = run_main(["decode", partial, f"{tmp_path}/one"])
+    assert told[0] == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "_close_handles", interrupted)
+        assert run_main(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
+        said = run_json("decode", partial, f"{tmp_path}/three")
+    assert (said["exit_status"], said["out_state"], said["complete"]) == (3, "sealed", False)
+    for name in ("two", "three"):
+        assert (tmp_path / name / "CHECKSUMS").exists()
+
+
+# Says on one pipe that it is about to write to the other, which nobody reads.
+WRITER = """
+import io, os, sys
+from ekvdump.cli import main
+
+class Waiting(io.RawIOBase):
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+    def writable(self):
+        return True
+    def fileno(self):
+        return self._descriptor
+    def write(self, data):
+        os.write(int(sys.argv[1]), b".")
+        return os.write(self._descriptor, data)
+
+name = sys.argv[2]
+stream = io.TextIOWrapper(io.BufferedWriter(Waiting(getattr(sys, name).fileno())), line_buffering=name == "stderr")
+setattr(sys, name, stream)
+raise SystemExit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "status"),
+    [
+        ("stdout", ["inspect", "--json", "SNAPSHOT"], 130), ("stdout", ["--version"], 130),
+        ("stderr", ["inspect", "missing"], 7), ("stderr", ["nope"], 130),
+    ],
+    ids=range(4),
+)  # fmt: skip
+def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
+    snapshot_path: Path, stream: str, arguments: list[str], status: int
+) -> None:
+    reader, writer = os.pipe()
+    ready, tell = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    words = [str(snapshot_path) if word == "SNAPSHOT" else word for word in arguments]
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tell), stream, *words],
+        stdout=writer if stream == "stdout" else subprocess.DEVNULL,
+        stderr=writer if stream == "stderr" else subprocess.DEVNULL,
+        preexec_fn=listen,
+        pass_fds=[tell],
+    ) as running:
+        assert os.read(ready, 1) == b"."
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == status
+    for descriptor in (reader, writer, ready, tell):
+        os.close(descriptor)
