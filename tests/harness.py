@@ -157,6 +157,20 @@ class BoundedLines(io.BytesIO):
         return super().readline(size)
 
 
+class Terminal(io.StringIO):
+    """What is written to it is kept, as a terminal shows it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def environment_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing that the tests were started with say how a terminal is used."""
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 # The machine that runs the tests may have no jq; the library of the same name answers as it does.
 JQ = f"""#!{sys.executable}
 import jq, sys

@@ -236,15 +236,6 @@ def test_a_file_that_may_not_be_read_is_named(
     assert run_json("verify", tmp_path / "out")["faults"][0]["path"] == str(tmp_path / "out" / "CHECKSUMS")
 
 
-def test_an_output_folder_that_is_no_text_is_shown_escaped(tmp_path: Path, snapshot_path: Path) -> None:
-    out = os.fsencode(tmp_path) + b"/\xff\xe2\x82\xac"
-    command = [os.fsencode(sys.executable), b"-m", b"ekvdump", b"decode", os.fsencode(snapshot_path), out]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    result = subprocess.run(command, check=False, capture_output=True, env=environment)
-    assert (result.returncode, result.stderr) == (0, b"")
-    assert b"\\u20ac: complete" in result.stdout
-
-
 def test_the_module_is_the_command(tmp_path: Path, snapshot_path: Path) -> None:
     for command in ([sys.executable, "-m", "ekvdump"], [str(Path(sys.executable).parent / "ekvdump")]):
         words = [*command, "decode", str(snapshot_path), str(tmp_path / "out")]
@@ -263,8 +254,8 @@ def test_inspect_says_what_is_in_a_snapshot(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     for words in (
         "version 1", "sound, CRC-32C 62963293", "may run some seconds ahead of the wall clock", "!redis|txn-wide-hash|",
-        "2491 in the file, 2512 in its name", "tombstones among them: 2,659", "values that no client could read: 10",
-        "(bare)",
+        "2491 in the file, 2512 (hexadecimal 9d0) in its name",
+        "tombstones among them: 2,659", "values that no client could read: 10", "(bare)",
     ):  # fmt: skip
         assert words in result.stdout
 
@@ -301,12 +292,6 @@ def test_mani_3_without_a_time_it_is_that_of_the_run(tmp_path: Path, snapshot_pa
         assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / name)]) == 0
         times.append(json.loads((tmp_path / name / "MANIFEST.json").read_text())["wall_time_iso"])
     assert times[0] < times[1]
-
-
-def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: Path) -> None:
-    command = [os.fsencode(word) for word in (sys.executable, "-m", "ekvdump", "decode", "--quiet", "--cluster-id")]
-    arguments = [b"\xff", os.fsencode(snapshot_path), os.fsencode(tmp_path / "out")]
-    assert subprocess.run([*command, *arguments], check=False, timeout=60).returncode == 0
 
 
 def test_file_22_a_fifo_does_not_block(tmp_path: Path) -> None:

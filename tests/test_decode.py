@@ -52,14 +52,14 @@ def test_without_more_the_source_is_the_path_that_was_given(tmp_path: Path) -> N
 def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(DATA)
     run = Run(str(tmp_path / "good"), str(tmp_path / "one"))
-    assert (run.out_state, run.outcome) == ("untouched", None)
+    assert (run.out_state, run.sealed_outcome) == ("untouched", None)
     outcome = run.run()
-    assert (run.out_state, run.outcome) == ("sealed", outcome)
+    assert (run.out_state, run.sealed_outcome) == ("sealed", outcome)
     (tmp_path / "bad").write_bytes(UNREADABLE)
     run = Run(str(tmp_path / "bad"), str(tmp_path / "two"))
     with pytest.raises(InvalidValue):
         run.run()
-    assert (run.out_state, run.outcome) == ("unfinished", None)
+    assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
     assert not {"MANIFEST.json", "CHECKSUMS"} & set(read_tree(tmp_path / "two"))
     run = Run(str(tmp_path / "missing"), str(tmp_path / "three"))
     with pytest.raises(Fault):

@@ -67,14 +67,16 @@ def shown(command: str) -> str:
     return out + re.sub("^(?=.)", "2> ", err, flags=re.MULTILINE) + f"[{status}]\n" * bool(status)
 
 
-@pytest.mark.parametrize("path", sorted(HERE.iterdir()), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.txt")), ids=lambda path: path.stem)
 def test_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
     for name, data in FILES.items():
         Path(name).write_bytes(data)
     session = path.read_text(encoding="utf-8")
     steps = STEP.findall(session)
+    assert steps
     assert session == "".join(f"$ {command}\n{told}" for command, told in steps)
     for command, told in steps:
         if path.stem == "help":

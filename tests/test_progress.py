@@ -6,16 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from ekvdump.progress import TerminalProgress
+from harness import Terminal, environment_of_a_terminal
 from rich.console import Console
 
 ERASED = re.compile(r"\r(?:\x1b\[1A)?\x1b\[2K|\x1b\[\?25[lh]|\n")
 """What ends a line that a terminal shows for a while."""
 BAR = re.compile("[━╺╸]+")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 class Clock:
@@ -40,8 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make_progress(terminal: Terminal, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TerminalProgress]:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    environment_of_a_terminal(monkeypatch)
 
     def make(*, colours: bool = False) -> TerminalProgress:
         return TerminalProgress(
@@ -142,7 +137,8 @@ def test_what_is_printed_meanwhile_passes_above_the_bar_if_it_goes_to_the_same_t
         assert stdout.getvalue() == ("" if same else "a finding\n")
 
 
-def test_a_terminal_that_has_gone_away_is_no_reason_to_fail() -> None:
+def test_a_terminal_that_has_gone_away_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment_of_a_terminal(monkeypatch)
     tried: list[str] = []
 
     class Gone(io.StringIO):

@@ -1,6 +1,7 @@
 """What a signal does to the command, in this process; programs that signals end are in `test_interruption`."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -12,9 +13,9 @@ from typing import NamedTuple
 
 import pytest
 from ekvdump import __version__, cli
-from ekvdump.tree import Tree
+from ekvdump.tree import Blob, Row, Tree
 from ekvdump.verification import Verification
-from harness import run_main
+from harness import read_tree, run_main
 from test_cli import run_json
 from test_interruption import listen
 from test_real import unpack
@@ -54,6 +55,17 @@ def snapshot_path(tmp_path: Path) -> str:
     return str(path)
 
 
+def impatient(real: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that sends each signal before it does what it is for."""
+
+    def call(*arguments: object, **keywords: object) -> None:
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        real(*arguments, **keywords)
+
+    return call
+
+
 class Told(NamedTuple):
     """What a run left, and what went through the files that its streams are."""
 
@@ -82,11 +94,16 @@ def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     unfinished = "out holds an unfinished dump without a seal: remove it, or decode again with --into-existing."
+    unsealed = "out has no seal now: decode again with --into-existing."
     words = ["decode", snapshot_path, "out"]
-    for patched, state in (("pread", "out was not created."), ("rename", unfinished), ("pread", "out is as it was.")):
+    into = [*words, "--into-existing"]
+    for patched, state, arguments in (
+        ("pread", "out was not created.", words), ("rename", unfinished, words),
+        ("pread", "out is as it was.", into), ("rename", unsealed, into),
+    ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(os, patched, send(number))
-            assert run_main([*words, "--into-existing"]) == (130, "", f"ekvdump: interrupted\nekvdump: {state}\n")
+            assert run_main(arguments) == (130, "", f"ekvdump: interrupted\nekvdump: {state}\n")
 
 
 def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,19 +140,67 @@ def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []
-    real = os.unlink
-
-    def unlink(*arguments: object, **keywords: object) -> None:
-        told.append(handlers())
-        real(*arguments, **keywords)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "unlink", unlink)
+    monkeypatch.setattr(os, "unlink", impatient(os.unlink))
     monkeypatch.setattr(os, "rename", send(signal.SIGINT))
     monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
     before = handlers()
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
-    assert told == [[signal.SIG_IGN] * 2, *[[signal.SIG_DFL] * 2] * 2]
+    assert not [path for path in read_tree(tmp_path / "out") if not path.endswith(".bin")]
+    # What had to be done is done; whoever waits for our words may end us.
+    assert told == [[signal.SIG_DFL] * 2] * 2
     assert handlers() == before
+
+
+def test_tree_27_tree_39_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that_failed(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "unlink", impatient(os.unlink))
+    monkeypatch.setattr(os, "rename", full)
+    status, stdout, stderr = run_main(["decode", snapshot_path, f"{tmp_path}/out"])
+    assert (status, stdout) == (6, "")
+    assert stderr.startswith("ekvdump: disk-full [TREE-24] ")
+    assert "interrupted" not in stderr
+    assert not read_tree(tmp_path / "out")
+
+
+def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
+    tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Last:
+        """What is raised while this is thrown away leads nowhere."""
+
+        def __init__(self, raising: Callable[[], None]) -> None:
+            self.raising = raising
+
+        def __del__(self) -> None:
+            self.raising()
+
+    def wrong() -> None:
+        raise ValueError("something else is wrong")
+
+    written: list[object] = []
+    real = Tree.write
+
+    def write(target: Tree, output: Blob | Row) -> None:
+        if not written:
+            Last(wrong)
+            Last(send(signal.SIGINT))
+        elif len(written) == 2:
+            send(signal.SIGINT)()
+        written.append(output)
+        real(target, output)
+
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda exception: lost.append(exception.exc_type))
+    before = sys.unraisablehook
+    monkeypatch.setattr(Tree, "write", write)
+    assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
+    assert len(written) == 2
+    assert lost == [ValueError]
+    assert sys.unraisablehook is before
 
 
 @pytest.mark.parametrize("ignored", SIGNALS)
@@ -143,9 +208,30 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, ignored: signal.Signals
 ) -> None:
     signal.signal(ignored, signal.SIG_IGN)
-    monkeypatch.setattr(cli, "_print_outcome", send(ignored))
-    assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_print_outcome", send(ignored))
+        assert cli.main(["decode", snapshot_path, str(tmp_path / "one")]) == 0
+    (other,) = set(SIGNALS) - {ignored}
+    told: list[list[object]] = []
+    monkeypatch.setattr(os, "rename", send(other))
+    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    assert cli.main(["decode", snapshot_path, str(tmp_path / "two")]) == 130
+    assert told[0] == [signal.SIG_IGN if number == ignored else signal.SIG_DFL for number in SIGNALS]
     assert signal.getsignal(ignored) == signal.SIG_IGN
+
+
+def test_a_handler_that_is_not_pythons_is_left_alone(snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    assert run_main(["inspect", "--quiet", snapshot_path]) == (0, "", "")
+
+
+def test_a_stream_of_the_callers_own_cannot_be_made_to_go_nowhere(
+    snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ekvdump.reports.print_inspection", send(signal.SIGINT))
+    streams = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        assert cli.main(["inspect", snapshot_path]) == 130
 
 
 @pytest.mark.parametrize("words", [["inspect", "SNAPSHOT"], ["--version"], ["nope"]], ids=" ".join)
@@ -174,12 +260,14 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
         ("ekvdump.reports.print_inspection", ["inspect", "SNAPSHOT"], 130),
         ("ekvdump.reports.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
         ("ekvdump.reports.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
+        ("ekvdump.reports.print_outcome", ["decode", "SNAPSHOT", "OUT"], 0),
+        ("ekvdump.reports.render_outcome", ["decode", "--json", "SNAPSHOT", "OUT"], 0),
         ("ekvdump.reports.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
         ("ekvdump.reports.print_verdict", ["verify", "SEALED"], 130),
         ("ekvdump.reports.print_verdict", ["verify", "UNSEALED"], 1),
         ("ekvdump.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_outc_6_a_signal_at_other_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot_path: str, where: str, arguments: list[str], status: int
@@ -270,8 +358,11 @@ def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
         preexec_fn=listen,
         pass_fds=[tell],
     ) as running:
-        assert os.read(ready, 1) == b"."
-        running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=60) == status
+        try:
+            assert os.read(ready, 1) == b"."
+            running.send_signal(signal.SIGINT)
+            assert running.wait(timeout=60) == status
+        finally:
+            running.kill()
     for descriptor in (reader, writer, ready, tell):
         os.close(descriptor)

@@ -14,17 +14,12 @@ from typing import TextIO
 
 import pytest
 from ekvdump import cli
-from harness import run_main
+from harness import Terminal, environment_of_a_terminal, run_main
 from test_real import unpack
 from test_tree import FULL
 from writer import STR, put, snapshot
 
 CANNOT_PRINT = "ekvdump: cannot print the answer: No space left on device\n"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def snapshot_path(tmp_path: Path) -> str:
     return str(path)
 
 
-def run_on(stdout: TextIO | None, stderr: TextIO | None, *words: str | Path) -> int:
+def run_on(stdout: TextIO, stderr: TextIO, *words: str | Path) -> int:
     """Run the command in this process, with these streams."""
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         return cli.main(list(map(str, words)))
@@ -51,7 +46,8 @@ def unread_pipe() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def full_device() -> Iterator[TextIO]:
-    with open("/dev/full", "w") as stream:
+    # Where there is no such device, none is to be made.
+    with open(os.open("/dev/full", os.O_WRONLY), "w") as stream:
         yield stream
 
 
@@ -120,7 +116,7 @@ def test_an_answer_that_cannot_be_printed_is_a_failure(snapshot_path: str, comma
 
 
 def test_an_answer_that_cannot_be_printed_is_a_failure_of_the_program_too(snapshot_path: str) -> None:
-    with open("/dev/full", "wb") as full:
+    with full_device() as full:
         command = [sys.executable, "-m", "ekvdump", "inspect", snapshot_path]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60, text=True)
     assert (result.returncode, result.stderr) == (7, CANNOT_PRINT)
@@ -173,7 +169,7 @@ def test_what_a_stream_cannot_show_is_shown_escaped(tmp_path: Path, snapshot_pat
     stdout, stderr = streams
     assert run_on(stdout, stderr, "inspect", "--quiet", tmp_path / "é") == 7
     assert run_on(stdout, stderr, "inspect", tmp_path / "é.fsm") == 0
-    assert b"\\xe9.fsm: sound" in stdout.buffer.getvalue()
+    assert b"\\xe9.fsm': sound" in stdout.buffer.getvalue()
     assert b"\\xe9': cannot open" in stderr.buffer.getvalue()
 
 
@@ -190,7 +186,7 @@ def test_an_output_folder_that_is_no_text_is_shown_escaped(tmp_path: Path, snaps
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     result = subprocess.run(command, check=False, capture_output=True, env=environment)
     assert (result.returncode, result.stderr) == (0, b"")
-    assert b"\\u20ac: complete" in result.stdout
+    assert b"/\\xff\\xe2\\x82\\xac': complete" in result.stdout
 
 
 def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: str) -> None:
@@ -203,9 +199,8 @@ def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot
 
 @pytest.fixture
 def terminals(monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, Terminal]:
-    monkeypatch.setenv("TERM", "xterm")
+    environment_of_a_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.delenv("NO_COLOR", raising=False)
     return Terminal(), Terminal()
 
 
@@ -216,10 +211,11 @@ def test_a_terminal_shows_the_verdict_in_colour_and_breaks_no_line(
     out = tmp_path / ("123 " * 30)
     assert run_on(stdout, stderr, "decode", snapshot_path, out) == 0
     *counts, verdict = stdout.getvalue().splitlines()
-    assert verdict == f"{out}: \x1b[1;32mcomplete\x1b[0m"
+    assert verdict == f"'{out}': \x1b[1;32mcomplete\x1b[0m"
     assert "\x1b" not in "".join(counts)
 
 
+OF_A_PARTIAL_DUMP = "as they were written, of a partial dump: see `outcome` in MANIFEST.json"
 GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
 
 
@@ -228,11 +224,16 @@ GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
     [
         (["inspect", "SOUND"], f"{GREEN}sound"),
         (["inspect", "UNREADABLE"], f"{YELLOW}sound, but decode will refuse it without --salvage"),
+        (["inspect", "NO-FOOTER"], f"{YELLOW}nothing is wrong, but there is no footer to prove that it is whole"),
         (["inspect", "CUT"], f"{RED}refused at offset {len(FULL) - 4}; what stands above is what could be read"),
         (["decode", "SOUND", "new"], f"{GREEN}complete"),
         (["decode", "--salvage", "UNREADABLE", "new"], f"{YELLOW}partial: 1 unreadable-value (redis/db_0)"),
         (["verify", "whole"], f"{GREEN}9 files, whole, and complete"),
-        (["verify", "."], f"{RED}2 findings in 12 files"),
+        (
+            ["verify", "part"],
+            f"{YELLOW}4 files as they were written, of a partial dump: see `outcome` in MANIFEST.json",
+        ),
+        (["verify", "."], f"{RED}2 findings in 13 files"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -243,8 +244,11 @@ def test_each_verdict_has_its_colour(
     monkeypatch.chdir(tmp_path)
     Path("SOUND").write_bytes(FULL)
     Path("CUT").write_bytes(FULL[:-4])
+    Path("NO-FOOTER").write_bytes(snapshot([], header=b"", with_footer=False))
     Path("UNREADABLE").write_bytes(snapshot([put(STR + b"k", 1, b"\xff\x01")]))
     assert run_main(["decode", "SOUND", "whole"])[0] == 0
+    if words == ["verify", "part"]:
+        assert run_main(["decode", "--salvage", "UNREADABLE", "part"])[0] == 3
     stdout, stderr = terminals
     run_on(stdout, stderr, *words)
     name = words[-1] if words[0] != "inspect" else words[1]

@@ -286,7 +286,13 @@ def test_veri_5_veri_6_sums_7_a_line_is_told_by_its_place(dump: Path) -> None:
 def test_sums_16_the_folder_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
     with (dump / "CHECKSUMS").open("ab") as file:
         file.write(b"0" * 64 + b"  " + path + b"\n")
-    assert ("not-regular", "SUMS-16") in [(name, clause) for name, clause, _ in told(verify(dump, handles=handles))]
+    found = [(finding.name, finding.clause, finding.path) for finding in verify(dump, handles=handles)]
+    # The line comes last, and before those of files.
+    assert found == [
+        ("unusual-line", "VERI-5", "CHECKSUMS"),
+        ("unsorted-line", "VERI-6", "CHECKSUMS"),
+        ("not-regular", "SUMS-16", "."),
+    ]
 
 
 def test_veri_19_each_line_but_the_first_is_named(dump: Path) -> None:

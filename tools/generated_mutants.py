@@ -83,8 +83,8 @@ GROUPS: Final = (
         ("cli", "inspection", "progress", "reports"),
         ("cli", "inspection", "printed", "progress", "signals", "streams"),
         # What is run as a program is the reference, not its mutant.
-        ("as_bytes", "bash", "is_the_command", "do_no_harm", "into_a_pipe", "program_too", "folder_that_is_no_text",
-         "waits_for_its_reader"),
+        ("as_bytes", "completion_of_bash", "is_the_command", "do_no_harm", "into_a_pipe", "program_too",
+         "no_text_is_shown", "waits_for_its_reader"),
     ),
 )  # fmt: skip
 """What is a function of bytes, what writes and looks at trees, and what people and machines are told."""
@@ -187,14 +187,14 @@ def mutmut(group: Group, *words: str) -> str:
     command = [sys.executable, "-m", "mutmut", *words]
     with tempfile.TemporaryDirectory(prefix="mutants.", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         told = subprocess.run(
-            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=False, stdout=subprocess.PIPE,
-            encoding="utf-8",
+            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=False, stdout=subprocess.PIPE
         )  # fmt: skip
+    text = told.stdout.decode()
     if told.returncode:
         # Its spinner draws one line again and again.
-        lines = [line.rpartition("\r")[2] for line in told.stdout.splitlines()]
+        lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
         sys.exit(f"mutmut {words[0]} failed in {group.copy.relative_to(ROOT)}:\n" + "\n".join(lines[-40:]))
-    return told.stdout
+    return text
 
 
 def told_without_mutant(group: Group) -> str:

@@ -72,7 +72,8 @@ example:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. [OUTC-6]
 
-    Without `arguments` it is what the process is for, and a signal cannot end the process once the run is over.
+    Without `arguments` the process ends with the run, and signals stay ignored. With them, the caller
+    has its handlers of signals back; a stream that could not be written to goes nowhere from then on.
     """
     if arguments is None:
         return _main(sys.argv[1:])
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _main(list(arguments))
     finally:
         for number, action in before.items():
-            signal.signal(number, action)
+            if action is not None:  # or it is not Python's
+                signal.signal(number, action)
 
 
 def _main(words: list[str]) -> int:
@@ -89,7 +91,7 @@ def _main(words: list[str]) -> int:
     end = _End()
     try:
         try:
-            with _signals_raise():
+            with _signals_raise(end):
                 try:
                     end.options = _parser(wants_json="--json" in words).parse_args(words)
                     _run(end.options, end)
@@ -132,6 +134,14 @@ class _End:
         """The decode under way."""
         self.is_printing = False
         """Whether the answer, or what went wrong, is being printed."""
+        self.signals: list[signal.Signals] = []
+        """Those of `SIGNALS` that the caller does not want ignored."""
+        self.is_interrupted = False
+
+    @property
+    def is_near(self) -> bool:
+        """Whether a signal is not needed any more, and would only disturb the cleaning up. [TREE-39]"""
+        return self.is_interrupted or (self.run is not None and self.run.is_ending)
 
 
 def _run(options: argparse.Namespace, end: _End) -> None:
@@ -155,16 +165,16 @@ def _run(options: argparse.Namespace, end: _End) -> None:
 def _end_early(end: _End) -> None:
     """Say that a run was interrupted, unless it was too late for that."""
     # What had to be cleaned up is: from here on a signal ends the process as it stands.
-    for number in SIGNALS:
+    for number in end.signals:
         signal.signal(number, signal.SIG_DFL)
-    if end.run is not None and end.run.outcome is not None and end.run.out_state == "sealed":
-        end.exit_status = end.run.outcome.exit_status  # [OUTC-6] The dump is there, and whole.
-        if not end.is_printing and end.options is not None:
-            _print_outcome(end.options, end, end.run.outcome)
-            return
+    sealed = end.run.sealed_outcome if end.run is not None else None
+    if sealed is not None and end.options is not None and not end.is_printing:
+        _print_outcome(end.options, end, sealed)
+        return
     if end.is_printing or end.options is None:
         # Nobody reads what we print, or not now; more of it would only wait as well.
-        end.exit_status = end.exit_status or EXIT_INTERRUPTED
+        # [OUTC-6] If the dump is there, and whole, that is what counts.
+        end.exit_status = end.exit_status or (EXIT_INTERRUPTED if sealed is None else sealed.exit_status)
         _silence(sys.stdout)
         _silence(sys.stderr)
         return
@@ -181,25 +191,32 @@ def _handlers() -> dict[signal.Signals, Any]:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def _signals_raise(end: _End) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]"""
 
-    def end(*_: object) -> NoReturn:
-        ignore()
-        raise Interrupted
+    def interrupt(*_: object) -> None:
+        if not end.is_near:
+            end.is_interrupted = True
+            raise Interrupted
 
-    def ignore() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+    def lost(exception: "sys.UnraisableHookArgs") -> None:
+        # What is raised while Python throws something away leads nowhere: the next signal is to be heard.
+        if isinstance(exception.exc_value, Interrupted):
+            end.is_interrupted = False
+        else:
+            told(exception)
 
-    for number, action in _handlers().items():
-        # A caller that wants a signal ignored, as `nohup` does, is obeyed.
-        if action != signal.SIG_IGN:
-            signal.signal(number, end)
+    told, sys.unraisablehook = sys.unraisablehook, lost
+    # A signal that the caller wants ignored, as a shell does for what runs in the background, stays ignored.
+    end.signals = [number for number, action in _handlers().items() if action != signal.SIG_IGN]
+    for number in end.signals:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        ignore()
+        for number in end.signals:
+            signal.signal(number, signal.SIG_IGN)
+        sys.unraisablehook = told
 
 
 # ---- commands ----
@@ -243,9 +260,10 @@ def _print_outcome(options: argparse.Namespace, end: _End, outcome: "Outcome") -
             | render_outcome(outcome)
         )
     elif not options.quiet:
+        from ekvdump.outcomes import printable_path
         from ekvdump.reports import print_outcome
 
-        print_outcome(outcome, options.out, _say)
+        print_outcome(outcome, printable_path(options.out), _say)
 
 
 def _inspect(options: argparse.Namespace, end: _End) -> None:
@@ -275,7 +293,7 @@ def _inspect(options: argparse.Namespace, end: _End) -> None:
 
 def _verify(options: argparse.Namespace, end: _End) -> None:
     from ekvdump.folders import HAS_HANDLES
-    from ekvdump.outcomes import Finding
+    from ekvdump.outcomes import Finding, printable_path
     from ekvdump.verification import Verification
 
     listed: list[Finding] = []
@@ -311,7 +329,7 @@ def _verify(options: argparse.Namespace, end: _End) -> None:
         from ekvdump.reports import print_verdict
 
         counts = dict(verification.counts)
-        print_verdict(options.out, verification.file_count, counts, complete, _say)
+        print_verdict(printable_path(options.out), verification.file_count, counts, complete, _say)
 
 
 # ---- what is printed ----
@@ -342,6 +360,8 @@ def _print_state_of_out(options: argparse.Namespace, end: _End) -> None:
     if end.run is None or end.run.out_state == UNTOUCHED:
         there = os.path.lexists(options.out)
         _print_error(f"{out} is as it was." if there else f"{out} was not created.")
+    elif options.into_existing:
+        _print_error(f"{out} has no seal now: decode again with --into-existing.")
     else:
         _print_error(f"{out} holds an unfinished dump without a seal: remove it, or decode again with --into-existing.")
 
@@ -396,9 +416,11 @@ def _prepare_streams() -> None:
 
 def _silence(stream: TextIO) -> None:
     """Let what is still to be flushed at the end go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+    with suppress(OSError):  # it is no file, but something of the caller's own
+        descriptor = stream.fileno()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 # ---- the command line ----
@@ -473,7 +495,7 @@ def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
         "--salvage", action="store_true", help="list values that no client could read, instead of refusing the snapshot"
     )
     decode.add_argument(
-        "--into-existing", action="store_true", help="write into an OUT that holds dumps; stale files are named"
+        "--into-existing", action="store_true", help="write into an OUT that holds dumps, over files of the same names"
     )
     decode.add_argument("--no-sync", action="store_true", help="do not flush to disk before CHECKSUMS appears")
     decode.add_argument("--cluster-id", metavar="ID", help="for MANIFEST.json")

@@ -61,8 +61,9 @@ class Run:
             sync=options.sync,
             handles=options.handles,
         )
-        self.outcome: Outcome | None = None
-        """How the run ended, if it is sealed."""
+        self.is_ending = False
+        """Whether the run has failed, or was interrupted, and gives everything back."""
+        self._outcome: Outcome | None = None
 
     @property
     def out_state(self) -> str:
@@ -70,6 +71,11 @@ class Run:
         if self._tree.is_sealed:
             return SEALED
         return UNFINISHED if self._tree.is_touched else UNTOUCHED
+
+    @property
+    def sealed_outcome(self) -> Outcome | None:
+        """How the run ended, once the seal is there."""
+        return self._outcome if self._tree.is_sealed else None
 
     def run(self) -> Outcome:
         """Decode.
@@ -87,6 +93,7 @@ class Run:
             try:
                 return self._write(source, found)
             except BaseException as end:
+                self.is_ending = True
                 faults = self._tree.abandon()  # [TREE-23] [TREE-39]
                 if isinstance(end, Fault):
                     end.also += tuple(faults)  # [TREE-27]
@@ -110,7 +117,7 @@ class Run:
         source.check_unchanged()  # [FILE-20]
         stock = self._tree.take_stock()
         index = decode_snapshot_name(self._snapshot_path)
-        self.outcome = judge_outcome(found, outputs, index, self._options, stock)
+        self._outcome = judge_outcome(found, outputs, index, self._options, stock)
         provenance = self._provenance._replace(
             fsm_crc32c=found.fsm_crc32c,
             snapshot_index=index,
@@ -118,14 +125,14 @@ class Run:
         )
         manifest = render_manifest(
             provenance,
-            self.outcome,
+            self._outcome,
             max(0, self._options.database),
             list(stock.databases),
             self._tree.earlier_manifest,
             only=self._options.only is not None,
         )
         self._tree.seal(manifest)
-        return self.outcome
+        return self._outcome
 
 
 def decode(
@@ -186,6 +193,6 @@ def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: O
         warnings.append(DumpWarning("stale-file", count, about, detail))
         reasons.append(PartialReason("stale-file", own, count))
     if not options.handles:
-        detail = "this platform lacks safe calls: another process could have come in between"
+        detail = "written by path, without safe calls: another process could have come in between"
         warnings.append(DumpWarning("unguarded-writes", 1, (), detail))
     return Outcome(counters, tuple(warnings), tuple(reasons))

@@ -155,7 +155,10 @@ class NotEmpty(TreeFault):
     """The output folder holds something."""
 
     name = "not-empty"
-    advice = "Name a folder that does not exist yet, or say --into-existing to write beside what is there."
+    advice = (
+        "Name a folder that does not exist yet, or say --into-existing: that takes the seal away first, "
+        "and writes over files of the same names."
+    )
 
 
 class UnsafePath(TreeFault):

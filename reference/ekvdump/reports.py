@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ekvdump import __version__
 from ekvdump.inspection import Inspection
-from ekvdump.outcomes import Fault, Outcome, os_path_bytes
+from ekvdump.outcomes import Fault, Outcome, os_path_bytes, printable_path
 from ekvdump.segments import encode_base64url, encode_percent
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
@@ -153,12 +153,13 @@ def print_inspection(result: Inspection, say: Say) -> None:
         ahead = "by the store's clock, which may run some seconds ahead of the wall clock"
         time = f"{render_time(result.last_commit_ms)}, {ahead}" if result.last_commit_ms else "nothing was committed"
         facts["last commit"] = f"{found.start.last_commit_ts}: {time}"
-        facts["applied index"] = (
-            f"{_or_none(found.applied_index)} in the file, {_or_none(result.name_index)} in its name"
-        )
+        none = "none" if result.fault is None else "none so far"
+        in_file = none if found.applied_index is None else f"{found.applied_index}"
+        in_name = "none" if result.name_index is None else f"{result.name_index} (hexadecimal {result.name_index:x})"
+        facts["applied index"] = f"{in_file} in the file, {in_name} in its name"
         facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
         expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
-        facts["expired"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
+        facts["past expiry"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
         if result.unreadable_count:
             facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
         if found.faulty_count:
@@ -170,13 +171,16 @@ def print_inspection(result: Inspection, say: Say) -> None:
             say(line)
         for line in _iter_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}):
             say(line)
+    path = printable_path(result.path)
     if result.fault is not None:
         above = "" if found is None else "; what stands above is what could be read"
-        say(f"{result.path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
+        say(f"{path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
     elif result.unreadable_count:
-        say(f"{result.path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
+        say(f"{path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
+    elif result.footer == "none":
+        say(f"{path}: ", "nothing is wrong, but there is no footer to prove that it is whole", PARTIAL_STYLE)
     else:
-        say(f"{result.path}: ", "sound", COMPLETE_STYLE)
+        say(f"{path}: ", "sound", COMPLETE_STYLE)
 
 
 def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
@@ -184,11 +188,15 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
     for name, count in sorted(counts.items()):
         say(f"{count} {name}")
     if counts:
-        found = sum(counts.values())
-        say(f"{out}: ", f"{found} finding{'s' * (found != 1)} in {files} files", REFUSED_STYLE)
+        words = f"{_number_of(sum(counts.values()), 'finding')} in {_number_of(files, 'file')}"
+        say(f"{out}: ", words, REFUSED_STYLE)
     else:
-        state = {True: ", and complete", False: ", and partial: see `outcome` in MANIFEST.json", None: ""}[complete]
-        say(f"{out}: ", f"{files} files, whole{state}", COMPLETE_STYLE)
+        state = {
+            True: ", whole, and complete",
+            False: " as they were written, of a partial dump: see `outcome` in MANIFEST.json",
+            None: ", whole",
+        }[complete]
+        say(f"{out}: ", f"{_number_of(files, 'file')}{state}", PARTIAL_STYLE if complete is False else COMPLETE_STYLE)
 
 
 def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
@@ -203,5 +211,5 @@ def _count_line(name: str, count: int) -> str:
     return f"{name:<24} {count:>14,}"
 
 
-def _or_none(number: int | None) -> str:
-    return "none" if number is None else str(number)
+def _number_of(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"

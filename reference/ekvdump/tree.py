@@ -403,8 +403,9 @@ class Tree:
         return Stock(tuple(sorted(databases)), stale_count, tuple(stale_examples))
 
     def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
-        for path, records in groupby(self._files, key=lambda record: record[0]):
-            yield path, [note for _, note in records]
+        with FaultsAt(self._out, ()):
+            for path, records in groupby(self._files, key=lambda record: record[0]):
+                yield path, [note for _, note in records]
 
     def seal(self, manifest: bytes) -> None:
         """Let MANIFEST.json and CHECKSUMS appear, after `take_stock`. [TREE-22]"""

@@ -183,6 +183,10 @@ class Verification:
         with FaultsAt(self._temporary_folder, ()):
             sorter.add(key, note)
 
+    def _sorted(self, sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
+        with FaultsAt(self._temporary_folder, ()):
+            yield from sorter
+
     def _iter_places(self) -> Iterator[tuple[Parts, str]]:
         with FaultsAt(self._out, ()):
             yield from iter_tree(self._top, self._out)
@@ -280,7 +284,7 @@ class Verification:
                     self._pass_on(finding)
                     continue
                 # [VERI-5] Parts that lead nowhere are taken out, as the system does when it opens a path.
-                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b".")) or b"."
+                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
                 if render_checksum_line(path, line.sha256) != text:
                     detail = "the line would have been written otherwise"
                     self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
@@ -289,7 +293,7 @@ class Verification:
                     detail = "the path comes before the path of the line before"
                     self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
                 previous = path
-                self._note(self._paths, path, A_LINE + line.sha256)
+                self._note(self._paths, path or b".", A_LINE + line.sha256)
         # [SUMS-10]
         if offset < 0:
             self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
@@ -297,7 +301,7 @@ class Verification:
     def _compare_files(self) -> None:
         """Compare every file with its line, in the order of the paths."""
         done = 0
-        for path, records in groupby(self._paths, key=lambda record: record[0]):
+        for path, records in groupby(self._sorted(self._paths), key=lambda record: record[0]):
             is_file, is_seen, differs, line_count, found = False, False, False, 0, b""
             # In the order of notes: the file, its lines, and whatever else lies there.
             for _, note in records:
@@ -383,7 +387,7 @@ class Verification:
 
     def _compare_names(self) -> None:
         """Compare rows and lines with blobs, in the order of databases and segments."""
-        for name, records in groupby(self._names, key=lambda record: record[0]):
+        for name, records in groupby(self._sorted(self._names), key=lambda record: record[0]):
             notes = Counter(note for _, note in records)
             base, _, stem = os.fsdecode(name).rpartition("/")
             for row, sidecar in SIDECAR_OF_ROW.items():
