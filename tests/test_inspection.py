@@ -111,6 +111,30 @@ def test_the_unreadable_values_of_grown_are_counted(tmp_path: Path) -> None:
     assert result.unreadable_count == 10
 
 
+def test_what_is_rendered_of_a_snapshot_and_of_what_is_none(tmp_path: Path) -> None:
+    nothing: dict[str, object] = {
+        "size": 5, "header_version": None, "footer": "not reached", "fsm_crc32c": None, "last_commit_ts": None,
+        "last_commit_time": None, "applied_index": None, "name_index": None, "entries": None, "undecoded": None,
+        "faulty_entries": 0, "versions": 0, "tombstones": 0, "prefixes": {}, "unknown_beginnings": [],
+        "expired_at_last_commit": {"string": 0, "hll": 0, "ttl": 0}, "unreadable": 0,
+    }  # fmt: skip
+    assert render_inspection(look(b"other", tmp_path)) == nothing
+    data = snapshot([put(b"!new|\xff", 1, b""), delete(b"!new|b", 1)], last_commit=NOW_MS << 16, header=header_v2())
+    rendered = render_inspection(look(data, tmp_path, f"{255:016x}.fsm"))
+    assert rendered.pop("entries")["unknown"] == 1
+    assert set(rendered.pop("undecoded").values()) == {0}
+    assert rendered == {name: value for name, value in nothing.items() if name not in ("entries", "undecoded")} | {
+        "size": len(data), "header_version": 2, "footer": "sound", "fsm_crc32c": data[-4:].hex(),
+        "last_commit_ts": NOW_MS << 16, "last_commit_time": "2027-01-15T08:00:00.000Z", "name_index": 255,
+        "versions": 2, "tombstones": 1, "prefixes": {"!": 2}, "unknown_beginnings": ["%21new%7C%FF"],
+    }  # fmt: skip
+
+
+def test_before_the_first_millisecond_nothing_has_expired(tmp_path: Path) -> None:
+    result = look(snapshot([put(STR + b"a", 0, envelope(1, b"", 1))], last_commit=0), tmp_path)
+    assert result.expired["string"] == 0
+
+
 def test_operational_rows_are_no_versions(tmp_path: Path) -> None:
     result = look(snapshot([operational(b"_meta_applied_index", 5), delete(b"k", 1)]), tmp_path)
     assert version_count(result) == 1

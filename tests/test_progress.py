@@ -137,17 +137,24 @@ def test_what_is_printed_meanwhile_passes_above_the_bar_if_it_goes_to_the_same_t
         assert stdout.getvalue() == ("" if same else "a finding\n")
 
 
-def test_a_terminal_that_has_gone_away_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("steps", range(3))
+def test_a_terminal_that_has_gone_away_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     environment_of_a_terminal(monkeypatch)
     tried: list[str] = []
 
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            tried.append(text)
-            raise OSError(5, "Input/output error")
+    class Leaving(Terminal):
+        is_there = True
 
-    console = Console(file=Gone(), force_terminal=True)
-    with TerminalProgress(console) as progress:
-        for stage in ("bytes", "keys"):
+        def write(self, text: str) -> int:
+            if not self.is_there:
+                tried.append(text)
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    terminal = Leaving()
+    with TerminalProgress(Console(file=terminal)) as progress:
+        for number, stage in enumerate(("bytes", "keys")):
+            terminal.is_there = number < steps
             progress(stage, 1, 2)
+        terminal.is_there = False
     assert tried

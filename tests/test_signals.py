@@ -111,9 +111,9 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     told = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
     nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     decode = {"command": "decode", "out": out} | nothing
-    for patched, state in (("pread", "untouched"), ("rename", "unfinished")):
+    for patched, state in (("ekvdump.decode.Run", "untouched"), ("os.pread", "untouched"), ("os.rename", "unfinished")):
         with monkeypatch.context() as patch:
-            patch.setattr(os, patched, send(signal.SIGTERM))
+            patch.setattr(patched, send(signal.SIGTERM))
             assert run_json("decode", snapshot_path, out) == told | decode | {"out_state": state}
     monkeypatch.setattr(os, "pread", send(signal.SIGTERM))
     assert run_json("inspect", snapshot_path) == told | {"command": "inspect"}

@@ -83,8 +83,8 @@ GROUPS: Final = (
         ("cli", "inspection", "progress", "reports"),
         ("cli", "inspection", "printed", "progress", "signals", "streams"),
         # What is run as a program is the reference, not its mutant.
-        ("as_bytes", "completion_of_bash", "is_the_command", "do_no_harm", "into_a_pipe", "program_too",
-         "no_text_is_shown", "waits_for_its_reader"),
+        ("as_bytes", "is_the_command", "do_no_harm", "into_a_pipe", "program_too", "no_text_is_shown",
+         "waits_for_its_reader"),
     ),
 )  # fmt: skip
 """What is a function of bytes, what writes and looks at trees, and what people and machines are told."""
@@ -109,7 +109,8 @@ markers = ["unmeasured: nothing is measured here"]
 # What caught the mutant before is likely to catch the next one.
 addopts = ["-q", "--failed-first", "--hypothesis-profile=short"]
 """
-CAUGHT: Final = ("killed", "timeout")
+CAUGHT: Final = ("killed", "timeout", "segfault", "suspicious")
+"""What mutmut calls a test that fails, one that takes too long, and one whose process a signal ends."""
 LIVE: Final = ("survived", "no tests")
 NOT_TRIED: Final = "not checked"
 CODECS: Final = ("ascii", "utf-8")

@@ -98,7 +98,6 @@ def _main(words: list[str]) -> int:
                 except SystemExit as asked:
                     end.exit_status = int(asked.code or 0)  # argparse has printed help, or what is wrong
                 # Here a signal still ends the wait for a reader.
-                end.is_printing = True
                 sys.stdout.flush()
         except Interrupted:
             _end_early(end)
@@ -374,7 +373,7 @@ def _print_error(words: str) -> None:
 def _print_json(rendered: dict[str, Any]) -> None:
     import json
 
-    print(json.dumps(rendered), flush=True)
+    print(json.dumps(rendered))
 
 
 def _say(words: str, state: str = "", style: str = "") -> None:
@@ -447,7 +446,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _parser(*, wants_json: bool = False) -> argparse.ArgumentParser:
+def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     _Parser.wants_json = wants_json
     formatter = argparse.RawDescriptionHelpFormatter
