@@ -19,6 +19,7 @@ from ekvdump import tree
 from ekvdump.folders import Folder, inode_of, open_top, write_all
 from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from ekvdump.outputs import Options
+from ekvdump.sorting import Sorter
 from ekvdump.tree import Blob, Row, Stock, Tree
 from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
@@ -882,6 +883,15 @@ def test_tree_21_a_flush_that_fails_says_why() -> None:
     with pytest.raises(OSError, match="descriptor") as caught:
         tree.flush_file_system(-1)
     assert caught.value.errno == errno.EBADF
+
+
+def test_tree_25_a_list_of_files_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Sorter) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(Sorter, "__iter__", broken)
+    fault = refused(tmp_path)
+    assert (fault.name, fault.clause, fault.path) == ("io-error", "TREE-25", str(tmp_path / "out"))
 
 
 def test_mani_8_a_database_is_a_folder_that_holds_a_file(tmp_path: Path) -> None:

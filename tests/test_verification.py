@@ -18,6 +18,7 @@ import pytest
 from ekvdump.decode import decode
 from ekvdump.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
 from ekvdump.outputs import Options
+from ekvdump.sorting import Sorter
 from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
@@ -559,7 +560,7 @@ def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
     assert peaks[1] < 2 * peaks[0] + 500_000
 
 
-def test_veri_17_what_does_not_fit_into_memory_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_veri_17_what_is_too_much_at_once_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 1)
     assert verify(dump) == []
 
@@ -575,6 +576,18 @@ def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     with pytest.raises(Fault) as caught:
         Verification(str(dump), print).run()
     assert (caught.value.name, caught.value.path) == ("disk-full", tempfile.gettempdir())
+
+
+def test_tree_25_a_temporary_file_that_cannot_be_read_is_not_the_dumps_fault(
+    dump: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Sorter) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(Sorter, "__iter__", broken)
+    with pytest.raises(IoError) as caught:
+        Verification(str(dump), print).run()
+    assert (caught.value.clause, caught.value.path) == ("TREE-25", tempfile.gettempdir())
 
 
 def test_salv_3_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
