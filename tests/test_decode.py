@@ -1,6 +1,7 @@
 """One run: what it is given, how far it says that it has come, and what it leaves."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ekvdump.outcomes import Changed, Fault, InvalidValue
 from ekvdump.outputs import Options
 from ekvdump.snapshot_file import SnapshotFile
 from ekvdump.survey import READING, Survey, survey
+from ekvdump.tree import Tree
 from harness import WALL_TIME, read_tree
 from writer import STR, TTL, expiry, put, snapshot
 
@@ -65,6 +67,25 @@ def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
     with pytest.raises(Fault):
         run.run()
     assert run.out_state == "untouched"
+
+
+def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad").write_bytes(UNREADABLE)
+    run = Run(str(tmp_path / "bad"), str(tmp_path / "out"))
+    told: list[bool] = []
+
+    def noted(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*words: object) -> object:
+            told.append(run.is_ending)
+            return real(*words)
+
+        return call
+
+    monkeypatch.setattr(Tree, "write", noted(Tree.write))
+    monkeypatch.setattr(Tree, "abandon", noted(Tree.abandon))
+    with pytest.raises(InvalidValue):
+        run.run()
+    assert told == [False, True]
 
 
 def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(

@@ -350,6 +350,20 @@ def test_tree_41_a_snapshot_in_the_output_folder_is_not_overwritten(
     assert path.read_bytes() == FULL
 
 
+def test_tree_41_a_folder_whose_name_only_begins_like_the_output_folders_is_another(tmp_path: Path) -> None:
+    (tmp_path / "out-of-yesterday").mkdir()
+    (tmp_path / "out-of-yesterday" / "snapshot").write_bytes(FULL)
+    assert Run(str(tmp_path / "out-of-yesterday" / "snapshot"), str(tmp_path / "out")).run().complete
+
+
+def test_mani_23_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_bytes(FULL, tmp_path)
+    monkeypatch.setattr("ekvdump.tree.MAX_MANIFEST_SIZE", 9)
+    run = prepare_run(FULL, tmp_path, Options(into_existing=True))
+    run.run()
+    assert len(run._tree.earlier_manifest or b"") == 10
+
+
 def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
     decode_again(snapshot([put(STR + b"%" * 81, 1, b"v")]), tmp_path)
     assert decode_again(snapshot([put(STR + b"&" * 81, 1, b"v")]), tmp_path).exit_status == 3

@@ -153,7 +153,32 @@ def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: py
     with pytest.raises(IoError) as caught:
         Tree(out).judge_out()
     assert caught.value.clause == "TREE-29"
+    assert caught.value.detail
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> bool:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr("os.path.lexists", broken)
+    with pytest.raises(IoError) as caught:
+        Tree(str(tmp_path / "outX")).judge_out()
+    assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "outX"))
+
+
+def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(tree, "flush_file_system", flushed.append)
+    (tmp_path / "out").mkdir()
+    target = Tree(str(tmp_path / "out"))
+    target.take_stock()
+    target.seal(b"{}")
+    assert flushed
+    with pytest.raises(NotEmpty):
+        Tree(str(tmp_path / "out")).judge_out()
 
 
 @pytest.mark.parametrize("present", [False, True])
@@ -326,6 +351,7 @@ def test_tree_10_the_output_folder_itself_is_no_link(
     with pytest.raises(UnsafePath) as caught:
         Tree(str(tmp_path / "out") + slash).judge_out()
     assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / "out"))
+    assert caught.value.detail
 
 
 def test_tree_10_links_on_the_way_to_it_are_followed(tmp_path: Path) -> None:
