@@ -1,8 +1,8 @@
 """Mutants that a tool generates from the reference, and whether tests and golden cases catch them; part of `make deep`.
 
 mutmut changes each function of a copy of the reference in every way that it knows, and runs
-the golden cases and the tests of what it belongs to on each, in process. It takes hours; with
-`--go-on` what was caught before is not tried again. What survives is either
+the golden cases and the tests of what it belongs to on each, in process. It takes an hour and
+more; with `--go-on` only what has yet to be caught or explained is tried. What survives is either
 
     wording     a text for people in other letters, or between X: no clause states it
     codec       the name of an encoding in capital letters: the same encoding
@@ -255,11 +255,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Let mutmut change the reference; see what nothing catches.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", default=MODULES, help="of the reference; all if none")
     parser.add_argument("--last", action="store_true", help="do not run; read what the last run left")
-    words = "keep what the last run has caught of these modules, and try the rest with the tests of today"
+    words = "try with the tests of today what the last run of these modules neither caught nor left with a reason"
     parser.add_argument("--go-on", action="store_true", help=words)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
     options = parser.parse_args()
     console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    explained = {
+        change: reason for change, reason in load_explained().items() if module_of(change.function) in options.modules
+    }
     results: list[tuple[str, str]] = []
     survived: list[Change] = []
     for group in GROUPS:
@@ -271,7 +274,14 @@ def main() -> int:
             if not is_of_today(group):
                 parser.error(f"{group.copy.relative_to(ROOT)} is of another reference; run it without --go-on")
             renew_tests(group)
-            chosen = [name for name, fate in iter_results(group, modules) if fate not in CAUGHT]
+            fates = dict(iter_results(group, modules))
+            live = [name for name, fate in fates.items() if fate in LIVE]
+            settled = {
+                name
+                for name, change in zip(live, iter_changes(group, live), strict=True)
+                if change.kind or change in explained
+            }
+            chosen = [name for name, fate in fates.items() if fate not in CAUGHT and name not in settled]
         elif not options.last:
             make_copy(group, modules)
         if chosen or not (options.go_on or options.last):
@@ -285,9 +295,6 @@ def main() -> int:
         survived += iter_changes(group, [name for name, fate in found if fate in LIVE])
     # Of a module that was left in the middle nothing is known to be stale.
     unfinished = {module_of(function_of(name)) for name, fate in results if fate == NOT_TRIED}
-    explained = {
-        change: reason for change, reason in load_explained().items() if module_of(change.function) in options.modules
-    }
     counts: dict[str, Counter[str]] = {}
     for name, fate in results:
         kind = "caught" if fate in CAUGHT else "live" if fate in LIVE else fate
