@@ -201,7 +201,7 @@ def test_completion_of_bash_completes(tmp_path: Path) -> None:
     assert told.stdout == "--into-existing\n"
 
 
-@pytest.mark.parametrize("words", ["verify sn", "inspect sn", "decode a sn"])
+@pytest.mark.parametrize("words", ["verify sn", "inspect sn", "decode sn", "decode a sn"])
 def test_completion_of_bash_offers_files_and_folders(tmp_path: Path, words: str) -> None:
     (tmp_path / "completion").write_text(run("--print-completion", "bash").stdout)
     (tmp_path / "snapshots").mkdir()
