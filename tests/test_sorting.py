@@ -62,6 +62,18 @@ def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypa
     assert peaks[1] < 2 * peaks[0] + 500_000
 
 
+def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(sorting, "RUN_LINES", 8)
+    monkeypatch.setattr(sorting, "BATCH_LINES", 3)
+    monkeypatch.setattr(sorting, "write_all", lambda _, data: written.append(data.count(b"\n")))
+    sorter = Sorter(open_unnamed)
+    for number in range(8):
+        sorter.add(b"%d" % number, b"")
+    sorter.close()
+    assert written == [3, 3, 2]
+
+
 def test_sums_6_what_is_held_is_some_megabytes() -> None:
     # A line has a path of at most some 300 bytes and a hash.
     assert sorting.RUN_LINES * 400 < 16 * 1024 * 1024
