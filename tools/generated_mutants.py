@@ -224,7 +224,9 @@ def iter_changes(group: Group, names: Sequence[str]) -> Iterator[Change]:
     try:
         for name in names:
             lines: dict[str, list[str]] = {"-": [], "+": []}
-            for line in diff_of(name).splitlines()[2:]:
+            # With the path, since it looks only into what it was configured for first.
+            path = Path("src", "ekvdump", f"{module_of(function_of(name))}.py")
+            for line in diff_of(name, path=path).splitlines()[2:]:
                 if line[:1] in lines:
                     lines[line[0]].append(line[1:].strip())
             yield Change(function_of(name), "\n".join(lines["-"]), "\n".join(lines["+"]))
