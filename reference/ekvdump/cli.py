@@ -431,11 +431,9 @@ class _Parser(argparse.ArgumentParser):
     wants_json = False
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # The library's own swallows every error.
-        if file is sys.stdout:
+        # An answer that cannot be given is a failure, a complaint is none; what the library does differs by version.
+        with nullcontext() if file is sys.stdout else suppress(OSError):
             file.write(message)
-        else:
-            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the command line and exit."""
