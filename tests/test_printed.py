@@ -1,6 +1,6 @@
 """What the command `ekvdump` prints for people: sessions in `tests/printed/`.
 
-No clause states the words. A session was read by people before it was laid down here.
+No clause states the words. Whoever changes a session reads it as a user would.
 
     line        what it is
     ----------  ------------------------------------------------------------

@@ -221,8 +221,11 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
 
 
 def test_a_handler_that_is_not_pythons_is_left_alone(snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "getsignal", lambda number: None)
-    assert run_main(["inspect", "--quiet", snapshot_path]) == (0, "", "")
+    before = handlers()
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        assert run_main(["inspect", "--quiet", snapshot_path]) == (0, "", "")
+    assert handlers() == before
 
 
 def test_a_stream_of_the_callers_own_cannot_be_made_to_go_nowhere(

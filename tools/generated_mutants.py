@@ -29,7 +29,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -234,6 +234,15 @@ def iter_changes(group: Group, names: Sequence[str]) -> Iterator[Change]:
         os.chdir(before)
 
 
+def unsettled(group: Group, modules: Sequence[str], explained: Mapping[Change, str]) -> list[str]:
+    """Return the names of the mutants that the last run neither caught nor left with a reason."""
+    fates = dict(iter_results(group, modules))
+    live = [name for name, fate in fates.items() if fate in LIVE]
+    changes = zip(live, iter_changes(group, live), strict=True)
+    settled = {name for name, change in changes if change.kind or change in explained}
+    return [name for name, fate in fates.items() if fate not in CAUGHT and name not in settled]
+
+
 def function_of(name: str) -> str:
     """Return "module.function" of what mutmut calls `ekvdump.module.x_function__mutmut_1`."""
     module, _, rest = name.removeprefix("ekvdump.").partition(".")
@@ -276,14 +285,7 @@ def main() -> int:
             if not is_of_today(group):
                 parser.error(f"{group.copy.relative_to(ROOT)} is of another reference; run it without --go-on")
             renew_tests(group)
-            fates = dict(iter_results(group, modules))
-            live = [name for name, fate in fates.items() if fate in LIVE]
-            settled = {
-                name
-                for name, change in zip(live, iter_changes(group, live), strict=True)
-                if change.kind or change in explained
-            }
-            chosen = [name for name, fate in fates.items() if fate not in CAUGHT and name not in settled]
+            chosen = unsettled(group, modules, explained)
         elif not options.last:
             make_copy(group, modules)
         if chosen or not (options.go_on or options.last):

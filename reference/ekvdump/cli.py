@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _main(list(arguments))
     finally:
         for number, action in before.items():
-            if action is not None:  # or it is not Python's
+            if action is not None:  # see `_signals_raise`
                 signal.signal(number, action)
 
 
@@ -134,7 +134,7 @@ class _End:
         self.is_printing = False
         """Whether the answer, or what went wrong, is being printed."""
         self.signals: list[signal.Signals] = []
-        """Those of `SIGNALS` that the caller does not want ignored."""
+        """Those of `SIGNALS` that interrupt the run."""
         self.is_interrupted = False
 
     @property
@@ -206,8 +206,9 @@ def _signals_raise(end: _End) -> Iterator[None]:
             told(exception)
 
     told, sys.unraisablehook = sys.unraisablehook, lost
-    # A signal that the caller wants ignored, as a shell does for what runs in the background, stays ignored.
-    end.signals = [number for number, action in _handlers().items() if action != signal.SIG_IGN]
+    # A signal that the caller wants ignored, as a shell does for what runs in the background, stays ignored;
+    # and a handler that is not Python's, which is None, could not be put back.
+    end.signals = [number for number, action in _handlers().items() if action not in (signal.SIG_IGN, None)]
     for number in end.signals:
         signal.signal(number, interrupt)
     try:

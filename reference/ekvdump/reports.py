@@ -191,12 +191,12 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
         words = f"{_number_of(sum(counts.values()), 'finding')} in {_number_of(files, 'file')}"
         say(f"{out}: ", words, REFUSED_STYLE)
     else:
-        state = {
-            True: ", whole, and complete",
-            False: " as they were written, of a partial dump: see `outcome` in MANIFEST.json",
-            None: ", whole",
+        state, style = {
+            True: (", whole, and complete", COMPLETE_STYLE),
+            False: (" as they were written, of a partial dump: see `outcome` in MANIFEST.json", PARTIAL_STYLE),
+            None: (", whole", COMPLETE_STYLE),
         }[complete]
-        say(f"{out}: ", f"{_number_of(files, 'file')}{state}", PARTIAL_STYLE if complete is False else COMPLETE_STYLE)
+        say(f"{out}: ", f"{_number_of(files, 'file')}{state}", style)
 
 
 def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
