@@ -1,11 +1,13 @@
 """Runs that are ended from outside: Ctrl-C, SIGTERM, SIGKILL; and what the next run makes of what is left."""
 
+import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import model
@@ -20,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COUNT = 40
 ENTRIES = [
     *(put(STR + b"s%02d" % n, 1, envelope(1, b"payload %02d" % n * 50, n)) for n in range(COUNT)),
@@ -58,6 +61,8 @@ raise SystemExit(main(sys.argv[4:]))
 def listen() -> None:
     """Take signals as a program does that nobody has put into the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in SIGNALS[1:]:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +123,7 @@ def test_tree_40_tree_43_a_killed_run_leaves_no_half_blob_and_the_next_run_compl
 
 
 @settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
-@given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.sampled_from(["SIGINT", "SIGTERM"]))
+@given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.sampled_from([number.name for number in SIGNALS]))
 def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
     tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, number: str
 ) -> None:
@@ -144,7 +149,7 @@ def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
     check_the_next_run_completes(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", ["decode", "inspect", "verify"])
 def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: str, number: signal.Signals) -> None:
     """The program is waiting for a pipe to be read, so nothing but the signal can end it."""
@@ -177,6 +182,38 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
     assert running.returncode == 130
     assert stdout == ""
     assert stderr.startswith("ekvdump: interrupted\n")
+
+
+def test_tree_39_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
+    """As when a connection breaks: the system sends SIGHUP, and there is nobody left to tell."""
+    (tmp_path / "snapshot").write_bytes(DATA)
+    program = (
+        "import os, signal, sys\n"
+        "from ekvdump import folders\n"
+        "from ekvdump.cli import main\n"
+        "def wait(*arguments, **keywords):\n"
+        "    os.write(2, b'waiting')\n"
+        "    signal.pause()\n"
+        "os.rename = wait\n"
+        "raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        listen()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, "decode", "--no-sync", tmp_path / "snapshot", tmp_path / "out"],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while b"waiting" not in shown:
+        shown += os.read(master, 65536)
+    os.close(master)
+    assert running.wait(timeout=60) == 130
+    assert not read_tree(tmp_path / "out")
 
 
 def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:

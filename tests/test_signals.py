@@ -17,11 +17,9 @@ from ekvdump.tree import Blob, Row, Tree
 from ekvdump.verification import Verification
 from harness import read_tree, run_main
 from test_cli import run_json
-from test_interruption import listen
+from test_interruption import SIGNALS, listen
 from test_real import unpack
 from test_tree import FULL
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def send(number: signal.Signals) -> Callable[..., None]:
@@ -42,7 +40,8 @@ def _signals_end_what_runs() -> Iterator[None]:
     """As in the foreground of a terminal, wherever the tests run; other tests keep what they have."""
     before = handlers()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in SIGNALS[1:]:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, action in zip(SIGNALS, before, strict=True):
         signal.signal(number, action)  # type: ignore[arg-type]
@@ -147,7 +146,7 @@ def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert not [path for path in read_tree(tmp_path / "out") if not path.endswith(".bin")]
     # What had to be done is done; whoever waits for our words may end us.
-    assert told == [[signal.SIG_DFL] * 2] * 2
+    assert told == [[signal.SIG_DFL] * len(SIGNALS)] * 2
     assert handlers() == before
 
 
@@ -211,7 +210,7 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
     with monkeypatch.context() as patch:
         patch.setattr(cli, "_print_outcome", send(ignored))
         assert cli.main(["decode", snapshot_path, str(tmp_path / "one")]) == 0
-    (other,) = set(SIGNALS) - {ignored}
+    other = next(number for number in SIGNALS if number != ignored)
     told: list[list[object]] = []
     monkeypatch.setattr(os, "rename", send(other))
     monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
@@ -246,7 +245,7 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
     streams = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         status = cli.main()
-    assert handlers() == [signal.SIG_IGN] * 2
+    assert handlers() == [signal.SIG_IGN] * len(SIGNALS)
     told = tuple(stream.getvalue() for stream in streams)
     assert (status, *told) == run_main(words)
 

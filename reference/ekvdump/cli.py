@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ekvdump.decode import Run
     from ekvdump.outcomes import Fault, Outcome
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""What ends a run. [TREE-39]"""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run: a hangup too, as when a terminal or a connection is closed. [TREE-39]"""
 
 MAX_LISTED_FINDINGS: Final = 1000
 """Findings that the object of `verify` holds; all of them are counted, and printed without `--json`."""
@@ -191,7 +191,7 @@ def _handlers() -> dict[signal.Signals, Any]:
 
 @contextmanager
 def _signals_raise(end: _End) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run once; what comes later does not disturb the cleaning up. [TREE-39]"""
+    """Let a signal end the run once; what comes later does not disturb the cleaning up. [TREE-39]"""
 
     def interrupt(*_: object) -> None:
         if not end.is_near:
