@@ -10,12 +10,25 @@ from ekvdump.redis_hlls import decode_hll_value
 from ekvdump.redis_strings import Value, decode_bare_value, decode_string_value
 from ekvdump.redis_ttls import decode_ttl_value
 from ekvdump.snapshot_file import Entry
-from ekvdump.visibility import decode_state, find_header_fault, precedes
-from writer import envelope, expiry
+from ekvdump.visibility import decode_state, find_header_fault, first_suffix_shown, precedes
+from writer import envelope, expiry, put, version_suffix
 
 MOST_MS = 9_223_372_036_854_775_807
 Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
 """Payload and expiry; or fault, clause and offset."""
+
+
+NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
+"""Around each end. What makes bytes of a number is no Python, so it cannot be a symbol; which of them it is can."""
+OTHER_FLAGS = (0, *(1 << bit for bit in range(1, 8)), 0xFE)
+
+
+def _expiry_at(number: int) -> int | None:
+    return None if number < 0 else NUMBERS[number]
+
+
+def _clamped(expiry_ms: int | None) -> int | None:
+    return None if expiry_ms is None else min(expiry_ms, MOST_MS)
 
 
 def _told(value: Value) -> Answer:
@@ -72,14 +85,28 @@ def bare_value(body: bytes) -> Value:
     return decode_bare_value(body, 0, b"")
 
 
-def string_envelope(payload: bytes, other_flags: int) -> Value:
+def string_envelope(payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
     """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8]
 
     pre: len(payload) <= 3
-    pre: 0 <= other_flags < 256 and other_flags % 2 == 0
-    post: __return__ == (payload, None)
+    pre: -1 <= number < len(NUMBERS)
+    pre: 0 <= flags < len(OTHER_FLAGS)
+    post: __return__[0] == __return__[1]
     """
-    return decode_string_value(envelope(1, payload, other_flags=other_flags))
+    written = envelope(1, payload, _expiry_at(number), other_flags=OTHER_FLAGS[flags])
+    return decode_string_value(written), Value(payload, _clamped(_expiry_at(number)))
+
+
+def hll_envelope(payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
+    """What is written into an envelope is read from it, whatever its other flags. [RHLL-5] [RHLL-8]
+
+    pre: len(payload) <= 3
+    pre: -1 <= number < len(NUMBERS)
+    pre: 0 <= flags < len(OTHER_FLAGS)
+    post: __return__[0] == __return__[1]
+    """
+    written = envelope(2, payload, _expiry_at(number), other_flags=OTHER_FLAGS[flags])
+    return decode_hll_value(written), Value(payload, _clamped(_expiry_at(number)))
 
 
 def ttl_value(body: bytes) -> tuple[object, object]:
@@ -97,13 +124,13 @@ def ttl_value(body: bytes) -> tuple[object, object]:
         return _refused(fault), expected
 
 
-def ttl_row(expiry_ms: int) -> int:
+def ttl_row(number: int) -> tuple[int, int | None]:
     """What is written into a row is read from it. [RTTL-2]
 
-    pre: 0 <= expiry_ms < 2**64
-    post: __return__ == min(expiry_ms, MOST_MS)
+    pre: 0 <= number < len(NUMBERS)
+    post: __return__[0] == __return__[1]
     """
-    return decode_ttl_value(expiry(expiry_ms))
+    return decode_ttl_value(expiry(NUMBERS[number])), _clamped(NUMBERS[number])
 
 
 def entry_headers(has_key: bool, has_value: bool, flags: int) -> tuple[object, object]:
@@ -141,6 +168,29 @@ def state(tombstone: bool, expire_at: bytes, last_commit: int) -> tuple[str, str
     return decode_state((b"\1" if tombstone else b"\0") + expire_at, last_commit), expected
 
 
+def version(body: bytes, tombstone: bool, expire_at: int, last_commit: int) -> tuple[object, object]:
+    """What is written into a value header is read from it, and the body is behind it. [VISI-2] [VISI-12] [VISI-13]
+
+    pre: len(body) <= 2
+    pre: 0 <= expire_at < len(NUMBERS)
+    pre: 0 <= last_commit < len(NUMBERS)
+    post: __return__[0] == __return__[1]
+    """
+    ends, last = NUMBERS[expire_at], NUMBERS[last_commit]
+    expected = "deleted" if tombstone else "expired" if 0 < ends <= last else "exists"
+    _, value = put(b"k", 5, body, flags=int(tombstone), expire_at=ends)
+    return (decode_state(value[:9], last), value[9:]), (expected, body)
+
+
+def suffix_of_version(number: int) -> tuple[bytes, bytes]:
+    """The suffix that is written of a commit timestamp is the one that is compared with others. [VISI-1] [VISI-14]
+
+    pre: 0 <= number < len(NUMBERS)
+    post: __return__[0] == __return__[1]
+    """
+    return first_suffix_shown(NUMBERS[number]), version_suffix(NUMBERS[number])
+
+
 def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
     """Bytewise, with the end of a key above every byte. [VISI-17]
 
@@ -151,11 +201,12 @@ def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
     return precedes(key, other), (*key, 256) < (*other, 256)
 
 
-def manifest_version(version: int | bool | str | None) -> tuple[str, str]:
+def manifest_version(version: int | bool | float | str | list[int] | dict[str, int] | None) -> tuple[str, str]:
     """Version 1 is read; another number is a version that is not known; all else is none. [MANI-10]
 
     pre: not isinstance(version, int) or -2 <= version <= 3
-    pre: not isinstance(version, str) or len(version) <= 1
+    pre: not isinstance(version, float) or version in (0.0, 1.0, 2.0)
+    pre: not isinstance(version, str | list | dict) or len(version) <= 1
     post: __return__[0] == __return__[1]
     """
     if isinstance(version, bool) or not isinstance(version, int):
