@@ -9,7 +9,7 @@ import pytest
 from ekvconform.cases import load_cases
 from ekvconform.clauses import load_clauses
 from ekvconform.faults import FAULTS
-from generated_mutants import Change, function_of, load_explained
+from generated_mutants import Change, decorated_behind, function_of, load_explained
 from mutants import BrokenMutantError, Mutant, load_mutants, load_without, try_mutants
 from test_spec import DIVERGENCES
 
@@ -82,6 +82,19 @@ def test_what_survives_of_generated_mutants_is_explained_where_it_stands() -> No
 )
 def test_a_change_of_wording_alone_is_told_from_others(old: str, new: str, kind: str) -> None:
     assert Change("module.function", old, new).kind == kind
+
+
+def test_every_module_with_a_function_has_generated_mutants() -> None:
+    texts = {path.stem: path.read_text() for path in mutants.REFERENCE_SOURCE.glob("*.py")}
+    assert sorted(generated_mutants.MODULES) == sorted(name for name, text in texts.items() if "def " in text)
+
+
+def test_what_stands_above_a_function_is_called_behind_it() -> None:
+    text = (
+        "class A:\n    @one\n    @two(3)\n    def f(self):\n        return 4\n    g = 5\n\n@one\nclass B:\n    x = 1\n"
+    )
+    behind = decorated_behind(text)
+    assert behind == text.replace("    @one\n    @two(3)\n", "").replace("    g =", "    f = one(two(3)(f))\n    g =")
 
 
 def test_the_names_of_generated_mutants() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ekvdump import outcomes
 from ekvdump.conventions import Source
-from ekvdump.outcomes import Fault, NotEmpty, Truncated, printable, printable_path
+from ekvdump.outcomes import Counters, Fault, NotEmpty, Truncated, printable, printable_path
 from ekvdump.outputs import Options
 from ekvdump.survey import Survey, survey
 from harness import decode_bytes, decode_in_memory, refusal
@@ -53,6 +53,15 @@ def test_outc_1_a_refusal_names_fault_clause_place_and_key() -> None:
     fault = Truncated("FILE-20", "words", 7, "/tmp/a", b"k")
     assert str(fault) == 'truncated [FILE-20] at offset 7 at /tmp/a, key "k": words'
     assert str(Truncated("FILE-20", "words")) == "truncated [FILE-20]: words"
+
+
+def test_outc_16_the_sums_of_counters_are_of_what_they_say() -> None:
+    counters = Counters()
+    counters.entries.update(string=1, bare=20, hll=300, ttl=4000)
+    counters.strings.update(written=5, shadowed=60, excluded=700, unreadable=8000)
+    counters.hlls.update(written=20, excluded=300, unreadable=40_000)
+    counters.ttls.update(applied=7, unreadable=900_000)
+    assert (counters.shown_count, counters.showable_count, counters.unreadable_count) == (25, 321, 948_000)
 
 
 def test_outc_1_a_fault_survives_pickling() -> None:

@@ -20,6 +20,7 @@ An explanation of what does not survive, or is not generated any more, is stale,
 """
 
 import argparse
+import ast
 import importlib
 import os
 import re
@@ -154,6 +155,8 @@ def make_copy(group: Group, modules: Sequence[str]) -> None:
     """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
     shutil.rmtree(group.copy, ignore_errors=True)
     shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=SKIPPED)
+    for name, text in iter_sources():
+        (group.copy / "src" / "ekvdump" / name).write_text(text, encoding="utf-8")
     for name in ("spec", "fixtures", "README.md"):
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
@@ -179,8 +182,28 @@ def renew_tests(group: Group) -> None:
 
 def is_of_today(group: Group) -> bool:
     """Tell whether the copy's reference is that which is there now."""
-    now = {path.name: path.read_bytes() for path in REFERENCE_SOURCE.glob("*.py")}
-    return {path.name: path.read_bytes() for path in (group.copy / "src" / "ekvdump").glob("*.py")} == now
+    copied = {path.name: path.read_text(encoding="utf-8") for path in (group.copy / "src" / "ekvdump").glob("*.py")}
+    return copied == dict(iter_sources())
+
+
+def iter_sources() -> Iterator[tuple[str, str]]:
+    """Yield name and text of each module, as mutmut is to see it."""
+    for path in REFERENCE_SOURCE.glob("*.py"):
+        yield path.name, decorated_behind(path.read_text(encoding="utf-8"))
+
+
+def decorated_behind(text: str) -> str:
+    """Call decorators of functions behind them, which comes to the same: what has one above it mutmut leaves alone."""
+    lines = text.splitlines(keepends=True)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    # From the end on, so that the lines above keep their numbers.
+    for node in sorted(functions, key=lambda node: node.lineno, reverse=True):
+        names = [ast.unparse(each) for each in node.decorator_list]
+        if names:
+            called = f"{'('.join([*names, node.name])}{')' * len(names)}"
+            lines.insert(node.end_lineno or 0, f"{' ' * node.col_offset}{node.name} = {called}\n")
+            del lines[node.decorator_list[0].lineno - 1 : node.lineno - 1]
+    return "".join(lines)
 
 
 def mutmut(group: Group, *words: str) -> str:
