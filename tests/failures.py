@@ -98,6 +98,10 @@ def scene_of(out: Path) -> dict[str, Any]:
                 found[key] = {"symlink": os.readlink(path)}
             elif path.is_fifo():
                 found[key] = {"fifo": True}
+            elif path.is_socket():
+                found[key] = {"socket": True}
+            elif path.is_file() and path.stat().st_nlink > 1:
+                found[key] = {"hard_link": "../canary/file"}
             elif path.is_file():
                 found[key] = {"file": escaped(path.read_bytes())}
             elif not any(path.iterdir()):
