@@ -88,6 +88,18 @@ def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkey
     assert told == [False, True]
 
 
+def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise Changed("FILE-20", "another", None, None)
+
+    (tmp_path / "snapshot").write_bytes(DATA)
+    run = Run(str(tmp_path / "snapshot"), str(tmp_path / "out"))
+    monkeypatch.setattr(Tree, "seal", fail)
+    with pytest.raises(Changed):
+        run.run()
+    assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
+
+
 def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

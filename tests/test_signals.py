@@ -202,6 +202,23 @@ def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
     assert sys.unraisablehook is before
 
 
+def test_a_second_signal_while_signals_are_put_back_does_not_keep_the_rest_from_being_put_back(
+    snapshot_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = signal.signal
+
+    def followed(number: signal.Signals, action: signal.Handlers) -> None:
+        if action == signal.SIG_IGN:
+            send(signal.SIGTERM)()
+        real(number, action)
+
+    before = sys.unraisablehook
+    monkeypatch.setattr(os, "pread", send(signal.SIGINT))
+    monkeypatch.setattr(signal, "signal", followed)
+    assert cli.main(["inspect", snapshot_path]) == 130
+    assert sys.unraisablehook is before
+
+
 @pytest.mark.parametrize("ignored", SIGNALS)
 def test_tree_39_what_the_caller_ignores_stays_ignored(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, ignored: signal.Signals

@@ -10,15 +10,18 @@ import tempfile
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import model
 import pytest
 from ekvdump.decode import decode
+from ekvdump.folders import Folder, Parts, open_top
 from ekvdump.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
 from ekvdump.outputs import Options
 from ekvdump.sorting import Sorter
+from ekvdump.tree import opened
 from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
@@ -169,6 +172,46 @@ def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch
     with pytest.raises(IoError) as caught:
         Verification(str(dump), print).run()
     assert (caught.value.clause, caught.value.detail, caught.value.path) == ("TREE-25", "the disk is broken", str(dump))
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/hll_ttl.jsonl"])
+def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def broken(top: Folder, parts: Parts) -> AbstractContextManager[BinaryIO]:
+        if "/".join(parts) == name:
+            raise OSError(errno.EIO, "the disk is broken")
+        return opened(top, parts)
+
+    monkeypatch.setattr("ekvdump.verification.opened", broken)
+    with pytest.raises(IoError) as caught:
+        Verification(str(dump), list[Finding]().append).run()
+    assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump / name))
+
+
+def test_what_is_opened_and_no_file_is_told_as_the_system_would(dump: Path) -> None:
+    os.mkfifo(dump / "pipe")
+    file = opened(open_top(str(dump), handles=True), ("pipe",))
+    with pytest.raises(OSError, match="a FIFO, socket, device or folder lies where a file belongs") as caught, file:
+        pass
+    assert caught.value.errno == errno.ENXIO
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (None, None), ({"complete": True}, True), ({"complete": False}, False), ({"complete": 1}, None),
+        ({"complete": True, "earlier": 5}, True), ({"complete": True, "earlier": [5]}, None),
+        ({"complete": True, "earlier": [{"complete": True}]}, True), ({"complete": True, "earlier": [{}]}, None),
+        ({"complete": True, "earlier": [{}, {"complete": False}]}, False),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_mani_24_one_database_that_is_not_known_to_be_complete_is_enough(
+    tmp_path: Path, outcome: object, says: bool | None
+) -> None:
+    verification = Verification(str(tmp_path), print)
+    assert verification.says_complete is None
+    verification.manifest = {"outcome": outcome}
+    assert verification.says_complete is says
 
 
 def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:

@@ -110,8 +110,8 @@ markers = ["unmeasured: nothing is measured here"]
 # What caught the mutant before is likely to catch the next one.
 addopts = ["-q", "--failed-first", "--hypothesis-profile=short"]
 """
-CAUGHT: Final = ("killed", "timeout", "segfault", "suspicious")
-"""What mutmut calls a test that fails, one that takes too long, and one whose process a signal ends."""
+CAUGHT: Final = ("killed", "timeout", "segfault", "suspicious", "check was interrupted by user")
+"""What mutmut calls a test that fails, one that takes too long, and one whose process or run a signal ends."""
 LIVE: Final = ("survived", "no tests")
 NOT_TRIED: Final = "not checked"
 CODECS: Final = ("ascii", "utf-8")
