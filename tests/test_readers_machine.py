@@ -18,6 +18,11 @@ from reach import Reach, steps
 
 pytestmark = pytest.mark.unmeasured
 
+WALL_TIME = "2026-08-22T12:00:00Z"
+# By hand, as MANI-1 says.
+EXCLUSIONS = (
+    "include_incomplete_uploads", "include_orphans", "preserve_sqs_visibility", "include_sqs_side_records",
+)  # fmt: skip
 KEYS = st.binary(max_size=8)
 SEGMENTS = st.text(alphabet="0123456789abcdef_.%-", min_size=1, max_size=40)
 PARTS = st.sampled_from([b"a", b"b.bin", b".", b"...", b"\n", b"\\", b"\r", b"\xff", b"n", b" "])
@@ -40,14 +45,21 @@ BAD_MEMBERS: tuple[tuple[str, Any, str], ...] = (
     ("format_version", 2, "MANI-10"), ("format_version", None, "MANI-10"), ("format_version", True, "MANI-10"),
     ("phase", "phase2", "MANI-13"), ("wall_time_iso", "yesterday", "MANI-14"), ("adapters", [], "MANI-15"),
     ("exclusions", None, "MANI-15"), ("checksum_format", "", "MANI-17"), ("key_segment_max_bytes", 0, "MANI-17"),
-    ("live", {}, "MANI-18"),
+    ("exclusions", dict.fromkeys(EXCLUSIONS[1:], True), "MANI-16"),
+    ("exclusions", dict.fromkeys(EXCLUSIONS, 0), "MANI-16"), ("live", {}, "MANI-18"),
 )  # fmt: skip
-ORDER_OF_MANIFEST = ("MANI-10", "MANI-13", "MANI-14", "MANI-15", "MANI-17", "MANI-18")
+ORDER_OF_MANIFEST = (
+    "MANI-11", "MANI-10", "MANI-13", "MANI-14", "MANI-15", "MANI-16", "MANI-17", "MANI-18", "MANI-21", "MANI-22",
+)  # fmt: skip
 """In which a reader finds what is wrong."""
+TAILS = {"": "", "\n": "", " \t\r\n": "", "x": "MANI-11", "{}": "MANI-11", "\0": "MANI-11"}
+"""What stands behind the object = the clause that it breaks."""
+TEXTS = st.none() | st.text(max_size=3)
+U64 = st.sampled_from([1, 2**53 + 1, 2**63, 2**64 - 1])
 WANTED = {
     "KEYMAP read", "KMAP-9", "KMAP-10", "other kind", "other members", *BAD_KEYMAP_LINES.values(), "CHECKSUMS read",
     "SUMS-2", "binary mark", "capital digits", *BAD_CHECKSUM_LINES.values(), "MANIFEST.json read", "MANI-12",
-    *(clause for _, _, clause in BAD_MEMBERS),
+    *ORDER_OF_MANIFEST, "MANIFEST.json written", "phase 1", "mended", "KEYMAP mended", "MANIFEST.json in another form",
 }  # fmt: skip
 REACH = Reach("readers", WANTED)
 
@@ -62,13 +74,16 @@ class Sidecars(RuleBasedStateMachine):
         """What each line says, or the clause that it breaks."""
         self.sums: list[bytes] = []
         self.sums_said: list[tuple[bytes, bytes] | str] = []
-        outcome = Outcome(Counters(), (), ())
-        text = render_manifest(Provenance("s.fsm", wall_time="2026-08-22T12:00:00Z"), outcome, 0, [], None, only=False)
-        self.manifest: dict[str, Any] = json.loads(text)
-        self.sound = dict(self.manifest)
+        self.write(Provenance("s.fsm", wall_time=WALL_TIME), 0, [])
         self.form: dict[str, Any] = {}
+        self.tail = ""
         self.broken: dict[str, str] = {}
         """Member = the clause that its value breaks."""
+
+    def write(self, provenance: Provenance, database: int, databases: list[int]) -> None:
+        text = render_manifest(provenance, Outcome(Counters(), (), ()), database, databases, None, only=False)
+        self.manifest: dict[str, Any] = json.loads(text)
+        self.sound = dict(self.manifest)
 
     def teardown(self) -> None:
         target(float(len(self.keymap) + len(self.sums)), label="lines")
@@ -100,6 +115,7 @@ class Sidecars(RuleBasedStateMachine):
 
     @rule()
     def keymap_is_mended(self) -> None:
+        REACH("KEYMAP mended")
         sound = [place for place, said in enumerate(self.keymap_said) if not isinstance(said, str)]
         self.keymap = [self.keymap[place] for place in sound]
         self.keymap_said = [self.keymap_said[place] for place in sound]
@@ -113,7 +129,8 @@ class Sidecars(RuleBasedStateMachine):
                 break
             good.append(said)
         lines = iter_keymap(io.BytesIO(b"".join(self.keymap)))
-        assert list(islice(lines, len(good))) == good
+        read = list(islice(lines, len(good)))
+        assert read == good
         if bad is None:
             assert list(lines) == []
             REACH("KEYMAP read")
@@ -124,9 +141,12 @@ class Sidecars(RuleBasedStateMachine):
             assert caught.value.offset == sum(map(len, self.keymap[: len(good)]))
             assert list(lines) == [], "for good [KMAP-9]"
             REACH(bad, "KMAP-9")
-        if len({line.encoded for line in good}) < len(good):
-            # Where a segment has several lines, a reader that keeps what came last is right. [KMAP-10]
-            REACH("KMAP-10")
+        last: dict[str, bytes] = {}
+        for line in reversed(good):
+            last.setdefault(line.encoded, line.original)
+        # [KMAP-10] Lines are given out in their order, and what comes last counts.
+        assert {line.encoded: line.original for line in read} == last
+        REACH(*(["KMAP-10"] if len(last) < len(good) else []))
 
     # ---- CHECKSUMS ----
 
@@ -168,9 +188,59 @@ class Sidecars(RuleBasedStateMachine):
 
     # ---- MANIFEST.json ----
 
+    @rule(
+        cluster_id=TEXTS,
+        version=TEXTS,
+        index=st.none() | U64,
+        last_commit=st.just(0) | U64,
+        crc32c=st.none() | st.sampled_from([0, 0xAB, 2**32 - 1]),
+        databases=st.lists(st.integers(0, 20), unique=True, max_size=3).map(sorted),
+    )
+    def write_manifest(
+        self,
+        cluster_id: str | None,
+        version: str | None,
+        index: int | None,
+        last_commit: int,
+        crc32c: int | None,
+        databases: list[int],
+    ) -> None:
+        database = databases[0] if databases else 0
+        self.write(Provenance("s.fsm", crc32c, index, last_commit, WALL_TIME, cluster_id, version), database, databases)
+        self.broken.clear()
+        REACH("MANIFEST.json written")
+        # Written by hand, as MANI-1, MANI-6 and MANI-24 say: what is not known is not there.
+        optional = {"cluster_id": cluster_id, "elastickv_version": version, "snapshot_index": index}
+        for name, value in {**optional, "last_commit_ts": last_commit}.items():
+            assert self.manifest.get(name) == (value or None)
+        source = {"fsm_path": "s.fsm"} if crc32c is None else {"fsm_path": "s.fsm", "fsm_crc32c": f"{crc32c:08x}"}
+        assert self.manifest["source"] == source
+        assert self.manifest["adapters"]["redis"] == ({"databases": databases} if databases else {})
+        nothing: dict[str, object] = {"complete": None, "partial_reasons": [], "fsm_path": None}
+        told = self.manifest["outcome"]
+        assert (told["database"], told["earlier"]) == (database, [{"database": n, **nothing} for n in databases[1:]])
+
+    @rule(read_ts=st.sampled_from([None, 0, 1, "1", True, 2**64 - 1]), has_source=st.booleans())
+    def pin_live(self, read_ts: Any, has_source: bool) -> None:
+        """A manifest of phase 1, which this decoder does not write."""
+        self.manifest |= {"phase": "phase1-live-pinned", "live": {"read_ts": read_ts}}
+        if not has_source:
+            self.manifest["source"] = None
+        self.broken.pop("phase", None)
+        self.broken["live"] = "MANI-21" if self.manifest.get("source") else "MANI-22"
+        if self.broken["live"] == "MANI-22" and read_ts in (1, 2**64 - 1) and read_ts is not True:
+            del self.broken["live"]
+            REACH("phase 1")
+
+    @rule(tail=st.sampled_from(list(TAILS)))
+    def write_behind_manifest(self, tail: str) -> None:
+        self.tail = tail
+
     @rule(edit=st.sampled_from(BAD_MEMBERS))
     def break_member(self, edit: tuple[str, Any, str]) -> None:
         member, value, clause = edit
+        if member in ("phase", "live") and self.manifest["phase"] == "phase1-live-pinned":
+            return
         self.manifest.pop(member, None)
         if value is not None:
             self.manifest[member] = value
@@ -178,6 +248,7 @@ class Sidecars(RuleBasedStateMachine):
 
     @rule()
     def mend(self) -> None:
+        REACH("mended")
         self.manifest = dict(self.sound)
         self.broken.clear()
 
@@ -187,21 +258,23 @@ class Sidecars(RuleBasedStateMachine):
 
     @rule(indent=st.sampled_from([None, 1, 8]), in_order=st.booleans())
     def write_manifest_otherwise(self, indent: int | None, in_order: bool) -> None:
+        REACH("MANIFEST.json in another form")
         self.form = {"indent": indent, "sort_keys": in_order}
 
     @invariant()
     def manifest_is_read(self) -> None:
-        text = json.dumps(self.manifest, **self.form).encode()
-        if not self.broken:
+        text = (json.dumps(self.manifest, **self.form) + self.tail).encode()
+        broken = [*self.broken.values(), *filter(None, [TAILS[self.tail]])]
+        if not broken:
             assert decode_manifest(text) == self.manifest
             REACH("MANIFEST.json read", *(["MANI-12"] if "new" in self.manifest else []))
             return
         with pytest.raises(Fault) as caught:
             decode_manifest(text)
-        first = min(self.broken.values(), key=ORDER_OF_MANIFEST.index)
+        first = min(broken, key=ORDER_OF_MANIFEST.index)
         assert caught.value.clause == first
         version = self.manifest.get("format_version")
-        assert (caught.value.name == "unsupported-manifest") == (version == 2)
+        assert (caught.value.name == "unsupported-manifest") == (version == 2 and first == "MANI-10")
         REACH(first)
 
 
