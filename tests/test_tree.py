@@ -69,6 +69,22 @@ def listing(folder: Path) -> set[str]:
 # ---- what is there ----
 
 
+def test_finding_3_a_folder_is_made_once_however_many_keys_go_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    real = os.mkdir
+
+    def mkdir(path: str, *arguments: Any, **keywords: Any) -> None:
+        made.append(os.path.basename(path))
+        real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    keys = range(20)
+    decode_bytes(snapshot([put(prefix + b"%d" % key, 1, b"v") for prefix in (STR, HLL) for key in keys]), tmp_path)
+    assert sorted(made) == ["db_0", "hll", "out", "redis", "strings"]
+
+
 def test_tree_2_the_whole_tree(tmp_path: Path) -> None:
     decode_full(tmp_path)
     assert set(read_tree(tmp_path / "out")) == {

@@ -290,7 +290,8 @@ def main() -> int:
         IDLE.write_text("".join(f"{case_id}\n" for case_id in idle), encoding="utf-8")
         all_count = len(select_cases(cases, []))
         console.print(
-            f"{len(idle)} of {all_count} cases catch no mutant that they could tell: {IDLE.relative_to(ROOT)}"
+            f"{len(idle)} of {all_count} cases catch no mutant that they could tell, in {IDLE.relative_to(ROOT)} too: "
+            f"{', '.join(idle) or 'none'}"
         )
     console.print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants are caught by each case that names them")
     return 1 if survivors else 0
