@@ -32,9 +32,23 @@ SMALLEST = next(case for case in load_cases() if case.id == "rstr-envelope")
 
 # Writes the tree that it is given as a careful program does; but for what its second word says.
 WRITER = r"""
-import errno, hashlib, json, os, sys
+import errno, hashlib, json, os, signal, sys
 out, way, tree = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-sidecars, faults, temporaries = {}, [], []
+
+def end(*_):
+    for temporary in making if way != "litters" else ():
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    if way == "hangs":
+        signal.pause()
+    if way not in ("keeps a seal", "seals first"):
+        for name in ("CHECKSUMS", "MANIFEST.json"):
+            if os.path.exists(os.path.join(out, name)):
+                os.unlink(os.path.join(out, name))
+    os._exit(0 if way == "ends well" else 130)
+
+signal.signal(signal.SIGINT, signal.SIG_IGN if way == "is deaf" else end)
+sidecars, faults, temporaries, making = {}, [], [], []
 
 def report(path, error):
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) and way != "calls all errors alike"
@@ -45,6 +59,8 @@ def write(path, data):
     os.makedirs(os.path.dirname(place), exist_ok=True)
     name = ".tmp" + str(len(temporaries) or "")
     temporary = place if way == "writes in place" else os.path.join(os.path.dirname(place), name)
+    if temporary != place:
+        making.append(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     errors = []
     try:
@@ -179,6 +195,12 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
         ("has its manifest first", "kill before", "FAIL", "MANIFEST.json is there, and "),
         ("seals first", "kill before", "FAIL", "CHECKSUMS is there, and "),
         ("litters", "kill before", "FAIL", "killed, and it left "),
+        ("writes in place", "interrupt", "FAIL", "half a blob under its name, "),
+        ("litters", "interrupt", "FAIL", "interrupted, and it left "),
+        ("seals first", "interrupt", "FAIL", "interrupted, and MANIFEST.json is there [TREE-39]"),
+        ("is deaf", "interrupt", "PASS", "too late"),
+        ("ends well", "interrupt", "FAIL", "interrupted, taken as complete, and "),
+        ("hangs", "interrupt", "HANG", "the run: expected an end"),
         ("is mute", "kill before", "FAIL", "again: refused, without what to remove [TREE-43]"),
         ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [TREE-27]"),
         ("always ends with 0", "EIO", "FAIL", "taken as complete, and "),

@@ -11,6 +11,7 @@ OUT, and each of these:
     EIO on         this flush or close and all later ones fail so
     kill before    the program is killed right before the call
     kill after     it is killed at its next file call
+    interrupt      it gets the signal of Ctrl-C, and finds it when the call has happened
 
 and besides, without holding the program:
 
@@ -28,10 +29,12 @@ and besides, without holding the program:
     half a blob under its name, whatever the end                  FAIL [TREE-18]
     a seal over an incomplete tree, whatever the end              FAIL [TREE-22]
     CHECKSUMS appears, and nothing was flushed before             FAIL [TREE-21]
+    interrupted, and something is left that is no part of a dump  FAIL [TREE-39]
+    interrupted, and a seal is there, but not the dump            FAIL [TREE-39]
     after "EIO on", fewer faults named than calls failed          FAIL [TREE-27]
     killed, and more than one file that is no part of a dump      FAIL [TREE-40]
-    killed, and the same run again neither completes nor names    FAIL [TREE-43]
-    what has to be removed before it does
+    killed or interrupted, and the same run again neither         FAIL [TREE-43]
+    completes nor names what has to be removed before it does
     a full disk that is not called one, or something else is      WRONG_REASON [TREE-24]
     the program did what cannot be seen; the call did not come    VOID
 
@@ -84,13 +87,14 @@ from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_end
 
 KILL_BEFORE: Final = "kill before"
 KILL_AFTER: Final = "kill after"
+INTERRUPT: Final = "interrupt"
 EIO_ON: Final = "EIO on"
 FULL_DISK: Final = "full disk"
 NO_INODE: Final = "no inode left"
 UNWRITABLE: Final = "unwritable"
 FLUSHED: Final = "flush"
 ERRORS: Final = ("EIO", "ENOSPC", "EDQUOT", "EINTR")
-HELD: Final = (*ERRORS, EIO_ON, KILL_BEFORE, KILL_AFTER)
+HELD: Final = (*ERRORS, EIO_ON, KILL_BEFORE, KILL_AFTER, INTERRUPT)
 FAULTS: Final = (*HELD, FULL_DISK, NO_INODE, UNWRITABLE, FLUSHED)
 ERRORS_OF_KIND: Final = {
     OPEN: ERRORS, WRITE: ERRORS, FLUSH: ERRORS, CLOSE: ERRORS, RENAME: ERRORS[:3], LINK: ERRORS[:3], MAKE: ERRORS[:3],
@@ -165,6 +169,7 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
             yield Trial(EIO_ON, moment, links=links)
         yield Trial(KILL_BEFORE, moment)
         yield Trial(KILL_AFTER, moment)
+        yield Trial(INTERRUPT, moment)
     out = os.fsdecode(case.scene.out)
     there = {os.fsdecode(path): planted.data for path, planted in case.scene.planted.items()}
     made = {f"{out}/{os.fsdecode(path)}": data for path, data in case.expected.tree.items()}
@@ -257,6 +262,8 @@ class _Attempt:
             return VOID, "the call did not come"
         if self._trial.fault in (KILL_BEFORE, KILL_AFTER):
             return self._judge_killed(finish)
+        if self._trial.fault == INTERRUPT:
+            return self._judge_interrupted(finish)
         if ending := bad_ending(finish, self._profile):
             return ending[0], str(ending[1])
         if finish.exit_status in self._profile.exits[self._case.expected.outcome]:
@@ -280,6 +287,8 @@ class _Attempt:
             if trial.fault == EIO_ON and self._is_met and settled:
                 self._failed_count += 1
                 return Answer(errno.EIO)
+            if is_now and trial.fault == INTERRUPT:
+                return Answer(interrupt=True)
             if is_now and trial.fault == KILL_BEFORE:
                 return Answer(kill=True)
             if is_now and trial.fault == KILL_AFTER:
@@ -350,6 +359,31 @@ class _Attempt:
         known = {*self._case.expected.tree, *SEAL, *self._planted_files()}
         if len(others := sorted(found - known)) > 1:
             return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
+        return self._judge_again()
+
+    def _judge_interrupted(self, finish: Finish) -> tuple[str, str]:
+        """Judge a run that was told to end, which may have been too late; how it ends is its own affair."""
+        if finish.signal in (None, signal.SIGINT):
+            told = replace(finish, signal=None, exit_status=min(self._profile.documented), stdout="", stderr="")
+        else:
+            told = finish
+        if ending := bad_ending(told, self._profile):
+            return ending[0], str(ending[1])
+        if half := self._half_blob():
+            return FAIL, half
+        found = files_of(self._box)
+        differences = self._differences()
+        if CHECKSUMS_NAME in found and not differences:
+            return PASS, "too late"
+        if finish.exit_status in self._profile.exits[self._case.expected.outcome]:
+            return FAIL, f"interrupted, taken as {self._case.expected.outcome}, and {differences[0]} [TREE-39]"
+        now = look(self._box.out)
+        found = {path for path in found if self._is_own(path, now)}
+        if seals := [name.decode() for name in SEAL if name in found]:
+            return FAIL, f"interrupted, and {' and '.join(seals)} is there [TREE-39]"
+        known = {*self._case.expected.tree, *self._planted_files()}
+        if others := sorted(found - known):
+            return FAIL, f"interrupted, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-39]"
         return self._judge_again()
 
     def _judge_again(self) -> tuple[str, str]:

@@ -44,6 +44,7 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 SYS_SECCOMP: Final = 317
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: Final = 32
 RET_USER_NOTIF: Final = 0x7FC00000
 RET_ALLOW: Final = 0x7FFF0000
 NOTIF_RECV: Final = 0xC0502100
@@ -73,9 +74,12 @@ class Answer(NamedTuple):
 
     error: int = 0
     kill: bool = False
+    interrupt: bool = False
+    """The call goes on, and the program finds the signal of Ctrl-C at its end."""
 
 
 GO_ON: Final = Answer()
+WAITS: Final = b"w"
 
 
 @dataclass(slots=True)
@@ -117,18 +121,24 @@ def _filter() -> bytes:
     return b"".join(struct.pack("HBBI", *step) for step in program)
 
 
-def _install() -> int:
-    """Put this process and all that it starts under the filter; return the listener. Raises `OSError`."""
+def _install() -> tuple[int, bool]:
+    """Put this process and all that it starts under the filter.
+
+    Returns the listener, and whether calls that it has taken in wait in spite of signals, as
+    kernels since 5.19 let them. Raises `OSError`.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     raw = _filter()
     steps = ctypes.create_string_buffer(raw, len(raw))
     described = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(raw) // 8, ctypes.addressof(steps)))
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")
-    listener = libc.syscall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, described)
-    if listener < 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
-    return int(listener)
+    for flag in (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0):
+        flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | flag
+        listener = libc.syscall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, described)
+        if listener >= 0:
+            return int(listener), bool(flag)
+    raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def hold_program(
@@ -150,14 +160,14 @@ def hold_program(
     for _, writer in outputs:
         os.close(writer)
     try:
-        _, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
+        patience, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
     except ValueError as error:
         raise CannotHoldError("the kernel lets nobody hold a program here") from error
     finally:
         ours.close()
     with suppress(OSError):  # a younger kernel hands over without going to sleep in between
         fcntl.ioctl(listener, NOTIF_SET_FLAGS, SYNC_WAKE_UP)
-    holder = _Holder(listener, decide, box)
+    holder = _Holder(listener, decide, box, waits=patience == WAITS)
     running = Running(pid, [os.fdopen(reader, "rb") for reader, _ in outputs], box, limits, begin, stop)
     finish = running.finish({listener: holder.serve})
     os.close(listener)
@@ -170,12 +180,14 @@ def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs
         os.setsid()
         os.chdir(box.root / "work")
         os.umask(UMASK)
-        for each in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(each, signal.SIG_DFL)  # Python ignores them
+        for each in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+            # Python ignores the first two, and a shell the last one of what it puts into the background.
+            signal.signal(each, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, writer in enumerate(outputs, 1):
             os.dup2(writer, number)
-        socket.send_fds(theirs, [b"x"], [_install()])
+        listener, waits = _install()
+        socket.send_fds(theirs, [WAITS if waits else b"-"], [listener])
         os.execve(command[0], list(command), environment(box))  # noqa: S606 - it is the purpose
     finally:
         os._exit(127)
@@ -184,8 +196,9 @@ def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs
 class _Holder:
     """Takes calls in, and answers them."""
 
-    def __init__(self, listener: int, decide: Callable[[Call], Answer], box: Sandbox) -> None:
+    def __init__(self, listener: int, decide: Callable[[Call], Answer], box: Sandbox, *, waits: bool) -> None:
         self._listener = listener
+        self._waits = waits
         self._box = box
         self._decide = decide
         self.unseen: list[str] = []
@@ -206,6 +219,12 @@ class _Holder:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             return
+        if answer.interrupt and not self._waits:
+            self.unseen.append("when a signal comes: a kernel before 5.19 cannot tell")
+        elif answer.interrupt:
+            for process in descendants(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGINT)
         reply = struct.pack("QqiI", cookie, 0, -answer.error, 0 if answer.error else FLAG_CONTINUE)
         try:
             fcntl.ioctl(self._listener, NOTIF_SEND, bytearray(reply))
