@@ -68,7 +68,7 @@ def test_the_control_is_refuted() -> None:
 
 def test_there_is_a_contract_of_each_kind_of_value() -> None:
     decoders = {"string_value", "hll_value", "bare_value", "ttl_value", "entry_headers", "manifest_version"}
-    encoders = {"string_envelope", "hll_envelope", "ttl_row", "version", "suffix_of_version"}
+    encoders = {"written_envelope", "ttl_row", "version", "suffix_of_version"}
     assert set(VALUES) >= decoders | encoders
 
 

@@ -23,14 +23,6 @@ NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
 OTHER_FLAGS = (0, *(1 << bit for bit in range(1, 8)), 0xFE)
 
 
-def _expiry_at(number: int) -> int | None:
-    return None if number < 0 else NUMBERS[number]
-
-
-def _clamped(expiry_ms: int | None) -> int | None:
-    return None if expiry_ms is None else min(expiry_ms, MOST_MS)
-
-
 def _told(value: Value) -> Answer:
     return value.payload, value.expiry_ms
 
@@ -85,28 +77,18 @@ def bare_value(body: bytes) -> Value:
     return decode_bare_value(body, 0, b"")
 
 
-def string_envelope(payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
-    """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8]
+def written_envelope(is_hll: bool, payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
+    """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8] [RHLL-5] [RHLL-8]
 
     pre: len(payload) <= 3
     pre: -1 <= number < len(NUMBERS)
     pre: 0 <= flags < len(OTHER_FLAGS)
     post: __return__[0] == __return__[1]
     """
-    written = envelope(1, payload, _expiry_at(number), other_flags=OTHER_FLAGS[flags])
-    return decode_string_value(written), Value(payload, _clamped(_expiry_at(number)))
-
-
-def hll_envelope(payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
-    """What is written into an envelope is read from it, whatever its other flags. [RHLL-5] [RHLL-8]
-
-    pre: len(payload) <= 3
-    pre: -1 <= number < len(NUMBERS)
-    pre: 0 <= flags < len(OTHER_FLAGS)
-    post: __return__[0] == __return__[1]
-    """
-    written = envelope(2, payload, _expiry_at(number), other_flags=OTHER_FLAGS[flags])
-    return decode_hll_value(written), Value(payload, _clamped(_expiry_at(number)))
+    expiry_ms = None if number < 0 else NUMBERS[number]
+    written = envelope(2 if is_hll else 1, payload, expiry_ms, other_flags=OTHER_FLAGS[flags])
+    expected = Value(payload, None if expiry_ms is None else min(expiry_ms, MOST_MS))
+    return (decode_hll_value if is_hll else decode_string_value)(written), expected
 
 
 def ttl_value(body: bytes) -> tuple[object, object]:
@@ -124,13 +106,13 @@ def ttl_value(body: bytes) -> tuple[object, object]:
         return _refused(fault), expected
 
 
-def ttl_row(number: int) -> tuple[int, int | None]:
+def ttl_row(number: int) -> tuple[int, int]:
     """What is written into a row is read from it. [RTTL-2]
 
     pre: 0 <= number < len(NUMBERS)
     post: __return__[0] == __return__[1]
     """
-    return decode_ttl_value(expiry(NUMBERS[number])), _clamped(NUMBERS[number])
+    return decode_ttl_value(expiry(NUMBERS[number])), min(NUMBERS[number], MOST_MS)
 
 
 def entry_headers(has_key: bool, has_value: bool, flags: int) -> tuple[object, object]:
