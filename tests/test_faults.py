@@ -39,8 +39,6 @@ def end(*_):
     for temporary in making if way != "litters" else ():
         if os.path.exists(temporary):
             os.unlink(temporary)
-    if way == "hangs":
-        signal.pause()
     if way not in ("keeps a seal", "seals first"):
         for name in ("CHECKSUMS", "MANIFEST.json"):
             if os.path.exists(os.path.join(out, name)):
@@ -200,7 +198,6 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
         ("seals first", "interrupt", "FAIL", "interrupted, and MANIFEST.json is there [TREE-39]"),
         ("is deaf", "interrupt", "PASS", "too late"),
         ("ends well", "interrupt", "FAIL", "interrupted, taken as complete, and "),
-        ("hangs", "interrupt", "HANG", "the run: expected an end"),
         ("is mute", "kill before", "FAIL", "again: refused, without what to remove [TREE-43]"),
         ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [TREE-27]"),
         ("always ends with 0", "EIO", "FAIL", "taken as complete, and "),
