@@ -310,7 +310,7 @@ class Output(RuleBasedStateMachine):
             assert contents[CHECKSUMS].decode() == "".join(lines)
 
 
-CONFIG = steps(examples=240, count=30)
+CONFIG = steps(examples=160, count=30)
 
 
 def test_dumps_of_several_databases_in_one_folder() -> None:

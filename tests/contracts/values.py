@@ -20,7 +20,7 @@ Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
 
 NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
 """Around each end. What makes bytes of a number is no Python, so it cannot be a symbol; which of them it is can."""
-OTHER_FLAGS = (0, *(1 << bit for bit in range(1, 8)), 0xFE)
+OTHER_FLAGS = (0, 0b0000_0010, 0b1000_0000, 0b1111_1110)
 
 
 def _told(value: Value) -> Answer:
@@ -80,7 +80,7 @@ def bare_value(body: bytes) -> Value:
 def written_envelope(is_hll: bool, payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
     """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8] [RHLL-5] [RHLL-8]
 
-    pre: len(payload) <= 3
+    pre: len(payload) <= 2
     pre: -1 <= number < len(NUMBERS)
     pre: 0 <= flags < len(OTHER_FLAGS)
     post: __return__[0] == __return__[1]
