@@ -19,8 +19,8 @@ TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"
 LINE = re.compile(r"^.*/(?P<file>[a-z]+)\.py:(?P<line>[0-9]+): (?P<kind>info|error): (?P<words>.*)$", re.MULTILINE)
 CONFIRMED = "Confirmed over all paths."
-SECONDS = 60
-"""For a condition that is confirmed; the slowest needs a tenth of it."""
+SECONDS = 120
+"""For a condition that is confirmed; the slowest needs a quarter of it beside other tests."""
 
 
 def functions_of(file: str) -> dict[str, range]:

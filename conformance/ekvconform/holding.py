@@ -70,7 +70,7 @@ class CannotHoldError(UsageError):
 
 
 class Answer(NamedTuple):
-    """What becomes of a call: it goes on, or fails with an error number, or the program is killed."""
+    """What becomes of a call: it goes on, or fails with an error number, or the program is killed or interrupted."""
 
     error: int = 0
     kill: bool = False
@@ -215,16 +215,12 @@ class _Holder:
         cookie, thread, _, number, arch, _, *arguments = struct.unpack("QIIiIQ6Q", notice)
         answer = self._answer(thread, number, arch, arguments)
         if answer.kill:
-            for process in descendants(os.getpid()):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            _send_to_all(signal.SIGKILL)
             return
-        if answer.interrupt and not self._waits:
-            self.unseen.append("when a signal comes: a kernel before 5.19 cannot tell")
+        if answer.interrupt and self._waits:
+            _send_to_all(signal.SIGINT)
         elif answer.interrupt:
-            for process in descendants(os.getpid()):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGINT)
+            self.unseen.append("when a signal comes: a kernel before 5.19 cannot tell")
         reply = struct.pack("QqiI", cookie, 0, -answer.error, 0 if answer.error else FLAG_CONTINUE)
         try:
             fcntl.ioctl(self._listener, NOTIF_SEND, bytearray(reply))
@@ -247,6 +243,13 @@ class _Holder:
         name = NAMES[number]
         paths = tuple(_path(thread, arguments, handle, path) for handle, path in CALLS[name].files)
         return self._decide(Call(name, paths, _flags(thread, name, arguments)))
+
+
+def _send_to_all(number: signal.Signals) -> None:
+    """Send a signal to the program and all that it has started, as a terminal does."""
+    for process in descendants(os.getpid()):
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def _flags(thread: int, name: str, arguments: list[int]) -> int:

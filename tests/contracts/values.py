@@ -16,8 +16,6 @@ from writer import envelope, expiry, put, version_suffix
 MOST_MS = 9_223_372_036_854_775_807
 Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
 """Payload and expiry; or fault, clause and offset."""
-
-
 NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
 """Around each end. What makes bytes of a number is no Python, so it cannot be a symbol; which of them it is can."""
 OTHER_FLAGS = (0, 0b0000_0010, 0b1000_0000, 0b1111_1110)
