@@ -1,0 +1,69 @@
+"""`python -m ekvformat SNAPSHOT OUT`: enough of a program to be judged by the conformance suite."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from ekvformat.decode import HLLS, STRINGS, Options, database_directory, decode
+from ekvformat.manifest import Provenance, is_utc_time
+from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault, partial_reasons
+from ekvformat.snapshot_file import check_unchanged, read_snapshot
+from ekvformat.tree import Tree, check_snapshot_outside
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Decode a snapshot into a directory; return the exit status. [OUTC-6]"""
+    words = parse(arguments)
+    try:
+        return run(words)
+    except Fault as fault:
+        # [TREE-27] What failed while cleaning up is reported as well. [OUTC-7]
+        for each in (fault, *fault.also):
+            print(f"ekvformat: {each}", file=sys.stderr)
+        return fault.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def run(words: argparse.Namespace) -> int:
+    """Decode; print the warnings."""
+    options = Options(words.db, words.only, words.salvage)
+    provenance = Provenance(words.snapshot, words.wall_time, words.cluster_id, words.elastickv_version)
+    tree = Tree(words.out, words.db, words.into_existing, sync=not words.no_sync)
+    # [OUTC-5] The output directory first, and only then the snapshot.
+    tree.check()
+    check_snapshot_outside(words.out, words.snapshot)
+    data, identity = read_snapshot(words.snapshot)
+    dump = decode(data, words.snapshot, options)
+    warnings = tree.write(dump, provenance, partial(check_unchanged, words.snapshot, identity))
+    for warning in warnings:
+        print(f"warning: {warning.name}: {warning.count}: {warning.detail}: {' '.join(warning.about)}")
+    # [OUTC-8] A warning alone changes nothing.
+    return EXIT_PARTIAL if partial_reasons(warnings, database_directory(words.db)) else EXIT_COMPLETE
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; one that makes no sense ends with status 2."""
+    parser = argparse.ArgumentParser(prog="ekvformat", description="Decode an elastickv snapshot: the reference.")
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="the .fsm file")
+    parser.add_argument("out", metavar="OUT", help="the directory to write")
+    parser.add_argument("--db", type=int, default=0, metavar="N", help="database index [TREE-1]")
+    parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [OUTC-13]")
+    parser.add_argument("--salvage", action="store_true", help="list unreadable values [SALV-1]")
+    parser.add_argument("--into-existing", action="store_true", help="OUT may hold something [TREE-33]")
+    parser.add_argument("--no-sync", action="store_true", help="flush nothing to disk [TREE-21]")
+    parser.add_argument("--wall-time", metavar="TIME", help="for MANIFEST.json [MANI-3]")
+    parser.add_argument("--cluster-id", metavar="ID", help="for MANIFEST.json")
+    parser.add_argument("--elastickv-version", metavar="VERSION", help="for MANIFEST.json")
+    words = parser.parse_args(arguments)
+    words.only = None if words.only is None else frozenset(words.only.split(","))
+    if words.only is not None and not words.only <= {STRINGS, HLLS}:
+        parser.error("--only: one or both of strings, hll")
+    if words.wall_time is not None and not is_utc_time(words.wall_time):
+        parser.error("--wall-time: not an RFC 3339 time in UTC")
+    return words
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

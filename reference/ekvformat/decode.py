@@ -1,0 +1,317 @@
+"""The chapters in a row: from snapshot bytes to a dump.
+
+    snapshot bytes -> entries -> visible records -> decoded values -> outputs
+        FILE            VISI        KEYS            RSTR RHLL RTTL    SEGM KMAP SALV
+
+This is where the chapters meet: which record shadows another, which TTL row
+decides about which key, what becomes of what cannot be read. Every such question
+is a look into a table of all records of one type.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ekvformat import keys, redis_hlls, redis_strings, redis_ttls, salvage
+from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
+from ekvformat.outcomes import Counters, DumpWarning, Fault
+from ekvformat.segments import encode_percent, encode_segment, is_fallback
+from ekvformat.snapshot_file import SnapshotFile, decode_snapshot_file, decode_snapshot_name
+from ekvformat.visibility import CANONICAL_ORDER, Record, applied_index_of, visible_records
+
+STRINGS: Final = "strings"
+"""Directory of the blobs of strings, and their name among the types wanted. [OUTC-13]"""
+HLLS: Final = "hll"
+"""Directory of the blobs of HLLs, and their name among the types wanted. [OUTC-13]"""
+
+
+class Options(NamedTuple):
+    """What the caller wants."""
+
+    database: int = 0
+    """The database index. [TREE-1]"""
+    only: frozenset[str] | None = None
+    """The types wanted, `STRINGS` or `HLLS` or both; None for all. [OUTC-13]"""
+    salvage: bool = False
+    """Consent to a dump without the values that cannot be read. [SALV-1]"""
+
+
+NO_OPTIONS: Final = Options()
+"""What a caller gets who asks for nothing."""
+
+
+class Section(NamedTuple):
+    """The records of one type that become blobs."""
+
+    type: str
+    decode: Callable[[bytes, int, bytes], redis_strings.Value]
+    """Decodes a body; takes its offset and the storage key."""
+    envelope_prefix: bytes | None
+    """Begins a value that alone decides the expiry of its key. [RSTR-10] [RHLL-10]"""
+    directory: str
+    sidecar: str
+    """Where rows of expiries go. [RTTL-11]"""
+    kind: str
+    """In `unreadable.jsonl`. [SALV-3]"""
+
+    def is_envelope(self, record: Record) -> bool:
+        """Return True for an envelope, also one that cannot be read. [RTTL-14]"""
+        return self.envelope_prefix is not None and record.body.startswith(self.envelope_prefix)
+
+
+HLL_SECTION: Final = Section(
+    keys.HLL, redis_hlls.decode_hll_value, redis_hlls.ENVELOPE_PREFIX, HLLS, redis_ttls.HLL_TTL_NAME, salvage.HLL_KIND
+)
+STRING_SECTION: Final = Section(
+    keys.STRING, redis_strings.decode_string_value, redis_strings.ENVELOPE_PREFIX,
+    STRINGS, redis_ttls.STRINGS_TTL_NAME, salvage.STRING_KIND,
+)  # fmt: skip
+BARE_SECTION: Final = STRING_SECTION._replace(
+    type=keys.BARE, decode=redis_strings.decode_bare_value, envelope_prefix=None
+)
+PREFIX_OF_TYPE: Final = {
+    keys.HLL: keys.HLL_PREFIX,  # [RHLL-1]
+    keys.STRING: keys.STRING_PREFIX,  # [RSTR-1]
+    keys.BARE: b"",  # [RSTR-12]
+    keys.TTL: keys.TTL_PREFIX,  # [RTTL-14]
+}
+"""Type with a chapter, in output order [OUTC-4] = what its storage keys have before the user key."""
+
+Tables = dict[str, dict[bytes, Record]]
+"""Type = user key = record, in canonical order. [VISI-17]"""
+
+
+class Dump(NamedTuple):
+    """What a snapshot becomes."""
+
+    blobs: dict[str, bytes]
+    """Path below the output directory = content, in output order. [OUTC-4]"""
+    sidecars: dict[str, bytes]
+    """Path below the output directory = content."""
+    counters: Counters
+    warnings: list[DumpWarning]
+    options: Options
+    snapshot: SnapshotFile
+    snapshot_index: int | None
+    """The applied index that the name of the snapshot gives. [FILE-23]"""
+
+
+def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
+    """Decode a snapshot; `name` is its path, of which only the file name is looked at.
+
+    Raises the fault that OUTC-2 and OUTC-3 name.
+    """
+    # [OUTC-2] Structure and footer of the whole file, then all entry headers, then
+    # values. Nothing has been written when any of this is refused. [FILE-19]
+    snapshot = decode_snapshot_file(data)
+    counters = Counters()
+    records = visible_records(snapshot.entries, snapshot.last_commit_ts, counters)
+
+    # [OUTC-4] In this order, each in canonical order.
+    outputs = Outputs(make_tables(records, counters), counters, options)
+    for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
+        outputs.add_section(section)
+    outputs.add_ttl_rows()
+
+    index = decode_snapshot_name(name)
+    warnings = warnings_of_file(snapshot, index) + warnings_of_records(records, outputs)
+    sidecars = {path: b"".join(lines) for path, lines in outputs.sidecars.items()}
+    return Dump(outputs.blobs, sidecars, counters, warnings, options, snapshot, index)
+
+
+def database_directory(database: int) -> str:
+    """Return the directory of a database index. [TREE-1] [TREE-28]"""
+    return f"redis/db_{max(0, database)}"
+
+
+def make_tables(records: list[Record], counters: Counters) -> Tables:
+    """Count the visible records by type, and make a table of each type with a chapter. [OUTC-14]"""
+    tables: Tables = {type_: {} for type_ in PREFIX_OF_TYPE}
+    # [VISI-17] All storage keys of a type have the same prefix, so this is the
+    # canonical order of the user keys too.
+    for record in sorted(records, key=lambda record: CANONICAL_ORDER(record.storage_key)):
+        type_ = keys.type_of(record.storage_key)
+        if type_ in keys.UNDECODED:
+            counters.entries["undecoded"] += 1
+            counters.undecoded[type_] += 1  # [KEYS-7]
+        else:
+            counters.entries[type_] += 1
+        if type_ in tables:
+            user_key = record.storage_key.removeprefix(PREFIX_OF_TYPE[type_])
+            tables[type_][user_key] = record
+    return tables
+
+
+class Outputs:
+    """The blobs and lines of a dump, added in output order."""
+
+    def __init__(self, tables: Tables, counters: Counters, options: Options) -> None:
+        self.tables = tables
+        self.counters = counters
+        self.options = options
+        self.blobs: dict[str, bytes] = {}
+        self.sidecars: dict[str, list[bytes]] = {}
+        """Path = its lines. A sidecar without a line does not exist. [RTTL-11] [KMAP-4]"""
+        self.orphans: list[bytes] = []
+        """User keys of TTL rows that decide about nothing. [RTTL-9]"""
+        self.unreadable: list[str] = []
+        """Segments of unreadable records. [SALV-6]"""
+
+    def add_blob(self, directory: str, name: str, content: bytes) -> None:
+        """Add a file that holds one payload. [TREE-2]"""
+        self.blobs[f"{database_directory(self.options.database)}/{directory}/{name}.bin"] = content
+
+    def add_line(self, sidecar: str, line: bytes) -> None:
+        """Add a line to a sidecar, once. [KMAP-2]"""
+        lines = self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", [])
+        # Only KEYMAP lines come twice: a key may be shown as an HLL and as a string. [KMAP-3]
+        if sidecar != KEYMAP_NAME or line not in lines:
+            lines.append(line)
+
+    def is_wanted(self, section: Section) -> bool:
+        """Return True if the caller wants this type. [OUTC-13]"""
+        return self.options.only is None or section.directory in self.options.only
+
+    # ---- strings and HLLs ----
+
+    def add_section(self, section: Section) -> None:
+        """Add what becomes of all records of a section, and count it. [OUTC-15]"""
+        fates = self.counters.hlls if section.type == keys.HLL else self.counters.strings
+        for user_key, record in self.tables[section.type].items():
+            # [OUTC-17] Not judged either: nobody asked what it holds.
+            if not self.is_wanted(section):
+                fates["excluded"] += 1
+            # [RSTR-13] Also by a string that cannot be read. [SALV-8]
+            elif section.type == keys.BARE and user_key in self.tables[keys.STRING]:
+                fates["shadowed"] += 1
+            else:
+                try:
+                    value = section.decode(record.body, record.body_offset, record.storage_key)
+                    self.check_row_of(section, user_key, record)
+                except Fault as fault:
+                    self.add_unreadable(section.kind, user_key, record, fault)
+                    fates["unreadable"] += 1
+                else:
+                    self.add_value(section, user_key, value)
+                    fates["written"] += 1
+
+    def add_value(self, section: Section, user_key: bytes, value: redis_strings.Value) -> None:
+        """Add what becomes of a value that can be read."""
+        segment = encode_segment(user_key)
+        # [RSTR-15] [RHLL-12]
+        self.add_blob(section.directory, segment, value.payload)
+        # [SEGM-9] The key cannot be read from its segment.
+        if is_fallback(segment):
+            self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
+        # [RSTR-16] [RHLL-13] Rows of envelopes come before those of TTL rows. [RTTL-13]
+        if value.expiry_ms is not None:
+            self.add_line(section.sidecar, redis_ttls.render_expiry_row(segment, value.expiry_ms))
+
+    def check_row_of(self, section: Section, user_key: bytes, record: Record) -> None:
+        """Raise `invalid-value` if a malformed TTL row decides about this record. [SALV-2]
+
+        Nobody knows when such a key ends. Without consent the row itself refuses the
+        snapshot, when its turn comes. [OUTC-4]
+        """
+        row = self.tables[keys.TTL].get(user_key)
+        if not self.options.salvage or row is None or len(row.body) == redis_ttls.TTL_VALUE_SIZE:
+            return
+        # [SALV-7] An envelope decides alone; and beside a string the row is not the HLL's. [RTTL-7]
+        if self.owner_of(user_key) == (section, record) and not section.is_envelope(record):
+            detail = "a malformed TTL row decides about this key"
+            raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
+
+    def add_unreadable(self, kind: str, user_key: bytes, record: Record, fault: Fault) -> None:
+        """Add what becomes of a record that cannot be read; without consent, raise its fault. [SALV-1]"""
+        if not self.options.salvage:
+            raise fault
+        segment = encode_segment(user_key)
+        offset = fault.offset or 0  # every fault of a value has one
+        line = salvage.render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
+        self.add_line(salvage.UNREADABLE_NAME, line)  # [SALV-5]
+        self.add_blob(salvage.UNREADABLE_DIRECTORY, f"{segment}.{kind}", record.body)  # [SALV-4]
+        self.unreadable.append(segment)
+
+    # ---- TTL rows ----
+
+    def add_ttl_rows(self) -> None:
+        """Add what becomes of all TTL rows, and count it. [OUTC-15]"""
+        fates = self.counters.ttls
+        for user_key, record in self.tables[keys.TTL].items():
+            try:
+                expiry_ms = redis_ttls.decode_ttl_value(record.body, record.body_offset, record.storage_key)
+            except Fault as fault:
+                self.add_unreadable(salvage.TTL_KIND, user_key, record, fault)
+                fates["unreadable"] += 1
+                continue
+            owner = self.owner_of(user_key)
+            # [RTTL-8] [RTTL-9]
+            if owner is None:
+                self.add_row_without_owner(user_key)
+                continue
+            section, owner_record = owner
+            if not self.is_wanted(section):
+                fates["excluded"] += 1  # [OUTC-17]
+            elif section.is_envelope(owner_record):
+                fates["redundant"] += 1  # [RTTL-4]
+            else:
+                fates["applied"] += 1  # [RTTL-5] [RTTL-6]
+                self.add_line(section.sidecar, redis_ttls.render_expiry_row(encode_segment(user_key), expiry_ms))
+
+    def owner_of(self, user_key: bytes) -> tuple[Section, Record] | None:
+        """Return the record that a TTL row of this key decides about, or None. [RTTL-14]"""
+        # [RTTL-7] A string before an HLL, and a prefixed string before the bare one
+        # that it shadows.
+        for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION):
+            if user_key in self.tables[section.type]:
+                return section, self.tables[section.type][user_key]
+        return None
+
+    def add_row_without_owner(self, user_key: bytes) -> None:
+        """Count a TTL row that decides about no string and no HLL."""
+        # [RTTL-8] It may belong to a collection, whatever types are wanted. [OUTC-17]
+        if any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS):
+            self.counters.ttls["unclaimed"] += 1
+        else:
+            self.counters.ttls["orphan"] += 1
+            self.orphans.append(user_key)
+
+
+# ---- warnings ----
+
+
+def warnings_of_file(snapshot: SnapshotFile, index: int | None) -> list[DumpWarning]:
+    """Return the warnings about the file; `index` is the one in its name."""
+    warnings: list[DumpWarning] = []
+    # [FILE-18]
+    if snapshot.crc32c is None:
+        warnings.append(DumpWarning("no-footer", 1, (), "without a footer the file cannot prove that it is whole"))
+    # [FILE-24]
+    applied_index = applied_index_of(snapshot.entries)
+    if index is not None and applied_index is not None and index < applied_index:
+        detail = f"the name says applied index {index}, the file {applied_index}"
+        warnings.append(DumpWarning("index-behind", 1, (), detail))
+    return warnings
+
+
+def warnings_of_records(records: list[Record], outputs: Outputs) -> list[DumpWarning]:
+    """Return the warnings about what is not shown; `records` are in the order of the file. [OUTC-11]"""
+    entries, undecoded = outputs.counters.entries, outputs.counters.undecoded
+    # [VISI-14]
+    warnings = [DumpWarning("future-version", entries["future"], (), "versions above the last commit")]
+    # [OUTC-13] A caller who names the types wanted is not warned of the others.
+    if outputs.options.only is None:
+        # [KEYS-9]
+        unknown = [record.storage_key for record in records if keys.type_of(record.storage_key) == keys.UNKNOWN]
+        beginnings = tuple(dict.fromkeys(encode_percent(keys.beginning_of(key)) for key in unknown))
+        about = beginnings[: keys.MAX_BEGINNINGS]
+        warnings.append(DumpWarning("unknown-prefix", len(unknown), about, "records of no known type"))
+        # [KEYS-10]
+        detail = "records of a type without a chapter"
+        warnings += [DumpWarning("undecoded-type", undecoded[type_], (type_,), detail) for type_ in undecoded]
+    # [RTTL-15]
+    about = tuple(map(encode_segment, outputs.orphans[: redis_ttls.MAX_ORPHAN_EXAMPLES]))
+    warnings.append(DumpWarning("orphan-ttl", len(outputs.orphans), about, "TTL rows of keys that do not exist"))
+    # [SALV-6]
+    about = tuple(outputs.unreadable[: salvage.MAX_UNREADABLE_EXAMPLES])
+    warnings.append(DumpWarning("unreadable-value", len(outputs.unreadable), about, "listed in unreadable.jsonl"))
+    return [warning for warning in warnings if warning.count]

@@ -1,0 +1,205 @@
+"""MANIFEST.json: what a dump was made from. Implements spec chapter MANI, its writing half.
+
+One JSON object in UTF-8, two spaces of indent, LF at the end. [MANI-1] Its members,
+in the order of the spec's table:
+
+    format_version, phase
+    elastickv_version, cluster_id          if the caller gave them
+    snapshot_index, last_commit_ts         if they are not 0
+    wall_time_iso, source
+    adapters                               what was found, by adapter
+    exclusions                             what was left out by choice
+    checksum_algorithm .. dynamodb_layout  how the tree is to be read
+    outcome                                how the run ended
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, TypeGuard
+
+from ekvformat import keys
+from ekvformat.decode import Dump, database_directory
+from ekvformat.outcomes import DumpWarning, partial_reasons, text_of_path
+from ekvformat.segments import MAX_SEGMENT_SIZE
+
+MANIFEST_NAME: Final = "MANIFEST.json"
+"""Written when all blobs and sidecars are whole. [TREE-22]"""
+FORMAT_VERSION: Final = 1
+"""The version that is written, and the only one that is read. [MANI-10]"""
+MAX_MANIFEST_SIZE: Final = 16 * 1024 * 1024
+"""Most bytes of a MANIFEST.json that is read. [MANI-23]"""
+PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
+"""From a snapshot file, and not from a live node. [MANI-2]"""
+EXCLUSIONS: Final = (
+    "include_incomplete_uploads", "include_orphans", "preserve_sqs_visibility", "include_sqs_side_records"
+)  # fmt: skip
+"""Members of `exclusions`; all four are always there. [MANI-5]"""
+POLICY: Final = {
+    "checksum_algorithm": "sha256",
+    "checksum_format": "sha256sum",
+    "encoded_filename_charset": "rfc3986-unreserved-plus-percent",
+    "key_segment_max_bytes": MAX_SEGMENT_SIZE,
+    "s3_meta_suffix": ".elastickv-meta.json",
+    "s3_collision_strategy": "leaf-data-suffix",
+    "dynamodb_layout": "per-item",
+}
+"""How the tree is to be read. [MANI-17]"""
+TYPES_OF_ADAPTER: Final = {
+    "dynamodb": ("dynamodb",),
+    "s3": ("s3",),
+    "redis": tuple(keys.COLLECTIONS),
+    "sqs": ("sqs",),
+}
+"""Adapter, in the order of `adapters` [MANI-6] = its types that have no chapter."""
+UTC_TIME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?Z")
+"""An RFC 3339 time in UTC, up to nanoseconds. [MANI-3]"""
+
+
+class Provenance(NamedTuple):
+    """What the caller says about the dump."""
+
+    fsm_path: str
+    """The path of the snapshot, as given. [MANI-4]"""
+    wall_time: str | None = None
+    """RFC 3339 UTC; None for the time of the run. [MANI-3]"""
+    cluster_id: str | None = None
+    elastickv_version: str | None = None
+
+
+def is_utc_time(text: str) -> bool:
+    """Return True for a time that the caller may give. [MANI-3]"""
+    match = UTC_TIME.fullmatch(text)
+    try:
+        # The shape is the regular expression's to judge, day and hour are the calendar's.
+        return match is not None and bool(datetime.fromisoformat(match[1]))
+    except ValueError:
+        return False
+
+
+def render_manifest(
+    dump: Dump, provenance: Provenance, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
+) -> bytes:
+    """Render MANIFEST.json. [MANI-1]
+
+    `warnings` are those of the dump and of the tree, `databases` the indexes whose
+    directory holds a file [MANI-8], and `earlier_manifest` is the MANIFEST.json that
+    was there before this run, empty if there was none. [MANI-24]
+    """
+    # [MANI-4]
+    source = {"fsm_path": text_of_path(provenance.fsm_path)}
+    if dump.snapshot.crc32c is not None:
+        source["fsm_crc32c"] = f"{dump.snapshot.crc32c:08x}"
+    # Members that are absent if they are not given, empty, or 0.
+    optional = {
+        "elastickv_version": text_of_path(provenance.elastickv_version or ""),
+        "cluster_id": text_of_path(provenance.cluster_id or ""),
+        "snapshot_index": dump.snapshot_index,
+        "last_commit_ts": dump.snapshot.last_commit_ts,
+    }
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "phase": PHASE_SNAPSHOT,
+        **{name: value for name, value in optional.items() if value},
+        "wall_time_iso": provenance.wall_time or datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "source": source,
+        "adapters": render_adapters(dump, databases),
+        "exclusions": dict.fromkeys(EXCLUSIONS, False),
+        **POLICY,
+        "outcome": render_outcome(dump, warnings, databases, earlier_manifest),
+    }
+    # [MANI-19]
+    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def render_adapters(dump: Dump, databases: list[int]) -> dict[str, Any]:
+    """Render what was found for each adapter."""
+    counters = dump.counters
+    # [MANI-6] A TTL row alone is not a key.
+    has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
+    adapters: dict[str, Any] = {}
+    for adapter, types in TYPES_OF_ADAPTER.items():
+        is_redis = adapter == "redis"
+        has_records = any(counters.undecoded[type_] for type_ in types) or (is_redis and has_keys)
+        # [MANI-20] Whoever names the types wanted excludes all others.
+        is_excluded = dump.options.only is not None and not is_redis
+        if is_redis and databases:
+            adapters[adapter] = {"databases": databases}  # [MANI-6]
+        elif not is_excluded and not has_records:
+            adapters[adapter] = {}  # [MANI-6]
+        # [MANI-7] Otherwise it is absent: `{}` would say that nothing was found.
+    return adapters
+
+
+def render_outcome(
+    dump: Dump, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
+) -> dict[str, Any]:
+    """Render how the run ended. [MANI-9]"""
+    database = max(0, dump.options.database)
+    reasons = partial_reasons(warnings, database_directory(database))
+    others = [other for other in databases if other != database]
+    return {
+        "database": database,
+        "complete": not reasons,
+        "partial_reasons": [reason._asdict() for reason in reasons],  # [OUTC-12]
+        "warnings": [warning._asdict() for warning in warnings],  # [OUTC-11]
+        "counters": vars(dump.counters),  # [OUTC-16]
+        "earlier": render_earlier(others, earlier_manifest),
+    }
+
+
+def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[str, Any]]:
+    """Render what an earlier MANIFEST.json said of the databases that this run did not write. [MANI-24]"""
+    manifest = decode_members(earlier_manifest)
+    outcome = object_of(manifest.get("outcome"))
+    own = outcome | {"fsm_path": object_of(manifest.get("source")).get("fsm_path")}
+    # Its own database counts last: what it wrote is newer than what it repeated.
+    said = [*objects_of(outcome.get("earlier")), own]
+    known = {each["database"]: each for each in said if is_number(each.get("database"))}
+    return [{"database": database, **render_said(known.get(database, {}))} for database in databases]
+
+
+def render_said(said: dict[str, Any]) -> dict[str, Any]:
+    """Render the members that are kept of a database; null for what was not said, or makes no sense. [MANI-24]"""
+    complete, fsm_path = said.get("complete"), said.get("fsm_path")
+    reasons = [
+        {name: reason[name] for name in ("reason", "about", "count")}
+        for reason in objects_of(said.get("partial_reasons"))
+        if is_text(reason.get("reason")) and is_text(reason.get("about")) and is_number(reason.get("count"))
+    ]
+    return {
+        "complete": complete if isinstance(complete, bool) else None,
+        "partial_reasons": reasons,
+        "fsm_path": fsm_path if is_text(fsm_path) else None,
+    }
+
+
+def decode_members(text: bytes) -> dict[str, Any]:
+    """Return the members of a MANIFEST.json of this version; {} for one that cannot be read."""
+    try:
+        members = object_of(json.loads(text.decode("utf-8")))  # [MANI-11]
+    except (ValueError, RecursionError):
+        return {}
+    # [MANI-10] Another version may have changed the other members. [MANI-23]
+    is_known = members.get("format_version") == FORMAT_VERSION and len(text) <= MAX_MANIFEST_SIZE
+    return members if is_known else {}
+
+
+def object_of(value: object) -> dict[str, Any]:
+    """Return a JSON object as it is, and {} for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a JSON array, and [] for anything else."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def is_number(value: object) -> TypeGuard[int]:
+    """Return True for a whole number of JSON. To Python, `true` is one."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Return True for a string that can be written again: JSON can spell lone surrogates, UTF-8 cannot."""
+    return isinstance(value, str) and value.encode("utf-8", "replace") == value.encode("utf-8", "surrogatepass")
