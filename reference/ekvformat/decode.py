@@ -80,19 +80,27 @@ Tables = dict[str, dict[bytes, Record]]
 """Type = user key = record, in canonical order. [VISI-17]"""
 
 
-class Dump(NamedTuple):
-    """What a snapshot becomes."""
+class Summary(NamedTuple):
+    """What a dump says of itself."""
 
-    blobs: dict[str, bytes]
-    """Path below the output directory = content, in output order. [OUTC-4]"""
-    sidecars: dict[str, bytes]
-    """Path below the output directory = content."""
-    counters: Counters
-    warnings: list[DumpWarning]
     options: Options
-    snapshot: SnapshotFile
+    last_commit_ts: int
+    """[FILE-5]"""
+    crc32c: int | None
+    """What the footer holds; None without one. [FILE-16]"""
     snapshot_index: int | None
     """The applied index that the name of the snapshot gives. [FILE-23]"""
+    counters: Counters
+    warnings: list[DumpWarning]
+
+
+class Dump(NamedTuple):
+    """What a snapshot becomes: files, each as its path below the output directory and its content."""
+
+    blobs: dict[str, bytes]
+    """In output order. [OUTC-4]"""
+    sidecars: dict[str, bytes]
+    summary: Summary
 
 
 def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
@@ -114,8 +122,8 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
 
     index = decode_snapshot_name(name)
     warnings = warnings_of_file(snapshot, index) + warnings_of_records(records, outputs)
-    sidecars = {path: b"".join(lines) for path, lines in outputs.sidecars.items()}
-    return Dump(outputs.blobs, sidecars, counters, warnings, options, snapshot, index)
+    summary = Summary(options, snapshot.last_commit_ts, snapshot.crc32c, index, counters, warnings)
+    return Dump(outputs.blobs, {path: b"".join(lines) for path, lines in outputs.sidecars.items()}, summary)
 
 
 def database_directory(database: int) -> str:

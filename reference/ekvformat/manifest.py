@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from ekvformat import keys
-from ekvformat.decode import Dump, database_directory
+from ekvformat.decode import Summary, database_directory
 from ekvformat.outcomes import DumpWarning, partial_reasons, text_of_path
 from ekvformat.segments import MAX_SEGMENT_SIZE
 
@@ -57,7 +57,7 @@ UTC_TIME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:
 
 
 class Provenance(NamedTuple):
-    """What the caller says about the dump."""
+    """What the caller says about the summary."""
 
     fsm_path: str
     """The path of the snapshot, as given. [MANI-4]"""
@@ -78,24 +78,24 @@ def is_utc_time(text: str) -> bool:
 
 
 def render_manifest(
-    dump: Dump, provenance: Provenance, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
+    summary: Summary, provenance: Provenance, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
 ) -> bytes:
     """Render MANIFEST.json. [MANI-1]
 
-    `warnings` are those of the dump and of the tree, `databases` the indexes whose
+    `warnings` are those of the summary and of the tree, `databases` the indexes whose
     directory holds a file [MANI-8], and `earlier_manifest` is the MANIFEST.json that
     was there before this run, empty if there was none. [MANI-24]
     """
     # [MANI-4]
     source = {"fsm_path": text_of_path(provenance.fsm_path)}
-    if dump.snapshot.crc32c is not None:
-        source["fsm_crc32c"] = f"{dump.snapshot.crc32c:08x}"
+    if summary.crc32c is not None:
+        source["fsm_crc32c"] = f"{summary.crc32c:08x}"
     # Members that are absent if they are not given, empty, or 0.
     optional = {
         "elastickv_version": text_of_path(provenance.elastickv_version or ""),
         "cluster_id": text_of_path(provenance.cluster_id or ""),
-        "snapshot_index": dump.snapshot_index,
-        "last_commit_ts": dump.snapshot.last_commit_ts,
+        "snapshot_index": summary.snapshot_index,
+        "last_commit_ts": summary.last_commit_ts,
     }
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -103,18 +103,18 @@ def render_manifest(
         **{name: value for name, value in optional.items() if value},
         "wall_time_iso": provenance.wall_time or datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "source": source,
-        "adapters": render_adapters(dump, databases),
+        "adapters": render_adapters(summary, databases),
         "exclusions": dict.fromkeys(EXCLUSIONS, False),
         **POLICY,
-        "outcome": render_outcome(dump, warnings, databases, earlier_manifest),
+        "outcome": render_outcome(summary, warnings, databases, earlier_manifest),
     }
     # [MANI-19]
     return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def render_adapters(dump: Dump, databases: list[int]) -> dict[str, Any]:
+def render_adapters(summary: Summary, databases: list[int]) -> dict[str, Any]:
     """Render what was found for each adapter."""
-    counters = dump.counters
+    counters = summary.counters
     # [MANI-6] A TTL row alone is not a key.
     has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
     adapters: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def render_adapters(dump: Dump, databases: list[int]) -> dict[str, Any]:
         is_redis = adapter == "redis"
         has_records = any(counters.undecoded[type_] for type_ in types) or (is_redis and has_keys)
         # [MANI-20] Whoever names the types wanted excludes all others.
-        is_excluded = dump.options.only is not None and not is_redis
+        is_excluded = summary.options.only is not None and not is_redis
         if is_redis and databases:
             adapters[adapter] = {"databases": databases}  # [MANI-6]
         elif not is_excluded and not has_records:
@@ -132,10 +132,10 @@ def render_adapters(dump: Dump, databases: list[int]) -> dict[str, Any]:
 
 
 def render_outcome(
-    dump: Dump, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
+    summary: Summary, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
 ) -> dict[str, Any]:
     """Render how the run ended. [MANI-9]"""
-    database = max(0, dump.options.database)
+    database = max(0, summary.options.database)
     reasons = partial_reasons(warnings, database_directory(database))
     others = [other for other in databases if other != database]
     return {
@@ -143,7 +143,7 @@ def render_outcome(
         "complete": not reasons,
         "partial_reasons": [reason._asdict() for reason in reasons],  # [OUTC-12]
         "warnings": [warning._asdict() for warning in warnings],  # [OUTC-11]
-        "counters": vars(dump.counters),  # [OUTC-16]
+        "counters": vars(summary.counters),  # [OUTC-16]
         "earlier": render_earlier(others, earlier_manifest),
     }
 

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Final
 
 from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line, sha256_of
-from ekvformat.decode import HLLS, STRINGS, Dump, database_directory
+from ekvformat.decode import HLLS, STRINGS, Dump, Summary, database_directory
 from ekvformat.keymap import KEYMAP_NAME
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Provenance, render_manifest
 from ekvformat.outcomes import DumpWarning, Fault, text_of_path
@@ -161,7 +161,7 @@ class Tree:
             for path, content in dump.sidecars.items():
                 self.write_sidecar(tuple(path.split("/")), content)
             check_snapshot()
-            return self.seal(dump, provenance, earlier_manifest)
+            return self.seal(dump.summary, provenance, earlier_manifest)
         except BaseException as error:
             # [TREE-39] An interrupted run ends like one that fails.
             self.roll_back(error)
@@ -252,7 +252,7 @@ class Tree:
 
     # ---- the end of a run ----
 
-    def seal(self, dump: Dump, provenance: Provenance, earlier_manifest: bytes) -> list[DumpWarning]:
+    def seal(self, summary: Summary, provenance: Provenance, earlier_manifest: bytes) -> list[DumpWarning]:
         """Write MANIFEST.json when everything else is whole, and CHECKSUMS last. [TREE-22]"""
         top = self.handles[()]
         with faults_at(self.out):
@@ -262,9 +262,9 @@ class Tree:
             raise self.unsafe(missing[0], "TREE-12", "a file that was written is missing")
         others -= set(self.sha256s)
 
-        warnings = dump.warnings + self.warnings_of_stale(others)
+        warnings = summary.warnings + self.warnings_of_stale(others)
         databases = self.databases_of(others)
-        self.publish((MANIFEST_NAME,), render_manifest(dump, provenance, warnings, databases, earlier_manifest))
+        self.publish((MANIFEST_NAME,), render_manifest(summary, provenance, warnings, databases, earlier_manifest))
         with faults_at(self.path_of((CHECKSUMS_NAME,))):
             checksums = self.render_checksums(top, others)
             inode = self.write_temporary(top, (TEMPORARY_NAME,), checksums)
