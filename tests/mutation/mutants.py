@@ -1,26 +1,28 @@
 """Decoders that are wrong in one way each, and the cases that catch them: `make mutants`.
 
-A mutant is the reference with one small change, run as an ordinary program by
-`ekvconform`. They stand in `tests/mutants/<chapter>.toml`:
+A mutant is the reference, or the command, with one small change, run as an ordinary
+program by `ekvconform`. Mutants are listed in `by_clause/<chapter>.toml`:
 
     member     value
     ---------  -----------------------------------------------------------------------
-    name       a slug, begins with the chapter
-    breaks     what it is: a MUST clause that it has not, a number of a finding
-               ("finding-4"), a divergence of the production decoder ("DIVR-7"); several
-    what       the slip, in a few words
-    edits      list of { file, old, new }: in that module of the reference, the text
-               `old`, which stands there once, is `new`
-    caught_by  cases; each of them has to catch it
+    name       a slug that begins with the chapter
+    breaks     what it violates: MUST clauses, numbers of findings ("finding-4"),
+               divergences of the production decoder ("DIVR-7")
+    what       the mistake, in a few words
+    file       the one module that is changed, from the root of the repository: the
+               reference where it implements the clause, else the command
+    edits      list of { old, new }: the text `old`, which occurs there once, becomes
+               `new`
+    caught_by  cases; each of them has to catch the mutant
     faults     faults of `ekvconform faults` that have to catch it, for what only a failing
                file system shows
     failing    the case under which calls fail then, default `FAILING_CASE`
 
-A mutant is tried on the cases that name it. One that a case of `caught_by` does not catch
-survives, and is tried on the whole suite, to see which case could be named. With `--wide`
-all cases that stand for what it breaks are tried, and those that catch no mutant are
-listed in `build/idle-cases.txt`. `tests/mutants/without.toml` names the MUST clauses
-that no change of a decoder breaks, with reasons.
+A mutant is run on the cases that name it. One that a case of `caught_by` does not catch
+survives, and is run on the whole suite, to see which case could be named. With `--wide`
+it is run on all cases that stand for what it breaks, and the cases that catch no mutant
+are listed in `build/idle-cases.txt`. `without.toml` names the MUST clauses that no change
+of a decoder breaks, with reasons.
 """
 
 import argparse
@@ -36,39 +38,46 @@ from typing import Any, Final
 
 from ekvconform.cases import Case, load_cases, select_cases
 from ekvconform.faults import iter_trials, judge_flush, run_trials
-from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
+from ekvconform.limits import Limits
+from ekvconform.profiles import Profile
 from ekvconform.running import judge_pairs
 from ekvconform.stepping import record_moments
 from ekvconform.terminal import progress_of
 from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
+from decoders import load_profile_named, that_flushes
 from rich.console import Console
 from rich.table import Table
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-MUTANTS: Final = ROOT / "tests" / "mutants"
-REFERENCE_SOURCE: Final = ROOT / "reference" / "ekvdump"
+ROOT: Final = Path(__file__).resolve().parents[2]
+BY_CLAUSE: Final = Path(__file__).resolve().parent / "by_clause"
+WITHOUT: Final = BY_CLAUSE.parent / "without.toml"
+PROFILES: Final = {"ekvformat": "reference", "ekvdump": "command"}
+"""Package = the profile of its program."""
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
-"""Where the cases are listed that catch no mutant: one may be redundant, or its clause has no mutant yet."""
-WITHOUT_NAME: Final = "without.toml"
-NO_MUTANTS: Final = (WITHOUT_NAME, "survivors.toml", "generated.toml")
-MEMBERS: Final = {"name", "breaks", "what", "edits", "caught_by", "faults", "failing"}
+"""Lists the cases that catch no mutant: one may be redundant, or its clause has no mutant yet."""
+MEMBERS: Final = {"name", "breaks", "what", "file", "edits", "caught_by", "faults", "failing"}
 FAILING_CASE: Final = "rstr-expiry-0"
 TRIALS_AT_ONCE: Final = 6
-"""So many are run, and if one of them catches a mutant, no more."""
+"""Trials that are run before the next ones are, if none of them catches the mutant."""
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)
-WAYS_OF_FAULTS: Final = "faults: "
-LAUNCHER: Final = f"""
+PREFIX_OF_FAULTS: Final = "faults: "
+LAUNCHER: Final = """
+import runpy
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.util import spec_from_file_location
 
-sys.path[0] = {str(REFERENCE_SOURCE.parent)!r}
-import ekvdump
 
-ekvdump.__path__.insert(0, __file__.rpartition("/")[0])
-from ekvdump.cli import main
+class Changed(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        return spec_from_file_location(name, {file!r}) if name == {module!r} else None
 
-raise SystemExit(main())
+
+sys.meta_path.insert(0, Changed())
+sys.path[0] = {root!r}
+runpy.run_module({package!r}, run_name="__main__", alter_sys=True)
 """
-"""Runs a mutant: a module that lies beside this one is taken before that of the reference."""
+"""Runs a mutant: the package as it is, but for one module, which is read from another file."""
 
 
 class BrokenMutantError(Exception):
@@ -79,7 +88,6 @@ class BrokenMutantError(Exception):
 class Edit:
     """One change of a module."""
 
-    file: str
     old: str
     new: str
 
@@ -91,36 +99,54 @@ class Mutant:
     name: str
     breaks: tuple[str, ...]
     what: str
+    file: str
     edits: tuple[Edit, ...]
     caught_by: tuple[str, ...]
-    faults: tuple[str, ...]
+    faults: tuple[str, ...] = ()
     failing: str = FAILING_CASE
 
-    def changed(self) -> dict[str, str]:
-        """Return module = its text, of what is other than in the reference. Raises `BrokenMutantError`."""
-        texts: dict[str, str] = {}
+    @property
+    def package(self) -> str:
+        """The package that is changed."""
+        return Path(self.file).parts[1]
+
+    @property
+    def module(self) -> str:
+        """The full name of the module that is changed."""
+        return ".".join(Path(self.file).with_suffix("").parts[1:])
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of the decoder without the change."""
+        return load_profile_named(PROFILES[self.package])
+
+    def text(self) -> str:
+        """Return the text of the changed module. Raises `BrokenMutantError`."""
+        text = (ROOT / self.file).read_text(encoding="utf-8")
         for edit in self.edits:
-            text = texts.get(edit.file) or (REFERENCE_SOURCE / edit.file).read_text(encoding="utf-8")
             if text.count(edit.old) != 1:
-                raise BrokenMutantError(f"{self.name}: {edit.file} holds {text.count(edit.old)} times: {edit.old!r}")
-            texts[edit.file] = text.replace(edit.old, edit.new)
-        return texts
+                raise BrokenMutantError(f"{self.name}: {self.file} holds {text.count(edit.old)} times: {edit.old!r}")
+            text = text.replace(edit.old, edit.new)
+        return text
 
-    def build(self, folder: Path, like: Profile = REFERENCE) -> Profile:
-        """Write the decoder into a folder `program` there; return how it is run, which is `like` the reference.
+    def build(self, directory: Path, *, flushes: bool = False) -> Profile:
+        """Write the changed module and what runs it into `directory`; return the profile of the mutant.
 
-        It is what is changed, and takes the rest from the reference. Raises `BrokenMutantError`.
+        Raises `BrokenMutantError`.
         """
-        program = folder / "program"
+        program = directory / "program"
         program.mkdir()
-        for name, text in self.changed().items():
-            (program / name).write_text(text, encoding="utf-8")
-            try:
-                py_compile.compile(str(program / name), doraise=True)
-            except py_compile.PyCompileError as error:
-                raise BrokenMutantError(f"{self.name}: {error}") from error
-        (program / "run.py").write_text(LAUNCHER, encoding="utf-8")
-        return replace(_run_from(like, program), name=self.name)
+        file = program / "changed.py"
+        file.write_text(self.text(), encoding="utf-8")
+        try:
+            py_compile.compile(str(file), doraise=True)
+        except py_compile.PyCompileError as error:
+            raise BrokenMutantError(f"{self.name}: {error}") from error
+        root = str(ROOT / Path(self.file).parts[0])
+        launcher = LAUNCHER.format(file=str(file), module=self.module, root=root, package=self.package)
+        (program / "run.py").write_text(launcher, encoding="utf-8")
+        profile = that_flushes(self.profile) if flushes else self.profile
+        return replace(_run_from(profile, program / "run.py"), name=self.name)
 
     def could_tell(self, cases: Iterable[Case], *, wide: bool) -> list[Case]:
         """Return the cases that it names; and all that stand for what it breaks, if that is wanted."""
@@ -132,27 +158,27 @@ class Mutant:
         return found
 
 
-def _run_from(profile: Profile, folder: Path) -> Profile:
-    """Return the profile of the same decoder in another folder."""
-    place = str(folder / "run.py")
+def _run_from(profile: Profile, launcher: Path) -> Profile:
+    """Return the profile of a program that a launcher runs instead of `python -m`."""
 
     def words(command: Sequence[str]) -> tuple[str, ...]:
-        return (command[0], "-B", place, *command[command.index("ekvdump") + 1 :])
+        if "-m" not in command:
+            return tuple(command)
+        module = command.index("-m")
+        return (*command[:module], "-B", str(launcher), *command[module + 2 :])
 
     return replace(profile, command=words(profile.command), verify=words(profile.verify))
 
 
 @cache
-def load_mutants(folder: Path = MUTANTS) -> tuple[Mutant, ...]:
+def load_mutants(directory: Path = BY_CLAUSE) -> tuple[Mutant, ...]:
     """Read all mutants. Raises `BrokenMutantError`."""
     found: list[Mutant] = []
-    for path in sorted(folder.glob("*.toml")):
-        if path.name in NO_MUTANTS:
-            continue
+    for path in sorted(directory.glob("*.toml")):
         for words in tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", []):
             found.append(_mutant(path, words))
     if not found:
-        raise BrokenMutantError(f"{folder}: no mutants")
+        raise BrokenMutantError(f"{directory}: no mutants")
     return tuple(found)
 
 
@@ -168,6 +194,7 @@ def _mutant(path: Path, words: dict[str, Any]) -> Mutant:
             name,
             tuple(words["breaks"]),
             words["what"],
+            words["file"],
             edits,
             tuple(words.get("caught_by", ())),
             tuple(words.get("faults", ())),
@@ -180,9 +207,9 @@ def _mutant(path: Path, words: dict[str, Any]) -> Mutant:
     return mutant
 
 
-def load_without(folder: Path = MUTANTS) -> dict[str, str]:
-    """Return MUST clause = why no mutant is without it."""
-    found: dict[str, str] = tomllib.loads((folder / WITHOUT_NAME).read_text(encoding="utf-8"))["without"]
+def load_without(path: Path = WITHOUT) -> dict[str, str]:
+    """Return MUST clause = why no mutant breaks it."""
+    found: dict[str, str] = tomllib.loads(path.read_text(encoding="utf-8"))["without"]
     return found
 
 
@@ -211,13 +238,13 @@ class Fate:
 
     @property
     def _named(self) -> tuple[str, ...]:
-        return (*self.mutant.caught_by, *(f"{WAYS_OF_FAULTS}{fault}" for fault in self.mutant.faults))
+        return (*self.mutant.caught_by, *(f"{PREFIX_OF_FAULTS}{fault}" for fault in self.mutant.faults))
 
 
 def try_mutants(mutants: Sequence[Mutant], cases: Sequence[Case], jobs: int, *, wide: bool = False) -> list[Fate]:
     """Run mutants on the cases that could tell, several at once. Raises `BrokenMutantError`."""
     for mutant in mutants:
-        mutant.changed()
+        mutant.text()
     tries = [(mutant, case) for mutant in mutants for case in mutant.could_tell(cases, wide=wide)]
     fates = {mutant.name: Fate(mutant, {}) for mutant in mutants}
     for (mutant, case), verdict in zip(tries, _judge(tries, jobs), strict=True):
@@ -232,7 +259,7 @@ def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
     """Return the verdict of each case on its mutant."""
     pairs = [(case, mutant.build) for mutant, case in tries]
     with progress_of(len(pairs)) as tell:
-        judgements = judge_pairs(pairs, REFERENCE.limits, jobs, strict_reasons=True, tell=lambda _: tell(PASS))
+        judgements = judge_pairs(pairs, Limits(), jobs, strict_reasons=True, tell=lambda _: tell(PASS))
     for (mutant, case), judgement in zip(tries, judgements, strict=True):
         if judgement.verdict == VOID:
             # It catches nothing, but that is no fault of the cases.
@@ -243,8 +270,8 @@ def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
 def _try_faults(mutant: Mutant, cases: Sequence[Case], jobs: int) -> dict[str, str]:
     """Let calls fail under a mutant; return fault = the first verdict that is no pass."""
     case = next(case for case in cases if case.id == mutant.failing)
-    with tempfile.TemporaryDirectory(prefix="mutants.") as folder:
-        profile = mutant.build(Path(folder), REFERENCE_THAT_FLUSHES)
+    with tempfile.TemporaryDirectory(prefix="mutants.") as directory:
+        profile = mutant.build(Path(directory), flushes=True)
         moments = record_moments(case, profile)
         flushed = judge_flush(moments)
         verdicts = {flushed.trial.fault: flushed.verdict}
@@ -255,7 +282,7 @@ def _try_faults(mutant: Mutant, cases: Sequence[Case], jobs: int) -> dict[str, s
                 some, pending = pending[:TRIALS_AT_ONCE], pending[TRIALS_AT_ONCE:]
                 found = [tried.verdict for tried in run_trials(case, profile, some, jobs, lambda _: None)]
                 verdicts[fault] = next((verdict for verdict in found if verdict not in NOT_CAUGHT), PASS)
-    return {f"{WAYS_OF_FAULTS}{fault}": verdicts.get(fault, PASS) for fault in mutant.faults}
+    return {f"{PREFIX_OF_FAULTS}{fault}": verdicts.get(fault, PASS) for fault in mutant.faults}
 
 
 def main() -> int:
