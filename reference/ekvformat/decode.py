@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ekvformat import keys, redis_hlls, redis_strings, redis_ttls, salvage
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
-from ekvformat.outcomes import Counters, DumpWarning, Fault
+from ekvformat.outcomes import Counters, DumpWarning, Fault, warn
 from ekvformat.segments import encode_percent, encode_segment, is_fallback
 from ekvformat.snapshot_file import SnapshotFile, decode_snapshot_file, decode_snapshot_name
 from ekvformat.visibility import CANONICAL_ORDER, Record, applied_index_of, visible_records
@@ -289,37 +289,31 @@ class Outputs:
 
 def warnings_of_file(snapshot: SnapshotFile, index: int | None) -> list[DumpWarning]:
     """Return the warnings about the file; `index` is the one in its name."""
-    warnings: list[DumpWarning] = []
     # [FILE-18]
-    if snapshot.crc32c is None:
-        warnings.append(DumpWarning("no-footer", 1, (), "without a footer the file cannot prove that it is whole"))
+    warnings = warn("no-footer") if snapshot.crc32c is None else []
     # [FILE-24]
     applied_index = applied_index_of(snapshot.entries)
     if index is not None and applied_index is not None and index < applied_index:
-        detail = f"the name says applied index {index}, the file {applied_index}"
-        warnings.append(DumpWarning("index-behind", 1, (), detail))
+        warnings += warn("index-behind")
     return warnings
 
 
 def warnings_of_records(records: list[Record], outputs: Outputs) -> list[DumpWarning]:
     """Return the warnings about what is not shown; `records` are in the order of the file. [OUTC-11]"""
-    entries, undecoded = outputs.counters.entries, outputs.counters.undecoded
     # [VISI-14]
-    warnings = [DumpWarning("future-version", entries["future"], (), "versions above the last commit")]
+    warnings = warn("future-version", outputs.counters.entries["future"])
     # [OUTC-13] A caller who names the types wanted is not warned of the others.
     if outputs.options.only is None:
         # [KEYS-9]
         unknown = [record.storage_key for record in records if keys.type_of(record.storage_key) == keys.UNKNOWN]
         beginnings = tuple(dict.fromkeys(encode_percent(keys.beginning_of(key)) for key in unknown))
-        about = beginnings[: keys.MAX_BEGINNINGS]
-        warnings.append(DumpWarning("unknown-prefix", len(unknown), about, "records of no known type"))
+        warnings += warn("unknown-prefix", len(unknown), beginnings[: keys.MAX_BEGINNINGS])
         # [KEYS-10]
-        detail = "records of a type without a chapter"
-        warnings += [DumpWarning("undecoded-type", undecoded[type_], (type_,), detail) for type_ in undecoded]
+        for type_, count in outputs.counters.undecoded.items():
+            warnings += warn("undecoded-type", count, (type_,))
     # [RTTL-15]
-    about = tuple(map(encode_segment, outputs.orphans[: redis_ttls.MAX_ORPHAN_EXAMPLES]))
-    warnings.append(DumpWarning("orphan-ttl", len(outputs.orphans), about, "TTL rows of keys that do not exist"))
+    orphans = tuple(map(encode_segment, outputs.orphans[: redis_ttls.MAX_ORPHAN_EXAMPLES]))
+    warnings += warn("orphan-ttl", len(outputs.orphans), orphans)
     # [SALV-6]
-    about = tuple(outputs.unreadable[: salvage.MAX_UNREADABLE_EXAMPLES])
-    warnings.append(DumpWarning("unreadable-value", len(outputs.unreadable), about, "listed in unreadable.jsonl"))
-    return [warning for warning in warnings if warning.count]
+    unreadable = tuple(outputs.unreadable[: salvage.MAX_UNREADABLE_EXAMPLES])
+    return warnings + warn("unreadable-value", len(outputs.unreadable), unreadable)

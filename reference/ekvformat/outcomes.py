@@ -34,17 +34,28 @@ FAULTS: Final = dict.fromkeys(
 ) | {"not-empty": 5, "unsafe-path": 5, "disk-full": 6, "io-error": 7}  # fmt: skip
 """Name of a fault = exit status."""
 
+
+class WarningKind(NamedTuple):
+    """What all warnings of one name have in common."""
+
+    makes_partial: bool
+    """Whether a dump with this warning is partial. [OUTC-8]"""
+    detail: str
+    """Words for people, which are free. [OUTC-9]"""
+
+
 WARNINGS: Final = {
-    "no-footer": False,
-    "index-behind": False,
-    "future-version": False,
-    "unknown-prefix": True,
-    "undecoded-type": True,
-    "orphan-ttl": False,
-    "unreadable-value": True,
-    "stale-file": True,
+    "no-footer": WarningKind(False, "the file has no footer and cannot prove that it is whole"),
+    "index-behind": WarningKind(False, "the applied index in the file's name is below the one in the file"),
+    "future-version": WarningKind(False, "versions above the last commit; not shown"),
+    "unknown-prefix": WarningKind(True, "records whose keys begin with none of the known prefixes; not shown"),
+    "undecoded-type": WarningKind(True, "records of a type that this version cannot show"),
+    "orphan-ttl": WarningKind(False, "TTL rows of keys that do not exist"),
+    "unreadable-value": WarningKind(True, "records that no client could read; listed in unreadable.jsonl, not shown"),
+    "stale-file": WarningKind(True, "files of an earlier run that are not in this snapshot; they stay"),
+    "unguarded-writes": WarningKind(False, "written without directory handles; another process could have interfered"),
 }
-"""Name of a warning, in the order in which they are given [OUTC-11] = whether it makes the dump partial. [OUTC-8]"""
+"""Name of a warning, in the order in which they are given. [OUTC-11]"""
 
 
 class Fault(Exception):
@@ -83,10 +94,16 @@ class DumpWarning(NamedTuple):
     name: str
     """One of `WARNINGS`."""
     count: int  # type: ignore[assignment]  # hides a method of tuples that is not used here
+    """1 where its clause gives none."""
     about: tuple[str, ...]
-    """What it is about: segments, beginnings of keys, a type or paths, as its clause says."""
+    """Segments, beginnings of keys, a type or paths, as its clause says; empty where it gives nothing."""
     detail: str
-    """Words for people, which are free."""
+    """Words for people."""
+
+
+def warn(name: str, count: int = 1, about: tuple[str, ...] = ()) -> list[DumpWarning]:
+    """Return the warning of this name, if there is anything to count. [OUTC-10]"""
+    return [DumpWarning(name, count, about, WARNINGS[name].detail)] if count else []
 
 
 class PartialReason(NamedTuple):
@@ -106,7 +123,7 @@ def partial_reasons(warnings: list[DumpWarning], directory: str) -> list[Partial
     """
     reasons: list[PartialReason] = []
     for warning in warnings:
-        if WARNINGS[warning.name]:
+        if WARNINGS[warning.name].makes_partial:
             types = {"unknown-prefix": keys.UNKNOWN, "undecoded-type": "".join(warning.about)}
             reasons.append(PartialReason(warning.name, types.get(warning.name, directory), warning.count))
     return reasons

@@ -28,7 +28,7 @@ from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line, sha256_of
 from ekvformat.decode import HLLS, STRINGS, Dump, Summary, database_directory
 from ekvformat.keymap import KEYMAP_NAME
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Provenance, render_manifest
-from ekvformat.outcomes import DumpWarning, Fault, text_of_path
+from ekvformat.outcomes import DumpWarning, Fault, text_of_path, warn
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
 
@@ -279,7 +279,7 @@ class Tree:
         """Return the warning about files that this run did not write. They stay. [TREE-35] [TREE-36]"""
         stale = sorted(encoded(place) for place in others if place[: len(self.own)] == self.own)
         about = tuple(text_of_path(os.fsdecode(path)) for path in stale[:MAX_STALE_EXAMPLES])
-        return [DumpWarning("stale-file", len(stale), about, "files of an earlier run")] if stale else []
+        return warn("stale-file", len(stale), about)
 
     def databases_of(self, others: set[Place]) -> list[int]:
         """Return the indexes whose directory holds a file. [MANI-8]"""
