@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from ekvconform.limits import Limits
 from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
-from ekvdump.cli import main
-from ekvdump.decode import Run, judge_outcome
-from ekvdump.keymap import MAX_LINE_SIZE
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Fault, Outcome
-from ekvdump.outputs import Options, Outputs
-from ekvdump.survey import survey
-from ekvdump.tree import Blob, Stock
+from ekvdump.cli.main import main
+from ekvdump.engine.first_pass import survey
+from ekvdump.engine.outputs import Options, Outputs
+from ekvdump.engine.run import Run, judge_outcome
+from ekvdump.filesystem.tree_writer import Blob, Stock
+from ekvdump.format.keymap import MAX_LINE_SIZE
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Fault, Outcome
 
 WALL_TIME = "2026-08-22T12:00:00Z"
 

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ekvdump.conventions import Source
-from ekvdump.decode import WRITING, Run, decode
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Changed, Fault, InvalidValue
-from ekvdump.outputs import Options
-from ekvdump.snapshot_file import SnapshotFile
-from ekvdump.survey import READING, Survey, survey
-from ekvdump.tree import Tree
+from ekvdump.engine.first_pass import Survey, survey
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import WRITING, Run, decode
+from ekvdump.engine.source import READING, SnapshotFile, Source
+from ekvdump.filesystem.tree_writer import Tree
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Changed, Fault, InvalidValue
 from harness import WALL_TIME, read_tree
 from writer import STR, TTL, expiry, put, snapshot
 
@@ -120,7 +119,7 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
 
     read = SnapshotFile.read
     monkeypatch.setattr(SnapshotFile, "read", read_tampered)
-    monkeypatch.setattr("ekvdump.decode.survey", survey_first)
+    monkeypatch.setattr("ekvdump.engine.run.survey", survey_first)
     run = Run(str(path), str(tmp_path / "out"))
     with pytest.raises(Changed) as caught:
         run.run()

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from ekvdump.cli.json_output import render_inspection, render_time, version_count
+from ekvdump.format.outcomes import Changed, IoError
 from ekvdump.inspection import Inspection, inspect
-from ekvdump.outcomes import Changed, IoError
-from ekvdump.reports import render_inspection, render_time, version_count
 from harness import stat_of_tree
 from test_conventions import REAL_SHAPED
 from test_real import unpack

@@ -1,10 +1,10 @@
 """Chapter KEYS: key prefixes and types."""
 
 import pytest
-from ekvdump import keys
-from ekvdump.keys import type_of
-from ekvdump.outputs import Options
-from ekvdump.survey import MAX_EXTENTS, survey
+from ekvdump.engine.first_pass import MAX_EXTENTS, survey
+from ekvdump.engine.outputs import Options
+from ekvdump.format import keys
+from ekvdump.format.keys import type_of
 from harness import MemorySource, decode_in_memory
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import model
 import pytest
-from ekvdump import survey, visibility
-from ekvdump.decode import decode
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Counters, Fault
-from ekvdump.outputs import Options
-from ekvdump.visibility import Held, OpenKeys
+from ekvdump.engine import first_pass, versions
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import decode
+from ekvdump.engine.versions import Held, OpenKeys
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Counters, Fault
 from harness import WALL_TIME, decode_bytes, decode_in_memory, read_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -244,7 +244,7 @@ def test_visi_15_every_version_is_found_and_visi_17_every_order_is_canonical(sha
 
 def test_visi_9_a_section_in_few_stretches_skips_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second pass may meet entries of other sections, and the node's own rows. [VISI-17]"""
-    monkeypatch.setattr(survey, "MAX_EXTENTS", 1)
+    monkeypatch.setattr(first_pass, "MAX_EXTENTS", 1)
     assert first_difference(range(500)) is None
     entries = [put(b"^", 1, b"before"), operational(b"_meta_applied_index", 7), put(b"_n", 1, b"behind")]
     _, files = decode_in_memory(snapshot(entries))
@@ -303,6 +303,6 @@ class ComparesWithPreviousOnly(OpenKeys):
 def test_visi_18_visi_19_visi_20_each_wrong_variant_is_caught(
     variant: type[OpenKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visibility, "OpenKeys", variant)
-    monkeypatch.setattr(survey, "OpenKeys", variant)
+    monkeypatch.setattr(versions, "OpenKeys", variant)
+    monkeypatch.setattr(first_pass, "OpenKeys", variant)
     assert first_difference(range(SEEDS // SHARDS)) is not None

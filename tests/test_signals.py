@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from ekvdump import __version__, cli
-from ekvdump.tree import Blob, Row, Tree
-from ekvdump.verification import Verification
+from ekvdump import __version__
+from ekvdump.cli import main as cli
+from ekvdump.filesystem.tree_writer import Blob, Row, Tree
+from ekvdump.verify.verification import Verification
 from harness import read_tree, run_main
 from test_cli import run_json
 from test_interruption import SIGNALS, listen
@@ -110,7 +111,11 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     told = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
     nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     decode = {"command": "decode", "out": out} | nothing
-    for patched, state in (("ekvdump.decode.Run", "untouched"), ("os.pread", "untouched"), ("os.rename", "unfinished")):
+    for patched, state in (
+        ("ekvdump.engine.run.Run", "untouched"),
+        ("os.pread", "untouched"),
+        ("os.rename", "unfinished"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(patched, send(signal.SIGTERM))
             assert run_json("decode", snapshot_path, out) == told | decode | {"out_state": state}
@@ -247,7 +252,7 @@ def test_a_handler_that_is_not_pythons_is_left_alone(snapshot_path: str, monkeyp
 def test_a_stream_of_the_callers_own_cannot_be_made_to_go_nowhere(
     snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ekvdump.reports.print_inspection", send(signal.SIGINT))
+    monkeypatch.setattr("ekvdump.cli.text.print_inspection", send(signal.SIGINT))
     streams = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         assert cli.main(["inspect", snapshot_path]) == 130
@@ -273,18 +278,18 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
 @pytest.mark.parametrize(
     ("where", "arguments", "status"),
     [
-        ("ekvdump.cli._parser", [], 130),
-        ("ekvdump.cli._print_state_of_out", ["inspect", "missing"], 7),
-        ("ekvdump.cli._print_state_of_out", ["decode", "missing", "out"], 7),
-        ("ekvdump.reports.print_inspection", ["inspect", "SNAPSHOT"], 130),
-        ("ekvdump.reports.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
-        ("ekvdump.reports.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
-        ("ekvdump.reports.print_outcome", ["decode", "SNAPSHOT", "OUT"], 0),
-        ("ekvdump.reports.render_outcome", ["decode", "--json", "SNAPSHOT", "OUT"], 0),
-        ("ekvdump.reports.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
-        ("ekvdump.reports.print_verdict", ["verify", "SEALED"], 130),
-        ("ekvdump.reports.print_verdict", ["verify", "UNSEALED"], 1),
-        ("ekvdump.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
+        ("ekvdump.cli.main._parser", [], 130),
+        ("ekvdump.cli.main._print_state_of_out", ["inspect", "missing"], 7),
+        ("ekvdump.cli.main._print_state_of_out", ["decode", "missing", "out"], 7),
+        ("ekvdump.cli.text.print_inspection", ["inspect", "SNAPSHOT"], 130),
+        ("ekvdump.cli.json_output.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
+        ("ekvdump.cli.text.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
+        ("ekvdump.cli.text.print_outcome", ["decode", "SNAPSHOT", "OUT"], 0),
+        ("ekvdump.cli.json_output.render_outcome", ["decode", "--json", "SNAPSHOT", "OUT"], 0),
+        ("ekvdump.cli.json_output.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
+        ("ekvdump.cli.text.print_verdict", ["verify", "SEALED"], 130),
+        ("ekvdump.cli.text.print_verdict", ["verify", "UNSEALED"], 1),
+        ("ekvdump.format.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
     ],
     ids=range(12),
 )
@@ -331,7 +336,7 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
 # Says on one pipe that it is about to write to the other, which nobody reads.
 WRITER = """
 import io, os, sys
-from ekvdump.cli import main
+from ekvdump.cli.main import main
 
 class Waiting(io.RawIOBase):
     def __init__(self, descriptor):

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump import tree
-from ekvdump.folders import Folder, inode_of, open_top, write_all
-from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
-from ekvdump.outputs import Options
-from ekvdump.sorting import Sorter
-from ekvdump.tree import Blob, Row, Stock, Tree
+from ekvdump.engine.outputs import Options
+from ekvdump.filesystem import faults, reading, tree_writer
+from ekvdump.filesystem.directories import Folder, inode_of, write_all
+from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.reading import open_top
+from ekvdump.filesystem.tree_writer import Blob, Row, Stock, Tree
+from ekvdump.format.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
 
@@ -187,7 +188,7 @@ def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
 
 def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
-    monkeypatch.setattr(tree, "flush_file_system", flushed.append)
+    monkeypatch.setattr(tree_writer, "flush_file_system", flushed.append)
     (tmp_path / "out").mkdir()
     target = Tree(str(tmp_path / "out"))
     target.take_stock()
@@ -572,7 +573,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
-        rename, sync = os.rename, tree.flush_file_system
+        rename, sync = os.rename, tree_writer.flush_file_system
 
         def renamed(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
             self.calls.append(target)
@@ -583,7 +584,7 @@ class Recorder:
             sync(handle)
 
         monkeypatch.setattr(os, "rename", renamed)
-        monkeypatch.setattr(tree, "flush_file_system", synced)
+        monkeypatch.setattr(tree_writer, "flush_file_system", synced)
 
 
 def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
@@ -617,14 +618,14 @@ def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
 
 def test_tree_21_the_sync_reports_its_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        tree.flush_file_system(-1)
+        tree_writer.flush_file_system(-1)
 
 
 def test_tree_21_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
-    tree.flush_file_system(0)
+    tree_writer.flush_file_system(0)
     assert calls == ["sync"]
 
 
@@ -661,7 +662,7 @@ FAULTS = {
 def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)  # so that runs are written too
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)  # so that runs are written too
     nth = 0
     while True:
         nth += 1
@@ -852,7 +853,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path, data: bytes) -> None:
 def test_no_descriptor_is_left_open_by_a_refused_sidecar_or_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)
     before = open_descriptors()
     with monkeypatch.context() as patch:
         plant_at(tmp_path, patch, canary, SIDECAR, "hard link")
@@ -891,7 +892,7 @@ def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: p
         return min(len(data), 7)
 
     monkeypatch.setattr(os, "write", some)
-    monkeypatch.setattr("ekvdump.folders.WRITE_SIZE", 10)
+    monkeypatch.setattr("ekvdump.filesystem.directories.WRITE_SIZE", 10)
     for size, asked in {7: [7], 10: [10, 3], 11: [10, 4], 25: [10, 10, 10, 4]}.items():
         data = bytes(range(size))
         write_all(9, data)
@@ -911,19 +912,19 @@ def test_tree_38_a_folder_that_is_none_is_told_as_a_platform_does(tmp_path: Path
 
 
 def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
-    fault = tree.fault_of(OSError("something is wrong"), "p")
+    fault = faults.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
 
 
 def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
     first, second, third = (IoError("TREE-25", name, None, name) for name in ("first", "second", "third"))
-    assert tree.first_of([tree.first_of([first, second]), third]).also == (second, third)
+    assert faults.first_of([faults.first_of([first, second]), third]).also == (second, third)
 
 
 def test_tree_21_a_flush_that_fails_says_why() -> None:
     ctypes.set_errno(0)
     with pytest.raises(OSError, match="descriptor") as caught:
-        tree.flush_file_system(-1)
+        tree_writer.flush_file_system(-1)
     assert caught.value.errno == errno.EBADF
 
 
@@ -951,9 +952,9 @@ def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.
             assert size == 1024 * 1024
             return super().read(size)
 
-    monkeypatch.setattr(tree, "opened", lambda *_: Pieces(b"data"))
+    monkeypatch.setattr(reading, "opened", lambda *_: Pieces(b"data"))
     top = open_top(str(tmp_path), handles=True)
-    assert tree.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
+    assert reading.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
     top.close()
 
 

@@ -4,10 +4,11 @@ import json
 import struct
 
 import pytest
-from ekvdump.conventions import Cursor
-from ekvdump.outcomes import Changed, Truncated
-from ekvdump.snapshot_file import Entry as StoredEntry
-from ekvdump.visibility import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records, precedes
+from ekvdump.engine.entries import Entry as StoredEntry
+from ekvdump.engine.merge_join import precedes
+from ekvdump.engine.versions import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records
+from ekvdump.format.conventions import Cursor
+from ekvdump.format.outcomes import Changed, Truncated
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st

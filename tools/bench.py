@@ -18,10 +18,10 @@ from pathlib import Path
 from ekvconform.cases import load_cases
 from ekvconform.profiles import bare_profile
 from ekvconform.running import judge_cases
-from ekvdump.outputs import Options, Outputs
-from ekvdump.snapshot_file import SnapshotFile
-from ekvdump.survey import survey
-from ekvdump.tree import Tree, redis_folder
+from ekvdump.engine.first_pass import survey
+from ekvdump.engine.outputs import Options, Outputs
+from ekvdump.engine.source import SnapshotFile
+from ekvdump.filesystem.tree_writer import Tree, redis_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

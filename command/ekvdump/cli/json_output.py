@@ -1,0 +1,95 @@
+"""The JSON object that each command prints with `--json`.
+
+Its shape is specified in `spec/output.schema.json`; the names, clauses and counters in it
+are those of chapter OUTC.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ekvdump import __version__
+from ekvdump.format.outcomes import Fault, Outcome, os_path_bytes
+from ekvdump.format.segments import encode_base64url, encode_percent
+from ekvdump.inspection import Inspection
+
+
+def render_envelope(command: str | None, exit_status: int, faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    """Render what every object begins with."""
+    return {
+        "command": command,
+        "ekvdump_version": __version__,
+        "exit_status": exit_status,
+        "faults": [render_fault(fault) for fault in faults],
+    }
+
+
+def render_fault(fault: Fault) -> dict[str, Any]:
+    """Render a fault or finding. [OUTC-1]"""
+    return {
+        "fault": fault.name,
+        "clause": fault.clause,
+        "offset": fault.offset,
+        "path": None if fault.path is None else text_of_path(fault.path),
+        "key": None if fault.key is None else encode_base64url(fault.key),
+        "detail": fault.detail,
+        "advice": fault.advice,
+    }
+
+
+def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
+    """Render how a decode ended; nothing is known if it did not end well."""
+    if outcome is None:
+        return {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
+    return {
+        "complete": outcome.complete,
+        "counters": outcome.counters.by_group(),
+        "warnings": [warning._asdict() for warning in outcome.warnings],
+        "partial_reasons": [reason._asdict() for reason in outcome.partial_reasons],
+    }
+
+
+def render_inspection(result: Inspection) -> dict[str, Any]:
+    """Render what is in a snapshot."""
+    found = result.found
+    return {
+        "size": result.size,
+        "header_version": found and found.start.header_version,
+        "footer": result.footer,
+        "fsm_crc32c": f"{found.fsm_crc32c:08x}" if found and found.fsm_crc32c is not None else None,
+        "last_commit_ts": found and found.start.last_commit_ts,
+        "last_commit_time": render_time(result.last_commit_ms) if result.last_commit_ms else None,
+        "applied_index": found and found.applied_index,
+        "name_index": result.name_index,
+        "entries": found and found.counters.entries,
+        "undecoded": found and found.counters.undecoded,
+        "faulty_entries": found.faulty_count if found else 0,
+        "versions": version_count(result),
+        "tombstones": result.tombstone_count,
+        "prefixes": result.prefixes,
+        "unknown_beginnings": [encode_percent(beginning) for beginning in found.beginnings] if found else [],
+        "expired_at_last_commit": result.expired,
+        "unreadable": result.unreadable_count,
+    }
+
+
+def version_count(result: Inspection) -> int:
+    """Return how many entries are versions of a key: all with sound headers but the operational rows."""
+    if result.found is None:
+        return 0
+    entries = result.found.counters.entries
+    return sum(entries.values()) - entries["operational"]
+
+
+def render_time(unix_ms: int) -> str:
+    """Render a Unix time as RFC 3339, as far as the calendar goes."""
+    try:
+        time = datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ms} ms after 1970"
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def text_of_path(path: str) -> str:
+    r"""Return a path as text: backslashes doubled, bytes that are no UTF-8 as `\xHH`."""
+    return os_path_bytes(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")

@@ -1,0 +1,149 @@
+"""The first pass: judge the whole file, count every entry, find the sections.
+
+No chapter of its own: this is where FILE, VISI and KEYS meet. Nothing is
+written before this pass has come to its end. [FILE-19]
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, iter_entries
+from ekvdump.engine.source import Crc32cReader, Source
+from ekvdump.engine.versions import (
+    APPLIED_INDEX_KEY,
+    META_VALUE_SIZE,
+    TOMBSTONE,
+    VALUE_HEADER_SIZE,
+    VERSION_SUFFIX_SIZE,
+    OpenKeys,
+    Record,
+    decode_state,
+    find_header_fault,
+    first_suffix_shown,
+    is_operational,
+    iter_records,
+)
+from ekvdump.format import keys
+from ekvdump.format.keys import type_of
+from ekvdump.format.outcomes import Counters, Fault
+
+MAX_EXTENTS: Final = 8
+"""How many separate stretches of the file a section may have before the last one swallows what lies between."""
+
+
+class Survey:
+    """What the first pass found."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.fsm_crc32c: int | None = None
+        """The footer's CRC-32C, or None without a footer."""
+        self.applied_index: int | None = None
+        """What the file's own row says. [VISI-9]"""
+        self.counters = Counters()
+        self.faulty_count = 0
+        """Entries whose headers are not sound. [VISI-6]"""
+        self.beginnings: list[bytes] = []
+        """Of keys of the type unknown. [KEYS-9]"""
+        self.extents: dict[str, list[tuple[int, int]]] = {}
+        """By type, the stretches of the file (start and end offset) that hold all its entries."""
+
+    @property
+    def has_collections(self) -> bool:
+        """Whether a TTL row may belong to a type without a chapter. [RTTL-8]"""
+        return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
+
+
+Watch = Callable[[Entry, str], None]
+"""Sees each entry with sound headers, and what it is. [OUTC-14]"""
+
+
+def survey(source: Source) -> Survey:
+    """Judge a snapshot as a whole and count its entries.
+
+    Raises the fault that OUTC-2 and OUTC-3 name.
+    """
+    found = Survey(decode_start(source))
+    survey_entries(source, found)
+    return found
+
+
+def survey_entries(source: Source, found: Survey, watch: Watch | None = None) -> None:
+    """Judge and count what stands behind the start; `found` is filled as far as this comes.
+
+    Raises the fault that OUTC-2 and OUTC-3 name.
+    """
+    reader = Crc32cReader(source)
+    counts, undecoded = found.counters.entries, found.counters.undecoded
+    last_commit_ts = found.start.last_commit_ts
+    first_shown = first_suffix_shown(last_commit_ts)
+    open_keys = OpenKeys()
+    header_fault: Fault | None = None
+    end = found.start.entries_offset
+
+    for entry in iter_entries(reader, end, source.size):
+        offset, key, value_offset, value_size, value_head = entry
+        end = value_offset + value_size
+
+        # [VISI-9]
+        if is_operational(key, value_size):
+            counts["operational"] += 1
+            if key == APPLIED_INDEX_KEY:
+                found.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
+            continue
+
+        # [VISI-6] All header faults lie behind these three looks. [OUTC-2] [OUTC-3] The first one waits
+        # until structure and footer have been judged.
+        if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
+            fault = find_header_fault(entry)
+            found.faulty_count += 1
+            header_fault = header_fault or fault
+            continue
+
+        size = len(key) - VERSION_SUFFIX_SIZE
+        storage_key = key[:size]
+        type_ = type_of(storage_key)
+        if type_ in keys.SHOWN:
+            # Every version counts here, shown or not: a tombstone hides what stands behind it.
+            _extend(found.extents.setdefault(type_, []), offset, end)
+
+        # [OUTC-14] The first that fits.
+        if key[size:] < first_shown:
+            what = "future"  # [VISI-14]
+        elif not open_keys.arrive(key, size):
+            what = "history"  # [VISI-11]
+        else:
+            what = decode_state(value_head, last_commit_ts)
+            if what == "exists":
+                what = type_
+                if type_ in keys.UNDECODED:
+                    undecoded[type_] += 1  # [KEYS-7]
+                    what = "undecoded"
+                elif type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
+                    beginning = keys.beginning_of(storage_key)
+                    if beginning not in found.beginnings:
+                        found.beginnings.append(beginning)
+        counts[what] += 1
+        if watch is not None:
+            watch(entry, what)
+
+    found.fsm_crc32c = decode_footer(source, reader, end, has_header=found.start.has_header)
+    if header_fault is not None:
+        raise header_fault
+
+
+def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
+    """Add an entry to a section's stretches, each as long as possible, few in number whatever the keys."""
+    if extents and (extents[-1][1] == offset or len(extents) == MAX_EXTENTS):
+        extents[-1] = (extents[-1][0], end)
+    else:
+        extents.append((offset, end))
+
+
+def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
+    """Yield the visible records of one type, in canonical order.
+
+    Raises a `SnapshotFault` only where the snapshot is not any more what was judged.
+    """
+    entries = (entry for start, end in found.extents.get(type_, ()) for entry in iter_entries(source, start, end))
+    return iter_records(entries, found.start.last_commit_ts, lambda key: type_of(key) == type_)

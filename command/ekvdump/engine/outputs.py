@@ -1,0 +1,258 @@
+"""What a dump is made of: the outputs of one run, in output order. [OUTC-4]
+
+No chapter of its own: this is where RSTR, RHLL, RTTL, SEGM, KMAP and SALV meet. A
+record goes in, and out come a blob, and rows for the sidecars.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, cast
+
+from ekvdump.engine.first_pass import Survey, iter_section
+from ekvdump.engine.merge_join import InStep
+from ekvdump.engine.source import Source
+from ekvdump.engine.versions import Record
+from ekvdump.filesystem.directories import HAS_HANDLES, Parts
+from ekvdump.filesystem.tree_writer import Blob, Row, redis_folder
+from ekvdump.format import keys
+from ekvdump.format.keymap import KEYMAP_NAME, render_keymap_line
+from ekvdump.format.outcomes import InvalidValue
+from ekvdump.format.redis_hlls import ENVELOPE_PREFIX as HLL_ENVELOPE
+from ekvdump.format.redis_hlls import decode_hll_value
+from ekvdump.format.redis_strings import ENVELOPE_PREFIX as STRING_ENVELOPE
+from ekvdump.format.redis_strings import Value, decode_bare_value, decode_string_value
+from ekvdump.format.redis_ttls import (
+    HLL_TTL_NAME,
+    MAX_ORPHAN_EXAMPLES,
+    STRINGS_TTL_NAME,
+    TTL_VALUE_SIZE,
+    decode_ttl_value,
+    render_expiry_row,
+)
+from ekvdump.format.salvage import (
+    HLL_KIND,
+    MAX_UNREADABLE_EXAMPLES,
+    STRING_KIND,
+    TTL_KIND,
+    UNREADABLE_FOLDER,
+    UNREADABLE_NAME,
+    render_unreadable_line,
+)
+from ekvdump.format.segments import encode_segment, is_fallback
+
+STRINGS: Final = "strings"
+HLLS: Final = "hll"
+SELECTABLE: Final = (STRINGS, HLLS)
+"""The kinds of blobs that a caller can name, and the folders that they go to. [OUTC-13]"""
+
+
+class Options(NamedTuple):
+    """What the caller wants."""
+
+    database: int = 0
+    """The database index. [TREE-1]"""
+    only: frozenset[str] | None = None
+    """The types wanted, of `SELECTABLE`; None for all. [OUTC-13]"""
+    salvage: bool = False
+    """Whether unreadable values are listed instead of refused. [SALV-1]"""
+    into_existing: bool = False
+    """Whether the output folder may hold something. [TREE-33]"""
+    sync: bool = True
+    """Whether everything is flushed to disk before the seal. [TREE-21]"""
+    handles: bool = HAS_HANDLES
+    """Whether the tree is written by folder handles. [TREE-38]"""
+
+    def wants(self, selectable: str) -> bool:
+        """Say whether a type is wanted. [OUTC-13]"""
+        return self.only is None or selectable in self.only
+
+
+class Section(NamedTuple):
+    """The records of one type that become blobs."""
+
+    type: str
+    prefix: bytes
+    """What a user key has before it. [RSTR-1] [RHLL-1] [RSTR-12]"""
+    folder: str
+    """One of `SELECTABLE`."""
+    sidecar: str
+    kind: str
+    """In `unreadable.jsonl`. [SALV-3]"""
+    decode: Callable[[bytes, int, bytes], Value]
+    envelope: bytes | None
+    """What a value begins with that decides its expiry alone. [RSTR-10] [RHLL-10]"""
+
+
+HLL_SECTION: Final = Section(
+    keys.HLL, keys.HLL_PREFIX, HLLS, HLL_TTL_NAME, HLL_KIND, decode_hll_value, HLL_ENVELOPE
+)  # fmt: skip
+STRING_SECTION: Final = Section(
+    keys.STRING, keys.STRING_PREFIX, STRINGS, STRINGS_TTL_NAME, STRING_KIND, decode_string_value, STRING_ENVELOPE
+)
+BARE_SECTION: Final = Section(
+    keys.BARE, b"", STRINGS, STRINGS_TTL_NAME, STRING_KIND, decode_bare_value, None
+)  # fmt: skip
+
+
+class Outputs:
+    """The outputs of one run, in output order, and what was counted while they were made."""
+
+    def __init__(self, source: Source, found: Survey, options: Options) -> None:
+        self._source = source
+        self._found = found
+        self._options = options
+        self._folder: Parts = redis_folder(options.database)
+        self.counters = found.counters
+        self.orphan_examples: list[str] = []
+        """Segments of orphans. [RTTL-15]"""
+        self.unreadable_examples: list[str] = []
+        """Segments of unreadable records. [SALV-6]"""
+
+    def __iter__(self) -> Iterator[Blob | Row]:
+        for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
+            yield from self._iter_section(section)
+        yield from self._iter_ttl_rows()
+
+    # ---- records ----
+
+    def _records(self, type_: str) -> Iterator[Record]:
+        return iter_section(self._source, self._found, type_)
+
+    def _in_step(self, section: Section) -> InStep:
+        return InStep(self._records(section.type), section.prefix)
+
+    def _body(self, record: Record) -> bytes:
+        return self._source.read(record.body_offset, record.body_size)
+
+    def _is_envelope(self, section: Section, record: Record) -> bool:
+        if section.envelope is None:
+            return False
+        size = min(len(section.envelope), record.body_size)
+        return self._source.read(record.body_offset, size) == section.envelope
+
+    # ---- strings and HLLs ----
+
+    def _iter_section(self, section: Section) -> Iterator[Blob | Row]:
+        counters = self.counters
+        fates = counters.hlls if section is HLL_SECTION else counters.strings
+        # [OUTC-17]
+        if not self._options.wants(section.folder):
+            fates["excluded"] += counters.entries[section.type]
+            return
+        shadowing = self._in_step(STRING_SECTION) if section is BARE_SECTION else None
+        is_damaged = self._damage_by_rows(section)
+        is_in_keymap = self._lines_of_hlls(section)
+
+        for record in self._records(section.type):
+            user_key = record.storage_key[len(section.prefix) :]
+            # [RSTR-13] [SALV-8]
+            if shadowing is not None and shadowing.find(user_key) is not None:
+                fates["shadowed"] += 1
+                continue
+            body = self._body(record)
+            segment = encode_segment(user_key)
+            try:
+                value = section.decode(body, record.body_offset, record.storage_key)
+                if is_damaged(user_key) and not (section.envelope and body.startswith(section.envelope)):
+                    detail = "a TTL row of another size decides about this key"
+                    raise InvalidValue("RTTL-1", detail, record.body_offset, None, record.storage_key)
+            except InvalidValue as fault:
+                yield from self._unreadable(section.kind, segment, record, body, fault)
+                fates["unreadable"] += 1
+                continue
+            fates["written"] += 1
+            # [RSTR-15] [RHLL-12]
+            yield Blob((*self._folder, section.folder), segment, value.payload)
+            # [SEGM-9] [KMAP-2]
+            if is_fallback(segment) and not is_in_keymap(user_key):
+                yield Row(self._folder, KEYMAP_NAME, render_keymap_line(segment, user_key))
+            # [RSTR-16] [RHLL-13] [RTTL-13]
+            if value.expiry_ms is not None:
+                yield Row(self._folder, section.sidecar, render_expiry_row(segment, value.expiry_ms))
+            del body, value  # two copies of a payload at most are held, and none while the next is read
+
+    def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
+        """Return what says whether a TTL row of another size decides about a user key. [SALV-2]
+
+        Without consent nothing has to be known: the row itself refuses the snapshot, when its turn comes.
+        """
+        if not self._options.salvage:
+            return lambda _: False
+        rows = InStep(self._records(keys.TTL), keys.TTL_PREFIX)
+        # [RTTL-7] Where a key has a string too, the row decides about that.
+        others = [self._in_step(STRING_SECTION), self._in_step(BARE_SECTION)] if section is HLL_SECTION else []
+
+        def is_damaged(user_key: bytes) -> bool:
+            row = rows.find(user_key)
+            if row is None or row.body_size == TTL_VALUE_SIZE:
+                return False
+            return all(other.find(user_key) is None for other in others)
+
+        return is_damaged
+
+    def _lines_of_hlls(self, section: Section) -> Callable[[bytes], bool]:
+        """Return what says whether a user key has its KEYMAP line already, as an HLL. [KMAP-2] [KMAP-3]"""
+        if section is HLL_SECTION or not self._options.wants(HLLS):
+            return lambda _: False
+        hlls = self._in_step(HLL_SECTION)
+
+        def is_in_keymap(user_key: bytes) -> bool:
+            record = hlls.find(user_key)
+            if record is None:
+                return False
+            try:
+                decode_hll_value(self._body(record))
+            except InvalidValue:
+                return False  # it was not shown [SALV-1]
+            return True
+
+        return is_in_keymap
+
+    def _unreadable(
+        self, kind: str, segment: str, record: Record, body: bytes, fault: InvalidValue
+    ) -> Iterator[Blob | Row]:
+        """Yield what an unreadable record becomes with the caller's consent. Raises the fault without. [SALV-1]"""
+        if not self._options.salvage:
+            raise fault
+        if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
+            self.unreadable_examples.append(segment)
+        # [SALV-4]
+        yield Blob((*self._folder, UNREADABLE_FOLDER), f"{segment}.{kind}", body)
+        offset = cast("int", fault.offset)  # a value stands in the snapshot
+        line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
+        yield Row(self._folder, UNREADABLE_NAME, line)
+
+    # ---- TTL rows ----
+
+    def _iter_ttl_rows(self) -> Iterator[Blob | Row]:
+        """Decide what each TTL row is. [RTTL-14]"""
+        fates = self.counters.ttls
+        # [RTTL-7] The string alone decides if there is one; a prefixed one before a bare one. [RSTR-13]
+        owners = [(section, self._in_step(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
+        without_owner = "unclaimed" if self._found.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
+
+        for record in self._records(keys.TTL):
+            user_key = record.storage_key[len(keys.TTL_PREFIX) :]
+            body = self._body(record)
+            try:
+                expiry_ms = decode_ttl_value(body, record.body_offset, record.storage_key)
+            except InvalidValue as fault:
+                yield from self._unreadable(TTL_KIND, encode_segment(user_key), record, body, fault)  # [SALV-7]
+                fates["unreadable"] += 1
+                continue
+
+            found = [(section, owner) for section, records in owners if (owner := records.find(user_key))]
+            if not found:
+                # [RTTL-9] [RTTL-10] Counted; only a few are kept, and of these only the segments.
+                fates[without_owner] += 1
+                if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
+                    self.orphan_examples.append(encode_segment(user_key))
+                continue
+
+            section, owner = found[0]
+            if not self._options.wants(section.folder):
+                fates["excluded"] += 1  # [OUTC-17]
+            elif self._is_envelope(section, owner):
+                fates["redundant"] += 1  # [RTTL-4]
+            else:
+                fates["applied"] += 1  # [RTTL-5] [RTTL-6]
+                yield Row(self._folder, section.sidecar, render_expiry_row(encode_segment(user_key), expiry_ms))
