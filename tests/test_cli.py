@@ -307,7 +307,7 @@ def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
     assert result.returncode == 0
     assert "warning: unguarded-writes: 1: " in result.stdout
     with monkeypatch.context() as patch:
-        patch.setattr("ekvdump.filesystem.reading.HandleFolder", None)
+        patch.setattr("ekvdump.filesystem.reading.HandleDirectory", None)
         assert run("verify", "--by-path", tmp_path / "out").returncode == 0
     told = json.loads(run("decode", "--json", "--by-path", snapshot_path, tmp_path / "two").stdout)
     assert [warning["name"] for warning in told["warnings"]] == ["unguarded-writes"]

@@ -75,6 +75,8 @@ MODULES = {
     )
 }  # fmt: skip
 """Where the constants are that `coverage.toml` lists under the name of a chapter."""
+NAMES = {"DIRECTORY_MODE": "FOLDER_MODE", "OPEN_DIRECTORY": "OPEN_FOLDER", "ONLY_DIRECTORY": "DIRECTORY"}
+"""Constants that `coverage.toml` lists under another name."""
 
 
 def format_constants() -> dict[str, Any]:
@@ -89,7 +91,7 @@ def format_constants() -> dict[str, Any]:
             ):
                 value = getattr(module, constant)
                 if isinstance(value, int | bytes) and not isinstance(value, bool):
-                    found[f"{name}.{constant}"] = value
+                    found[f"{name}.{NAMES.get(constant, constant)}"] = value
     return found
 
 

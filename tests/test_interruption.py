@@ -15,7 +15,7 @@ import pytest
 from ekvdump.cli.main import Interrupted
 from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
-from ekvdump.filesystem.tree_writer import Tree
+from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
 from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
@@ -170,7 +170,7 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
         "    os.write(2, b'waiting\\n')\n"
         "    signal.pause()\n"
         "source.SnapshotFile.read = wait\n"
-        "directories.HandleFolder.iter_names = wait\n"
+        "directories.HandleDirectory.iter_names = wait\n"
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
     running = subprocess.Popen(
@@ -267,10 +267,10 @@ def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatc
 def test_tree_39_an_interrupt_says_whether_anything_was_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(target: Tree, output: object) -> None:
+    def interrupted(target: TreeWriter, output: object) -> None:
         raise Interrupted
 
-    monkeypatch.setattr(Tree, "write", interrupted)
+    monkeypatch.setattr(TreeWriter, "write", interrupted)
     run = prepare_run(DATA, tmp_path)
     with pytest.raises(Interrupted):
         run.run()

@@ -13,7 +13,7 @@ from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import Run
 from ekvdump.filesystem import directories, faults, tree_writer
 from ekvdump.filesystem.reading import open_top
-from ekvdump.filesystem.tree_writer import Blob, Row, Tree
+from ekvdump.filesystem.tree_writer import Blob, Row, TreeWriter
 from ekvdump.format.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.verify.verification import Verification
 from harness import decode_bytes, fault_of, prepare_run, read_tree, umask
@@ -235,14 +235,14 @@ def test_tree_34_from_the_first_write_on_there_is_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handles: bool
 ) -> None:
     decode_again(FULL, tmp_path)
-    write = Tree.write
+    write = TreeWriter.write
     looked = []
 
-    def look(target: Tree, output: Blob | Row) -> None:
+    def look(target: TreeWriter, output: Blob | Row) -> None:
         write(target, output)
         looked.append(sorted(set(os.listdir(tmp_path / "out")) & {"MANIFEST.json", "CHECKSUMS"}))
 
-    monkeypatch.setattr(Tree, "write", look)
+    monkeypatch.setattr(TreeWriter, "write", look)
     decode_again(FULL, tmp_path, handles=handles)
     assert looked == [[]] * len(looked)
     assert looked
@@ -362,7 +362,7 @@ def test_mani_23_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypa
     monkeypatch.setattr("ekvdump.filesystem.tree_writer.MAX_MANIFEST_SIZE", 9)
     run = prepare_run(FULL, tmp_path, Options(into_existing=True))
     run.run()
-    assert len(run._tree.earlier_manifest or b"") == 10
+    assert len(run._writer.earlier_manifest or b"") == 10
 
 
 def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
@@ -458,13 +458,13 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode_again(EMPTY, tmp_path)
-    close_sidecars = Tree._close_sidecars
+    close_sidecars = TreeWriter._close_sidecars
 
-    def vanish(target: Tree) -> list[Fault]:
+    def vanish(target: TreeWriter) -> list[Fault]:
         (tmp_path / "out" / BASE / "strings" / "s1.bin").unlink(missing_ok=True)
         return close_sidecars(target)
 
-    monkeypatch.setattr(Tree, "_close_sidecars", vanish)
+    monkeypatch.setattr(TreeWriter, "_close_sidecars", vanish)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path)
     assert caught.value.detail
@@ -506,17 +506,17 @@ def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" / place if place != "." else tmp_path / "out"
-    write = Tree.write
+    write = TreeWriter.write
     done = []
 
-    def swap(target: Tree, output: Blob | Row) -> None:
+    def swap(target: TreeWriter, output: Blob | Row) -> None:
         if isinstance(output, Blob) and output.segment == "s2":
             path.rename(tmp_path / "aside")
             path.symlink_to(canary.folder)
             done.append(output)
         write(target, output)
 
-    monkeypatch.setattr(Tree, "write", swap)
+    monkeypatch.setattr(TreeWriter, "write", swap)
     with pytest.raises(UnsafePath) as caught:
         decode_bytes(FULL, tmp_path, BY_PATH)
     assert caught.value.detail
@@ -636,7 +636,7 @@ def test_tree_6_no_mode_of_a_folder_is_left_to_the_umask(tmp_path: Path, handles
     with umask(0):
         top.make("inner")
     top.close()
-    assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == directories.FOLDER_MODE == 0o755
+    assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == directories.DIRECTORY_MODE == 0o755
 
 
 def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from ekvdump import __version__
 from ekvdump.cli import main as cli
-from ekvdump.filesystem.tree_writer import Blob, Row, Tree
+from ekvdump.filesystem.tree_writer import Blob, Row, TreeWriter
 from ekvdump.verify.verification import Verification
 from harness import read_tree, run_main
 from test_cli import run_json
@@ -186,9 +186,9 @@ def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
         raise ValueError("something else is wrong")
 
     written: list[object] = []
-    real = Tree.write
+    real = TreeWriter.write
 
-    def write(target: Tree, output: Blob | Row) -> None:
+    def write(target: TreeWriter, output: Blob | Row) -> None:
         if not written:
             Last(wrong)
             Last(send(signal.SIGINT))
@@ -200,7 +200,7 @@ def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda exception: lost.append(exception.exc_type))
     before = sys.unraisablehook
-    monkeypatch.setattr(Tree, "write", write)
+    monkeypatch.setattr(TreeWriter, "write", write)
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert len(written) == 2
     assert lost == [ValueError]
@@ -314,9 +314,9 @@ def test_outc_6_a_signal_at_other_moments(
 def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Tree._close_handles
+    real = TreeWriter._close_handles
 
-    def interrupted(target: Tree) -> None:
+    def interrupted(target: TreeWriter) -> None:
         real(target)
         if target.is_sealed:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -325,7 +325,7 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     told = run_main(["decode", partial, f"{tmp_path}/one"])
     assert told[0] == 3
     with monkeypatch.context() as patch:
-        patch.setattr(Tree, "_close_handles", interrupted)
+        patch.setattr(TreeWriter, "_close_handles", interrupted)
         assert run_main(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
         said = run_json("decode", partial, f"{tmp_path}/three")
     assert (said["exit_status"], said["out_state"], said["complete"]) == (3, "sealed", False)

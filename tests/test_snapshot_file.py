@@ -12,7 +12,7 @@ import pytest
 from ekvdump.engine import first_pass, source
 from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
 from ekvdump.engine.run import decode
-from ekvdump.engine.source import WINDOW_SIZE, SnapshotFile, WatchedSource, decode_snapshot_name
+from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile, decode_snapshot_name
 from ekvdump.engine.versions import Record
 from ekvdump.format.outcomes import Changed, Fault, IoError
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
@@ -403,7 +403,7 @@ def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass
 def test_what_is_read_is_told_to_who_watches() -> None:
     told: list[tuple[str, int, int]] = []
     source = MemorySource(b"0123456789")
-    watched = WatchedSource(source, lambda stage, done, total: told.append((stage, done, total)))
+    watched = ProgressSource(source, lambda stage, done, total: told.append((stage, done, total)))
     assert watched.size == 10
     assert watched.read(2, 3) == b"234"
     assert told == [("bytes", 5, 10)]
@@ -411,7 +411,7 @@ def test_what_is_read_is_told_to_who_watches() -> None:
 
 def test_file_21_what_lies_between_is_read_in_windows() -> None:
     source = MemorySource(snapshot([put(STR + b"a", 5, bytes(3_000_000)), put(STR + b"b", 5, b"")]))
-    first_pass.survey(source)
+    first_pass.run_first_pass(source)
     assert source.most_at_once <= WINDOW_SIZE
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ekvdump.cli import exit_statuses
-from ekvdump.engine.first_pass import survey
+from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.versions import first_suffix_shown
 from ekvdump.format import keys, outcomes
 from ekvdump.format.conventions import Cursor
@@ -222,7 +222,7 @@ def decode_text(data: bytes) -> tuple[bytes, int]:
 
 
 def operational_rows(data: bytes) -> tuple[int, int | None]:
-    found = survey(MemorySource(data))
+    found = run_first_pass(MemorySource(data))
     return found.counters.entries["operational"], found.applied_index
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from ekvdump.engine.outputs import Options
 from ekvdump.filesystem import faults, reading, tree_writer
-from ekvdump.filesystem.directories import Folder, inode_of, write_all
+from ekvdump.filesystem.directories import Directory, inode_of, write_all
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top
-from ekvdump.filesystem.tree_writer import Blob, Row, Stock, Tree
+from ekvdump.filesystem.tree_writer import Blob, Inventory, Row, TreeWriter
 from ekvdump.format.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
@@ -155,10 +155,10 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    target = Tree(spelling, sync=False)
-    target.judge_out()
+    target = TreeWriter(spelling, sync=False)
+    target.check()
     target.write(Blob(("strings",), "k", b"v"))
-    target.take_stock()
+    target.inventory()
     target.seal(b"{}\n")
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
 
@@ -168,7 +168,7 @@ def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(IoError) as caught:
-        Tree(out).judge_out()
+        TreeWriter(out).check()
     assert caught.value.clause == "TREE-29"
     assert caught.value.detail
     assert os.listdir(tmp_path) == ["file"]
@@ -182,7 +182,7 @@ def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
 
     monkeypatch.setattr("os.path.lexists", broken)
     with pytest.raises(IoError) as caught:
-        Tree(str(tmp_path / "outX")).judge_out()
+        TreeWriter(str(tmp_path / "outX")).check()
     assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "outX"))
 
 
@@ -190,12 +190,12 @@ def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch
     flushed: list[int] = []
     monkeypatch.setattr(tree_writer, "flush_file_system", flushed.append)
     (tmp_path / "out").mkdir()
-    target = Tree(str(tmp_path / "out"))
-    target.take_stock()
+    target = TreeWriter(str(tmp_path / "out"))
+    target.inventory()
     target.seal(b"{}")
     assert flushed
     with pytest.raises(NotEmpty):
-        Tree(str(tmp_path / "out")).judge_out()
+        TreeWriter(str(tmp_path / "out")).check()
 
 
 @pytest.mark.parametrize("present", [False, True])
@@ -286,16 +286,16 @@ class Planter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
         self.done = False
-        write = Tree.write
+        write = TreeWriter.write
 
-        def planted(target: Tree, output: Blob | Row) -> None:
+        def planted(target: TreeWriter, output: Blob | Row) -> None:
             if not self.done:
                 self.done = True
-                target._folder(())
+                target._directory(())
                 act()
             write(target, output)
 
-        monkeypatch.setattr(Tree, "write", planted)
+        monkeypatch.setattr(TreeWriter, "write", planted)
 
 
 def plant_at(
@@ -366,7 +366,7 @@ def test_tree_10_the_output_folder_itself_is_no_link(
 ) -> None:
     plant(tmp_path / "out", kind, canary)
     with pytest.raises(UnsafePath) as caught:
-        Tree(str(tmp_path / "out") + slash).judge_out()
+        TreeWriter(str(tmp_path / "out") + slash).check()
     assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / "out"))
     assert caught.value.detail
 
@@ -488,13 +488,13 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
         else:
             path.symlink_to(canary.folder)
 
-    judge_places = Tree._judge_places
+    judge_places = TreeWriter._check_places
 
-    def swapped(target: Tree) -> None:
+    def swapped(target: TreeWriter) -> None:
         swap()
         judge_places(target)
 
-    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause) == ("unsafe-path", "TREE-12")
     assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
@@ -503,26 +503,26 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
 def test_tree_12_an_output_folder_that_became_a_link_to_itself_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge_places = Tree._judge_places
+    judge_places = TreeWriter._check_places
 
-    def swapped(target: Tree) -> None:
+    def swapped(target: TreeWriter) -> None:
         (tmp_path / "out").rename(tmp_path / "aside")
         (tmp_path / "out").symlink_to("aside")
         judge_places(target)
 
-    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
     assert (fault.clause, fault.path) == ("TREE-12", str(tmp_path / "out"))
 
 
 def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take_stock = Tree.take_stock
+    inventory = TreeWriter.inventory
 
-    def vanished(target: Tree) -> Stock:
+    def vanished(target: TreeWriter) -> Inventory:
         (tmp_path / "out" / BASE / "strings").rename(tmp_path / "aside")
-        return take_stock(target)
+        return inventory(target)
 
-    monkeypatch.setattr(Tree, "take_stock", vanished)
+    monkeypatch.setattr(TreeWriter, "inventory", vanished)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", f"{BASE}/strings")
 
@@ -719,16 +719,16 @@ def test_tree_26_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch
 def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close_sidecars = Tree._close_sidecars
+    close_sidecars = TreeWriter._close_sidecars
 
-    def broken(target: Tree) -> list[Fault]:
+    def broken(target: TreeWriter) -> list[Fault]:
         for sidecar in target._sidecars.values():
             if not sidecar.file.closed:
                 os.dup2(full, sidecar.file.fileno())
         return close_sidecars(target)
 
     full = os.open("/dev/full", os.O_WRONLY)
-    monkeypatch.setattr(Tree, "_close_sidecars", broken)
+    monkeypatch.setattr(TreeWriter, "_close_sidecars", broken)
     try:
         fault = refused(tmp_path)
     finally:
@@ -770,19 +770,19 @@ def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
 ) -> None:
     (tmp_path / "other").mkdir()
     decode_full(tmp_path / "other")
-    begin = Tree._begin
+    begin = TreeWriter.unseal
 
-    def late(target: Tree) -> Folder:
+    def late(target: TreeWriter) -> Directory:
         if not (tmp_path / "out").exists():
             (tmp_path / "other" / "out").rename(tmp_path / "out")
             (tmp_path / "out" / ".ekvdump.tmp").touch()
         return begin(target)
 
     before = read_tree(tmp_path / "other" / "out") | {".ekvdump.tmp": b""}
-    monkeypatch.setattr(Tree, "_begin", late)
+    monkeypatch.setattr(TreeWriter, "unseal", late)
     for data in (FULL, snapshot([])):
         run = prepare_run(data, tmp_path)
-        monkeypatch.setattr(run._tree, "judge_out", lambda: None)
+        monkeypatch.setattr(run._writer, "check", lambda: None)
         with pytest.raises(NotEmpty):
             run.run()
         assert run.out_state == "untouched"
@@ -964,16 +964,16 @@ def test_tree_35_a_folder_of_another_database_that_turns_into_a_link_is_not_foll
 ) -> None:
     decode_full(tmp_path, Options(1))
     other = tmp_path / "out" / "redis" / "db_1"
-    real = Tree._iter_files_and_notes
+    real = TreeWriter._iter_files_and_notes
 
-    def swapped(target: Tree) -> Iterator[tuple[bytes, list[bytes]]]:
+    def swapped(target: TreeWriter) -> Iterator[tuple[bytes, list[bytes]]]:
         for each in real(target):
             if not other.is_symlink():
                 other.rename(tmp_path / "aside")
                 other.symlink_to(tmp_path / "aside")
             yield each
 
-    monkeypatch.setattr(Tree, "_iter_files_and_notes", swapped)
+    monkeypatch.setattr(TreeWriter, "_iter_files_and_notes", swapped)
     with pytest.raises(UnsafePath) as caught:
         decode_full(tmp_path, Options(0, into_existing=True, handles=handles))
     assert place_of(caught.value, tmp_path).startswith("redis/db_1")
@@ -983,7 +983,7 @@ def test_tree_23_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
     run = prepare_run(FULL, tmp_path)
     run.run()
     before = read_tree(tmp_path / "out")
-    assert run._tree.abandon() == []
+    assert run._writer.rollback() == []
     assert read_tree(tmp_path / "out") == before
 
 
@@ -998,11 +998,11 @@ def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: 
 
 
 def test_sums_6_the_runs_lie_in_files_without_a_name(tmp_path: Path) -> None:
-    target = Tree(str(tmp_path / "out"))
+    target = TreeWriter(str(tmp_path / "out"))
     run = target._open_unnamed()
     run.write(b"line\n")
     run.seek(0)
     assert run.read() == b"line\n"
     assert os.listdir(tmp_path / "out") == []
     run.close()
-    target.abandon()
+    target.rollback()

@@ -18,7 +18,7 @@ import model
 import pytest
 from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
-from ekvdump.filesystem.directories import Folder, Parts
+from ekvdump.filesystem.directories import Directory, Parts
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
 from ekvdump.format.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
@@ -176,7 +176,7 @@ def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/hll_ttl.jsonl"])
 def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def broken(top: Folder, parts: Parts) -> AbstractContextManager[BinaryIO]:
+    def broken(top: Directory, parts: Parts) -> AbstractContextManager[BinaryIO]:
         if "/".join(parts) == name:
             raise OSError(errno.EIO, "the disk is broken")
         return opened(top, parts)
@@ -221,7 +221,7 @@ def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
     assert verification.manifest is None
 
 
-@pytest.mark.parametrize("name", ["judge_folder", "open_top"])
+@pytest.mark.parametrize("name", ["check_directory", "open_top"])
 def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "the disk is broken")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ekvdump.engine.entries import Entry, decode_start
-from ekvdump.engine.first_pass import Survey, survey_entries
-from ekvdump.engine.source import Progress, SnapshotFile, WatchedSource, decode_snapshot_name
+from ekvdump.engine.first_pass import FirstPass, classify_entries
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
 from ekvdump.engine.versions import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SIZE
 from ekvdump.format import keys
 from ekvdump.format.outcomes import Fault, FooterMismatch, InvalidValue, SnapshotFault
@@ -36,7 +36,7 @@ class Inspection:
         self.path = path
         self.size = 0
         """Bytes."""
-        self.found: Survey | None = None
+        self.first_pass: FirstPass | None = None
         """What the survey counted; None if not even the start could be read."""
         self.footer = "not reached"
         """`sound`, `wrong`, `none` or `not reached`."""
@@ -56,9 +56,9 @@ class Inspection:
     @property
     def last_commit_ms(self) -> int | None:
         """The last commit as Unix time in ms; it may be some seconds ahead of the wall clock."""
-        return None if self.found is None else self.found.start.last_commit_ts >> CLOCK_SHIFT
+        return None if self.first_pass is None else self.first_pass.start.last_commit_ts >> CLOCK_SHIFT
 
-    def watch(self, entry: Entry, what: str) -> None:
+    def observe(self, entry: Entry, what: str) -> None:
         """Count what the survey does not."""
         prefix = keys.prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
         self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
@@ -78,17 +78,17 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
     result = Inspection(path)
     result.name_index = decode_snapshot_name(path)
     with SnapshotFile(path) as file:
-        source = WatchedSource(file, progress) if progress else file
+        source = ProgressSource(file, progress) if progress else file
         result.size = file.size
         try:
-            result.found = Survey(decode_start(source))
-            survey_entries(source, result.found, result.watch)
-            result.footer = "none" if result.found.fsm_crc32c is None else "sound"
+            result.first_pass = FirstPass(decode_start(source))
+            classify_entries(source, result.first_pass, result.observe)
+            result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
         except SnapshotFault as fault:
             result.fault = fault
             if isinstance(fault, FooterMismatch):
                 result.footer = "wrong"
-            elif result.found is not None and result.found.fsm_crc32c is not None:
+            elif result.first_pass is not None and result.first_pass.fsm_crc32c is not None:
                 result.footer = "sound"
         file.check_unchanged()
     result.prefixes = dict(sorted(result.prefixes.items()))

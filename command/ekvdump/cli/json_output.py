@@ -51,23 +51,23 @@ def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
 
 def render_inspection(result: Inspection) -> dict[str, Any]:
     """Render what is in a snapshot."""
-    found = result.found
+    first_pass = result.first_pass
     return {
         "size": result.size,
-        "header_version": found and found.start.header_version,
+        "header_version": first_pass and first_pass.start.header_version,
         "footer": result.footer,
-        "fsm_crc32c": f"{found.fsm_crc32c:08x}" if found and found.fsm_crc32c is not None else None,
-        "last_commit_ts": found and found.start.last_commit_ts,
+        "fsm_crc32c": f"{first_pass.fsm_crc32c:08x}" if first_pass and first_pass.fsm_crc32c is not None else None,
+        "last_commit_ts": first_pass and first_pass.start.last_commit_ts,
         "last_commit_time": render_time(result.last_commit_ms) if result.last_commit_ms else None,
-        "applied_index": found and found.applied_index,
+        "applied_index": first_pass and first_pass.applied_index,
         "name_index": result.name_index,
-        "entries": found and found.counters.entries,
-        "undecoded": found and found.counters.undecoded,
-        "faulty_entries": found.faulty_count if found else 0,
+        "entries": first_pass and first_pass.counters.entries,
+        "undecoded": first_pass and first_pass.counters.undecoded,
+        "faulty_entries": first_pass.faulty_count if first_pass else 0,
         "versions": version_count(result),
         "tombstones": result.tombstone_count,
         "prefixes": result.prefixes,
-        "unknown_beginnings": [encode_percent(beginning) for beginning in found.beginnings] if found else [],
+        "unknown_beginnings": [encode_percent(beginning) for beginning in first_pass.beginnings] if first_pass else [],
         "expired_at_last_commit": result.expired,
         "unreadable": result.unreadable_count,
     }
@@ -75,9 +75,9 @@ def render_inspection(result: Inspection) -> dict[str, Any]:
 
 def version_count(result: Inspection) -> int:
     """Return how many entries are versions of a key: all with sound headers but the operational rows."""
-    if result.found is None:
+    if result.first_pass is None:
         return 0
-    entries = result.found.counters.entries
+    entries = result.first_pass.counters.entries
     return sum(entries.values()) - entries["operational"]
 
 

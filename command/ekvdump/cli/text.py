@@ -58,17 +58,17 @@ def print_warnings(outcome: Outcome, say: Say) -> None:
 
 def print_inspection(result: Inspection, say: Say) -> None:
     """Print what is in a snapshot."""
-    found = result.found
+    first_pass = result.first_pass
     facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
-    if found is not None:
-        version, crc = found.start.header_version, found.fsm_crc32c
+    if first_pass is not None:
+        version, crc = first_pass.start.header_version, first_pass.fsm_crc32c
         facts["header"] = "none" if version is None else f"version {version}"
         facts["footer"] += "" if crc is None else f", CRC-32C {crc:08x}"
         ahead = "by the store's clock, which may run some seconds ahead of the wall clock"
         time = f"{render_time(result.last_commit_ms)}, {ahead}" if result.last_commit_ms else "nothing was committed"
-        facts["last commit"] = f"{found.start.last_commit_ts}: {time}"
+        facts["last commit"] = f"{first_pass.start.last_commit_ts}: {time}"
         none = "none" if result.fault is None else "none so far"
-        in_file = none if found.applied_index is None else f"{found.applied_index}"
+        in_file = none if first_pass.applied_index is None else f"{first_pass.applied_index}"
         in_name = "none" if result.name_index is None else f"{result.name_index} (hexadecimal {result.name_index:x})"
         facts["applied index"] = f"{in_file} in the file, {in_name} in its name"
         facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
@@ -76,18 +76,18 @@ def print_inspection(result: Inspection, say: Say) -> None:
         facts["past expiry"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
         if result.unreadable_count:
             facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
-        if found.faulty_count:
-            facts["faulty"] = f"entries whose headers are not sound: {found.faulty_count}; not counted below"
+        if first_pass.faulty_count:
+            facts["faulty"] = f"entries whose headers are not sound: {first_pass.faulty_count}; not counted below"
     for name, words in facts.items():
         say(f"{name:<14} {words}")
-    if found is not None:
-        for line in _iter_counts("entries by class", found.counters.entries):
+    if first_pass is not None:
+        for line in _iter_counts("entries by class", first_pass.counters.entries):
             say(line)
         for line in _iter_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}):
             say(line)
     path = printable_path(result.path)
     if result.fault is not None:
-        above = "" if found is None else "; what stands above is what could be read"
+        above = "" if first_pass is None else "; what stands above is what could be read"
         say(f"{path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
     elif result.unreadable_count:
         say(f"{path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)

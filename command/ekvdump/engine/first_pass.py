@@ -31,7 +31,7 @@ MAX_EXTENTS: Final = 8
 """How many separate stretches of the file a section may have before the last one swallows what lies between."""
 
 
-class Survey:
+class FirstPass:
     """What the first pass found."""
 
     def __init__(self, start: Start) -> None:
@@ -54,32 +54,32 @@ class Survey:
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 
-Watch = Callable[[Entry, str], None]
+Observer = Callable[[Entry, str], None]
 """Sees each entry with sound headers, and what it is. [OUTC-14]"""
 
 
-def survey(source: Source) -> Survey:
+def run_first_pass(source: Source) -> FirstPass:
     """Judge a snapshot as a whole and count its entries.
 
     Raises the fault that OUTC-2 and OUTC-3 name.
     """
-    found = Survey(decode_start(source))
-    survey_entries(source, found)
-    return found
+    first_pass = FirstPass(decode_start(source))
+    classify_entries(source, first_pass)
+    return first_pass
 
 
-def survey_entries(source: Source, found: Survey, watch: Watch | None = None) -> None:
-    """Judge and count what stands behind the start; `found` is filled as far as this comes.
+def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | None = None) -> None:
+    """Judge and count what stands behind the start; `first_pass` is filled as far as this comes.
 
     Raises the fault that OUTC-2 and OUTC-3 name.
     """
     reader = Crc32cReader(source)
-    counts, undecoded = found.counters.entries, found.counters.undecoded
-    last_commit_ts = found.start.last_commit_ts
+    counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
+    last_commit_ts = first_pass.start.last_commit_ts
     first_shown = first_suffix_shown(last_commit_ts)
     open_keys = OpenKeys()
     header_fault: Fault | None = None
-    end = found.start.entries_offset
+    end = first_pass.start.entries_offset
 
     for entry in iter_entries(reader, end, source.size):
         offset, key, value_offset, value_size, value_head = entry
@@ -89,14 +89,14 @@ def survey_entries(source: Source, found: Survey, watch: Watch | None = None) ->
         if is_operational(key, value_size):
             counts["operational"] += 1
             if key == APPLIED_INDEX_KEY:
-                found.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
+                first_pass.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
             continue
 
         # [VISI-6] All header faults lie behind these three looks. [OUTC-2] [OUTC-3] The first one waits
         # until structure and footer have been judged.
         if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
             fault = find_header_fault(entry)
-            found.faulty_count += 1
+            first_pass.faulty_count += 1
             header_fault = header_fault or fault
             continue
 
@@ -105,7 +105,7 @@ def survey_entries(source: Source, found: Survey, watch: Watch | None = None) ->
         type_ = type_of(storage_key)
         if type_ in keys.SHOWN:
             # Every version counts here, shown or not: a tombstone hides what stands behind it.
-            _extend(found.extents.setdefault(type_, []), offset, end)
+            _extend(first_pass.extents.setdefault(type_, []), offset, end)
 
         # [OUTC-14] The first that fits.
         if key[size:] < first_shown:
@@ -119,15 +119,15 @@ def survey_entries(source: Source, found: Survey, watch: Watch | None = None) ->
                 if type_ in keys.UNDECODED:
                     undecoded[type_] += 1  # [KEYS-7]
                     what = "undecoded"
-                elif type_ == keys.UNKNOWN and len(found.beginnings) < keys.MAX_BEGINNINGS:
+                elif type_ == keys.UNKNOWN and len(first_pass.beginnings) < keys.MAX_BEGINNINGS:
                     beginning = keys.beginning_of(storage_key)
-                    if beginning not in found.beginnings:
-                        found.beginnings.append(beginning)
+                    if beginning not in first_pass.beginnings:
+                        first_pass.beginnings.append(beginning)
         counts[what] += 1
-        if watch is not None:
-            watch(entry, what)
+        if observe is not None:
+            observe(entry, what)
 
-    found.fsm_crc32c = decode_footer(source, reader, end, has_header=found.start.has_header)
+    first_pass.fsm_crc32c = decode_footer(source, reader, end, has_header=first_pass.start.has_header)
     if header_fault is not None:
         raise header_fault
 
@@ -140,10 +140,10 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
         extents.append((offset, end))
 
 
-def iter_section(source: Source, found: Survey, type_: str) -> Iterator[Record]:
+def iter_section(source: Source, first_pass: FirstPass, type_: str) -> Iterator[Record]:
     """Yield the visible records of one type, in canonical order.
 
     Raises a `SnapshotFault` only where the snapshot is not any more what was judged.
     """
-    entries = (entry for start, end in found.extents.get(type_, ()) for entry in iter_entries(source, start, end))
-    return iter_records(entries, found.start.last_commit_ts, lambda key: type_of(key) == type_)
+    entries = (entry for start, end in first_pass.extents.get(type_, ()) for entry in iter_entries(source, start, end))
+    return iter_records(entries, first_pass.start.last_commit_ts, lambda key: type_of(key) == type_)

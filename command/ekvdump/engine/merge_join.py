@@ -15,7 +15,7 @@ def precedes(key: bytes, other: bytes) -> bool:
     return key.startswith(other) or key < other
 
 
-class InStep:
+class MergeJoin:
     """Looks keys up in the records of one section, for keys that come in canonical order."""
 
     def __init__(self, records: Iterator[Record], prefix: bytes) -> None:

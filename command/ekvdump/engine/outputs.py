@@ -7,12 +7,12 @@ record goes in, and out come a blob, and rows for the sidecars.
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, cast
 
-from ekvdump.engine.first_pass import Survey, iter_section
-from ekvdump.engine.merge_join import InStep
+from ekvdump.engine.first_pass import FirstPass, iter_section
+from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.source import Source
 from ekvdump.engine.versions import Record
 from ekvdump.filesystem.directories import HAS_HANDLES, Parts
-from ekvdump.filesystem.tree_writer import Blob, Row, redis_folder
+from ekvdump.filesystem.tree_writer import Blob, Row, redis_directory
 from ekvdump.format import keys
 from ekvdump.format.keymap import KEYMAP_NAME, render_keymap_line
 from ekvdump.format.outcomes import InvalidValue
@@ -72,7 +72,7 @@ class Section(NamedTuple):
     type: str
     prefix: bytes
     """What a user key has before it. [RSTR-1] [RHLL-1] [RSTR-12]"""
-    folder: str
+    directory: str
     """One of `SELECTABLE`."""
     sidecar: str
     kind: str
@@ -96,11 +96,11 @@ BARE_SECTION: Final = Section(
 class Outputs:
     """The outputs of one run, in output order, and what was counted while they were made."""
 
-    def __init__(self, source: Source, found: Survey, options: Options) -> None:
+    def __init__(self, source: Source, found: FirstPass, options: Options) -> None:
         self._source = source
-        self._found = found
+        self._first_pass = found
         self._options = options
-        self._folder: Parts = redis_folder(options.database)
+        self._directory: Parts = redis_directory(options.database)
         self.counters = found.counters
         self.orphan_examples: list[str] = []
         """Segments of orphans. [RTTL-15]"""
@@ -115,10 +115,10 @@ class Outputs:
     # ---- records ----
 
     def _records(self, type_: str) -> Iterator[Record]:
-        return iter_section(self._source, self._found, type_)
+        return iter_section(self._source, self._first_pass, type_)
 
-    def _in_step(self, section: Section) -> InStep:
-        return InStep(self._records(section.type), section.prefix)
+    def _join(self, section: Section) -> MergeJoin:
+        return MergeJoin(self._records(section.type), section.prefix)
 
     def _body(self, record: Record) -> bytes:
         return self._source.read(record.body_offset, record.body_size)
@@ -135,10 +135,10 @@ class Outputs:
         counters = self.counters
         fates = counters.hlls if section is HLL_SECTION else counters.strings
         # [OUTC-17]
-        if not self._options.wants(section.folder):
+        if not self._options.wants(section.directory):
             fates["excluded"] += counters.entries[section.type]
             return
-        shadowing = self._in_step(STRING_SECTION) if section is BARE_SECTION else None
+        shadowing = self._join(STRING_SECTION) if section is BARE_SECTION else None
         is_damaged = self._damage_by_rows(section)
         is_in_keymap = self._lines_of_hlls(section)
 
@@ -161,13 +161,13 @@ class Outputs:
                 continue
             fates["written"] += 1
             # [RSTR-15] [RHLL-12]
-            yield Blob((*self._folder, section.folder), segment, value.payload)
+            yield Blob((*self._directory, section.directory), segment, value.payload)
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
-                yield Row(self._folder, KEYMAP_NAME, render_keymap_line(segment, user_key))
+                yield Row(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
             # [RSTR-16] [RHLL-13] [RTTL-13]
             if value.expiry_ms is not None:
-                yield Row(self._folder, section.sidecar, render_expiry_row(segment, value.expiry_ms))
+                yield Row(self._directory, section.sidecar, render_expiry_row(segment, value.expiry_ms))
             del body, value  # two copies of a payload at most are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
@@ -177,9 +177,9 @@ class Outputs:
         """
         if not self._options.salvage:
             return lambda _: False
-        rows = InStep(self._records(keys.TTL), keys.TTL_PREFIX)
+        rows = MergeJoin(self._records(keys.TTL), keys.TTL_PREFIX)
         # [RTTL-7] Where a key has a string too, the row decides about that.
-        others = [self._in_step(STRING_SECTION), self._in_step(BARE_SECTION)] if section is HLL_SECTION else []
+        others = [self._join(STRING_SECTION), self._join(BARE_SECTION)] if section is HLL_SECTION else []
 
         def is_damaged(user_key: bytes) -> bool:
             row = rows.find(user_key)
@@ -193,7 +193,7 @@ class Outputs:
         """Return what says whether a user key has its KEYMAP line already, as an HLL. [KMAP-2] [KMAP-3]"""
         if section is HLL_SECTION or not self._options.wants(HLLS):
             return lambda _: False
-        hlls = self._in_step(HLL_SECTION)
+        hlls = self._join(HLL_SECTION)
 
         def is_in_keymap(user_key: bytes) -> bool:
             record = hlls.find(user_key)
@@ -216,10 +216,10 @@ class Outputs:
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-4]
-        yield Blob((*self._folder, UNREADABLE_FOLDER), f"{segment}.{kind}", body)
+        yield Blob((*self._directory, UNREADABLE_FOLDER), f"{segment}.{kind}", body)
         offset = cast("int", fault.offset)  # a value stands in the snapshot
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
-        yield Row(self._folder, UNREADABLE_NAME, line)
+        yield Row(self._directory, UNREADABLE_NAME, line)
 
     # ---- TTL rows ----
 
@@ -227,8 +227,8 @@ class Outputs:
         """Decide what each TTL row is. [RTTL-14]"""
         fates = self.counters.ttls
         # [RTTL-7] The string alone decides if there is one; a prefixed one before a bare one. [RSTR-13]
-        owners = [(section, self._in_step(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
-        without_owner = "unclaimed" if self._found.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
+        owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
+        without_owner = "unclaimed" if self._first_pass.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
 
         for record in self._records(keys.TTL):
             user_key = record.storage_key[len(keys.TTL_PREFIX) :]
@@ -249,10 +249,10 @@ class Outputs:
                 continue
 
             section, owner = found[0]
-            if not self._options.wants(section.folder):
+            if not self._options.wants(section.directory):
                 fates["excluded"] += 1  # [OUTC-17]
             elif self._is_envelope(section, owner):
                 fates["redundant"] += 1  # [RTTL-4]
             else:
                 fates["applied"] += 1  # [RTTL-5] [RTTL-6]
-                yield Row(self._folder, section.sidecar, render_expiry_row(encode_segment(user_key), expiry_ms))
+                yield Row(self._directory, section.sidecar, render_expiry_row(encode_segment(user_key), expiry_ms))

@@ -7,10 +7,10 @@ snapshot bytes, entries, visible records, decoded values, outputs, tree.
 import os
 from typing import Final
 
-from ekvdump.engine.first_pass import Survey, survey
+from ekvdump.engine.first_pass import FirstPass, run_first_pass
 from ekvdump.engine.outputs import Options, Outputs
-from ekvdump.engine.source import Progress, SnapshotFile, WatchedSource, decode_snapshot_name
-from ekvdump.filesystem.tree_writer import Stock, Tree, redis_folder
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
+from ekvdump.filesystem.tree_writer import Inventory, TreeWriter, redis_directory
 from ekvdump.format import keys
 from ekvdump.format.manifest import Provenance, render_manifest
 from ekvdump.format.outcomes import (
@@ -53,9 +53,9 @@ class Run:
         self._options = options
         self._provenance = provenance or Provenance(snapshot_path)
         self._progress = progress
-        self._tree = Tree(
+        self._writer = TreeWriter(
             out,
-            redis_folder(options.database),
+            redis_directory(options.database),
             into_existing=options.into_existing,
             sync=options.sync,
             handles=options.handles,
@@ -67,14 +67,14 @@ class Run:
     @property
     def out_state(self) -> str:
         """What lies in the output folder: `UNTOUCHED`, `UNFINISHED` or `SEALED`."""
-        if self._tree.is_sealed:
+        if self._writer.is_sealed:
             return SEALED
-        return UNFINISHED if self._tree.is_touched else UNTOUCHED
+        return UNFINISHED if self._writer.is_touched else UNTOUCHED
 
     @property
     def sealed_outcome(self) -> Outcome | None:
         """How the run ended, once the seal is there."""
-        return self._outcome if self._tree.is_sealed else None
+        return self._outcome if self._writer.is_sealed else None
 
     def run(self) -> Outcome:
         """Decode.
@@ -83,28 +83,30 @@ class Run:
         the output folder [TREE-23], and nothing was changed at all if it came before the first
         write [TREE-9].
         """
-        self._tree.judge_out()  # [OUTC-5]
+        self._writer.check()  # [OUTC-5]
         # [TREE-41] Into existing it could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
             raise UnsafePath("TREE-41", "the snapshot lies in the output folder", None, self._snapshot_path)
         with SnapshotFile(self._snapshot_path) as source:
-            found = survey(WatchedSource(source, self._progress) if self._progress else source)  # [FILE-19]
+            first_pass = run_first_pass(
+                ProgressSource(source, self._progress) if self._progress else source
+            )  # [FILE-19]
             try:
-                return self._write(source, found)
+                return self._write(source, first_pass)
             except BaseException as end:
                 self.is_ending = True
-                faults = self._tree.abandon()  # [TREE-23] [TREE-39]
+                faults = self._writer.rollback()  # [TREE-23] [TREE-39]
                 if isinstance(end, Fault):
                     end.also += tuple(faults)  # [TREE-27]
                 raise
 
-    def _write(self, source: SnapshotFile, found: Survey) -> Outcome:
-        outputs = Outputs(source, found, self._options)
+    def _write(self, source: SnapshotFile, first_pass: FirstPass) -> Outcome:
+        outputs = Outputs(source, first_pass, self._options)
         try:
             for output in outputs:
-                self._tree.write(output)
+                self._writer.write(output)
                 if self._progress:
-                    self._progress(WRITING, found.counters.shown_count, found.counters.showable_count)
+                    self._progress(WRITING, first_pass.counters.shown_count, first_pass.counters.showable_count)
                 del output  # the next one is not read while this one is held
         except SnapshotFault as fault:
             # [FILE-20] The first pass has judged the structure; whatever is wrong with it now has changed since.
@@ -114,23 +116,23 @@ class Run:
             detail = f"not any more what was judged: {fault.detail}"
             raise Changed("FILE-20", detail, fault.offset, self._snapshot_path) from fault
         source.check_unchanged()  # [FILE-20]
-        stock = self._tree.take_stock()
+        inventory = self._writer.inventory()
         index = decode_snapshot_name(self._snapshot_path)
-        self._outcome = judge_outcome(found, outputs, index, self._options, stock)
+        self._outcome = decide_outcome(first_pass, outputs, index, self._options, inventory)
         provenance = self._provenance._replace(
-            fsm_crc32c=found.fsm_crc32c,
+            fsm_crc32c=first_pass.fsm_crc32c,
             snapshot_index=index,
-            last_commit_ts=found.start.last_commit_ts,
+            last_commit_ts=first_pass.start.last_commit_ts,
         )
         manifest = render_manifest(
             provenance,
             self._outcome,
             max(0, self._options.database),
-            list(stock.databases),
-            self._tree.earlier_manifest,
+            list(inventory.databases),
+            self._writer.earlier_manifest,
             only=self._options.only is not None,
         )
-        self._tree.seal(manifest)
+        self._writer.seal(manifest)
         return self._outcome
 
 
@@ -148,7 +150,9 @@ def decode(
     return Run(snapshot_path, out, options, provenance, progress).run()
 
 
-def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: Options, stock: Stock) -> Outcome:
+def decide_outcome(
+    first_pass: FirstPass, outputs: Outputs, index: int | None, options: Options, inventory: Inventory
+) -> Outcome:
     """Say how a run ended whose tree is whole: warnings, and why it is partial. [OUTC-9] [OUTC-12]"""
     counters = outputs.counters
     entries = counters.entries
@@ -156,17 +160,17 @@ def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: O
     reasons: list[PartialReason] = []
 
     # [OUTC-11] In the order of the spec's table.
-    if found.fsm_crc32c is None:
+    if first_pass.fsm_crc32c is None:
         detail = "the file has no footer and cannot prove that it is whole"
         warnings.append(DumpWarning("no-footer", 1, (), detail))
-    if index is not None and found.applied_index is not None and index < found.applied_index:
-        detail = f"the name says applied index {index}, the file {found.applied_index}"
+    if index is not None and first_pass.applied_index is not None and index < first_pass.applied_index:
+        detail = f"the name says applied index {index}, the file {first_pass.applied_index}"
         warnings.append(DumpWarning("index-behind", 1, (), detail))
     if count := entries["future"]:
         warnings.append(DumpWarning("future-version", count, (), "versions above the last commit; not shown"))
     if options.only is None:  # [OUTC-13]
         if count := entries[keys.UNKNOWN]:
-            about = tuple(map(encode_percent, found.beginnings))  # [KEYS-9]
+            about = tuple(map(encode_percent, first_pass.beginnings))  # [KEYS-9]
             detail = "records whose keys begin with none of the known prefixes; not shown"
             warnings.append(DumpWarning("unknown-prefix", count, about, detail))
             reasons.append(PartialReason("unknown-prefix", keys.UNKNOWN, count))
@@ -179,15 +183,15 @@ def judge_outcome(found: Survey, outputs: Outputs, index: int | None, options: O
         about = tuple(outputs.orphan_examples)  # [RTTL-15]
         warnings.append(DumpWarning("orphan-ttl", count, about, "TTL rows of keys that do not exist"))
 
-    own = "/".join(redis_folder(options.database))
+    own = "/".join(redis_directory(options.database))
     if count := counters.unreadable_count:
         about = tuple(outputs.unreadable_examples)  # [SALV-6]
         detail = "records that no client could read; listed in unreadable.jsonl, not shown"
         warnings.append(DumpWarning("unreadable-value", count, about, detail))
         reasons.append(PartialReason("unreadable-value", own, count))
-    if count := stock.stale_count:
+    if count := inventory.stale_count:
         # [TREE-36]
-        about = tuple(path.decode("utf-8", "backslashreplace") for path in stock.stale_examples)
+        about = tuple(path.decode("utf-8", "backslashreplace") for path in inventory.stale_examples)
         detail = "files of an earlier run that this snapshot knows nothing of; they stay"
         warnings.append(DumpWarning("stale-file", count, about, detail))
         reasons.append(PartialReason("stale-file", own, count))

@@ -150,7 +150,7 @@ READING: Final = "bytes"
 """The stage of a run that judges the snapshot."""
 
 
-class WatchedSource:
+class ProgressSource:
     """A snapshot that tells how far it has been read."""
 
     def __init__(self, source: Source, progress: Progress) -> None:

@@ -8,14 +8,14 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ekvdump.filesystem.directories import CREATE_FILE, FILE_MODE, FOLDER_MODE, _name_and_kind, inode_of
+from ekvdump.filesystem.directories import CREATE_FILE, DIRECTORY_MODE, FILE_MODE, _name_and_kind, inode_of
 from ekvdump.format.outcomes import UnsafePath
 
 
-class PathFolder:
+class PathDirectory:
     """An open folder, by its path, which is looked at again before every use. [TREE-38]"""
 
-    def __init__(self, path: str, above: "PathFolder | None") -> None:
+    def __init__(self, path: str, above: "PathDirectory | None") -> None:
         self._path = path
         self._above = above
         status = os.lstat(path)
@@ -34,12 +34,12 @@ class PathFolder:
         if inode_of(os.lstat(self._path)) != self.inode:
             raise UnsafePath("TREE-12", "something else lies here than the folder that was opened", None, self._path)
 
-    def enter(self, name: str) -> "PathFolder":
+    def enter(self, name: str) -> "PathDirectory":
         # To enter is no use yet: whatever is done in the inner folder looks at all folders down to it.
-        return PathFolder(os.path.join(self._path, name), self)
+        return PathDirectory(os.path.join(self._path, name), self)
 
     def make(self, name: str) -> None:
-        os.mkdir(self._at(name), FOLDER_MODE)
+        os.mkdir(self._at(name), DIRECTORY_MODE)
 
     def look(self, name: str) -> os.stat_result:
         return os.lstat(self._at(name))

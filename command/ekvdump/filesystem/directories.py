@@ -22,7 +22,7 @@ from ekvdump.format.outcomes import UnsafePath
 
 FILE_MODE: Final = 0o600
 """Of every file. [TREE-5]"""
-FOLDER_MODE: Final = 0o755
+DIRECTORY_MODE: Final = 0o755
 """Of every folder, less the umask. [TREE-6]"""
 MAX_DEPTH: Final = 512
 """Folders below one another that a walk goes down. [TREE-33]"""
@@ -34,15 +34,15 @@ MAX_PATH_SIZE: Final = 4000
 NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 NO_BLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 CLOSE_ON_EXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
+ONLY_DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 
-OPEN_FOLDER: Final = os.O_RDONLY | DIRECTORY | NO_FOLLOW | CLOSE_ON_EXEC
+OPEN_DIRECTORY: Final = os.O_RDONLY | ONLY_DIRECTORY | NO_FOLLOW | CLOSE_ON_EXEC
 CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOSE_ON_EXEC
 WRITE_FILE: Final = os.O_WRONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
 READ_FILE: Final = os.O_RDONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
 
 HAS_HANDLES: Final = (
-    bool(NO_FOLLOW and NO_BLOCK and DIRECTORY)
+    bool(NO_FOLLOW and NO_BLOCK and ONLY_DIRECTORY)
     and {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
     and os.scandir in os.supports_fd
 )
@@ -54,18 +54,18 @@ Inode = tuple[int, int]
 """What tells one file from every other: device and inode."""
 
 FILE: Final = "file"
-FOLDER: Final = "folder"
+DIRECTORY: Final = "directory"
 SYMLINK: Final = "symlink"
 SPECIAL: Final = "special"
 """A FIFO, socket or device."""
 
 
-class Folder(Protocol):
+class Directory(Protocol):
     """An open folder."""
 
     inode: Inode
 
-    def enter(self, name: str) -> "Folder":
+    def enter(self, name: str) -> "Directory":
         """Open a folder in this one. Raises `OSError` for a link, and for anything else but a folder."""
         ...
 
@@ -102,18 +102,18 @@ class Folder(Protocol):
         ...
 
 
-class HandleFolder:
+class HandleDirectory:
     """An open folder, by its handle."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self.inode = inode_of(os.fstat(handle))
 
-    def enter(self, name: str) -> "HandleFolder":
-        return HandleFolder(os.open(name, OPEN_FOLDER, dir_fd=self._handle))
+    def enter(self, name: str) -> "HandleDirectory":
+        return HandleDirectory(os.open(name, OPEN_DIRECTORY, dir_fd=self._handle))
 
     def make(self, name: str) -> None:
-        os.mkdir(name, FOLDER_MODE, dir_fd=self._handle)
+        os.mkdir(name, DIRECTORY_MODE, dir_fd=self._handle)
 
     def look(self, name: str) -> os.stat_result:
         return os.stat(name, dir_fd=self._handle, follow_symlinks=False)
@@ -140,22 +140,22 @@ class HandleFolder:
 
 
 @contextmanager
-def entered(top: Folder, parts: Parts) -> Iterator[Folder]:
+def entered(top: Directory, parts: Parts) -> Iterator[Directory]:
     """Go down to a folder below `top`, and close on the way back what was opened."""
-    folder = top
+    directory = top
     try:
         for name in parts:
-            inner = folder.enter(name)
-            if folder is not top:
-                folder.close()
-            folder = inner
-        yield folder
+            inner = directory.enter(name)
+            if directory is not top:
+                directory.close()
+            directory = inner
+        yield directory
     finally:
-        if folder is not top:
-            folder.close()
+        if directory is not top:
+            directory.close()
 
 
-def iter_tree(top: Folder, shown: str) -> Iterator[tuple[Parts, str]]:
+def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
     """Yield every place below `top` and its kind, in no order. One folder is open at a time.
 
     `shown` is the path of `top`, for the words of a refusal. [TREE-33]
@@ -164,12 +164,12 @@ def iter_tree(top: Folder, shown: str) -> Iterator[tuple[Parts, str]]:
     while pending:
         parts = pending.pop()
         room = MAX_PATH_SIZE - sum(len(os.fsencode(part)) + 1 for part in parts)
-        with entered(top, parts) as folder:
-            for name, kind in folder.iter_names():
+        with entered(top, parts) as directory:
+            for name, kind in directory.iter_names():
                 if len(os.fsencode(name)) > room:
                     detail = f"a path of more than {MAX_PATH_SIZE} bytes"
                     raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
-                if kind == FOLDER:
+                if kind == DIRECTORY:
                     if len(parts) == MAX_DEPTH:
                         detail = f"more than {MAX_DEPTH} folders below one another"
                         raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
@@ -181,7 +181,7 @@ def _name_and_kind(entry: "os.DirEntry[str]") -> tuple[str, str]:
     if entry.is_symlink():
         return entry.name, SYMLINK
     if entry.is_dir(follow_symlinks=False):
-        return entry.name, FOLDER
+        return entry.name, DIRECTORY
     return entry.name, FILE if entry.is_file(follow_symlinks=False) else SPECIAL
 
 
@@ -190,10 +190,10 @@ def inode_of(status: os.stat_result) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def look_if_there(folder: Folder, name: str) -> os.stat_result | None:
+def look_if_there(directory: Directory, name: str) -> os.stat_result | None:
     """Say what lies at a name, or None if nothing does."""
     try:
-        return folder.look(name)
+        return directory.look(name)
     except FileNotFoundError:
         return None
 

@@ -77,7 +77,7 @@ def first_of(faults: list[Fault]) -> Fault:
     return faults[0]
 
 
-def judge_folder(status: os.stat_result, path: str) -> None:
+def check_directory(status: os.stat_result, path: str) -> None:
     """Refuse what may not lie at the path of a folder. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
@@ -88,7 +88,7 @@ def judge_folder(status: os.stat_result, path: str) -> None:
         raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
 
 
-def judge_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
+def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
     """Refuse what may not lie at the path of a file. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):

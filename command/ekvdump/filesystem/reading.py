@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
-from ekvdump.filesystem.by_path import PathFolder
+from ekvdump.filesystem.by_path import PathDirectory
 from ekvdump.filesystem.directories import (
-    OPEN_FOLDER,
+    OPEN_DIRECTORY,
     READ_FILE,
-    Folder,
-    HandleFolder,
+    Directory,
+    HandleDirectory,
     Parts,
     entered,
 )
 
 
-def open_top(path: str, *, handles: bool) -> Folder:
+def open_top(path: str, *, handles: bool) -> Directory:
     """Open the folder at a path; a link at its last name is not followed."""
-    return HandleFolder(os.open(path, OPEN_FOLDER)) if handles else PathFolder(path, None)
+    return HandleDirectory(os.open(path, OPEN_DIRECTORY)) if handles else PathDirectory(path, None)
 
 
 PIECE_SIZE: Final = 1024 * 1024
@@ -29,17 +29,17 @@ PIECE_SIZE: Final = 1024 * 1024
 
 
 @contextmanager
-def opened(top: Folder, parts: Parts) -> Iterator[BinaryIO]:
+def opened(top: Directory, parts: Parts) -> Iterator[BinaryIO]:
     """Open a file below `top` for reading. Raises `OSError` for what is no regular file."""
-    with entered(top, parts[:-1]) as folder:
-        descriptor = folder.open(parts[-1], READ_FILE)
+    with entered(top, parts[:-1]) as directory:
+        descriptor = directory.open(parts[-1], READ_FILE)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.ENXIO, "a FIFO, socket, device or folder lies where a file belongs")
         yield file
 
 
-def hash_file(top: Folder, parts: Parts) -> bytes:
+def hash_file(top: Directory, parts: Parts) -> bytes:
     """Return the SHA-256 of a file, in hex. Raises `OSError`."""
     sha256 = hashlib.sha256()
     with opened(top, parts) as file:

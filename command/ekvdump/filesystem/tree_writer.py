@@ -27,14 +27,14 @@ from itertools import groupby
 from typing import BinaryIO, Final, NamedTuple
 
 from ekvdump.filesystem.directories import (
+    DIRECTORY,
+    DIRECTORY_MODE,
     FILE,
     FILE_MODE,
-    FOLDER,
-    FOLDER_MODE,
     HAS_HANDLES,
     SYMLINK,
     WRITE_FILE,
-    Folder,
+    Directory,
     Inode,
     Parts,
     entered,
@@ -44,7 +44,7 @@ from ekvdump.filesystem.directories import (
     write_all,
 )
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.faults import FaultsAt, first_of, judge_file, judge_folder
+from ekvdump.filesystem.faults import FaultsAt, check_directory, check_file, first_of
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.format.checksums import render_checksum_line
 from ekvdump.format.manifest import MAX_MANIFEST_SIZE
@@ -54,7 +54,7 @@ TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """What a file is called before it is whole. [TREE-20]"""
 MANIFEST_NAME: Final = "MANIFEST.json"
 CHECKSUMS_NAME: Final = "CHECKSUMS"
-OWN_FOLDERS: Final = frozenset(("strings", "hll", "unreadable"))
+OWN_DIRECTORIES: Final = frozenset(("strings", "hll", "unreadable"))
 """Folders of blobs in the folder of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
 """Files that no failed run leaves. [TREE-23]"""
@@ -78,7 +78,7 @@ THERE: Final = b""
 class Blob(NamedTuple):
     """One payload, for a file of its own. An output of the decoder."""
 
-    folder: Parts
+    directory: Parts
     segment: str
     payload: bytes
 
@@ -86,12 +86,12 @@ class Blob(NamedTuple):
 class Row(NamedTuple):
     """One line of a sidecar. An output of the decoder."""
 
-    folder: Parts
+    directory: Parts
     sidecar: str
     line: bytes
 
 
-class Stock(NamedTuple):
+class Inventory(NamedTuple):
     """What lies in the output folder besides what this run wrote."""
 
     databases: tuple[int, ...]
@@ -101,7 +101,7 @@ class Stock(NamedTuple):
     """Paths of stale files. [TREE-36]"""
 
 
-def redis_folder(database: int) -> Parts:
+def redis_directory(database: int) -> Parts:
     """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
     return ("redis", f"db_{max(0, database)}")
 
@@ -120,7 +120,7 @@ class Sidecar:
         self.file.write(line)
 
 
-class Tree:
+class TreeWriter:
     """The output folder of one run, whose outputs go below `own`.
 
     Nothing is created or changed before the first output. Every method raises
@@ -139,7 +139,7 @@ class Tree:
         # [TREE-21] One call flushes everything, just before CHECKSUMS appears, or else each file is flushed.
         self._flush_each = os.fsync if sync and FLUSHES_EACH_FILE else None
         self._flush_last = (self._flush_each or flush_file_system) if sync else None
-        self._folders: dict[Parts, Folder] = {}
+        self._directories: dict[Parts, Directory] = {}
         """The folders that this run has opened, outer ones first."""
         self._sidecars: dict[Parts, Sidecar] = {}
         """Names from the output folder down to the sidecar's own = the open sidecar."""
@@ -156,7 +156,7 @@ class Tree:
 
     # ---- the output folder ----
 
-    def judge_out(self) -> None:
+    def check(self) -> None:
         """Refuse an output folder that must not be written to, without changing anything. [OUTC-5]"""
         with FaultsAt(self._out, ()):
             # [TREE-29] The folder above is the caller's; links on the way to it are followed. [TREE-10]
@@ -167,20 +167,20 @@ class Tree:
                 return
             top = self._open_top()
             try:
-                self._judge_contents(top)
+                self._check_contents(top)
             finally:
                 top.close()
 
-    def _open_top(self) -> Folder:
+    def _open_top(self) -> Directory:
         # The look is for the verdict's words; the open judges for itself, in one step. [TREE-11]
         status = os.lstat(self._out)
         if stat.S_ISREG(status.st_mode):
             detail = "a file lies where the output folder belongs: are the arguments in order?"
             raise UnsafePath("TREE-32", detail, None, self._out)
-        judge_folder(status, self._out)
+        check_directory(status, self._out)
         return open_top(self._out, handles=self._handles)
 
-    def _judge_contents(self, top: Folder) -> list[Parts]:
+    def _check_contents(self, top: Directory) -> list[Parts]:
         """Refuse what may not lie in the output folder; return where leftovers of killed runs lie."""
         if not self._into_existing:
             # [TREE-7]
@@ -190,19 +190,19 @@ class Tree:
         leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
         for name in (CHECKSUMS_NAME, MANIFEST_NAME):
             if status := look_if_there(top, name):
-                judge_file(status, self._shown((name,)), is_blob=False)
+                check_file(status, self._shown((name,)), is_blob=False)
         return leftovers
 
-    def _iter_files(self, top: Folder) -> Iterator[Parts]:
+    def _iter_files(self, top: Directory) -> Iterator[Parts]:
         """Yield every regular file; raise `UnsafePath` for what may not lie in the output folder. [TREE-33]"""
         own = self._own
         for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
-                if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_FOLDERS):
+                if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_DIRECTORIES):
                     detail = "a file lies where a folder belongs"
                     raise UnsafePath("TREE-32", detail, None, self._shown(parts))
                 yield parts
-            elif kind == FOLDER:
+            elif kind == DIRECTORY:
                 if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1] in OWN_SIDECARS):
                     detail = "a folder lies where a file belongs"
                     raise UnsafePath("TREE-16", detail, None, self._shown(parts))
@@ -212,24 +212,24 @@ class Tree:
                 detail = "a FIFO, socket or device lies in the output folder"
                 raise UnsafePath("TREE-14", detail, None, self._shown(parts))
 
-    def _begin(self) -> Folder:
+    def unseal(self) -> Directory:
         """Open the output folder for writing; from here on it has no seal. [TREE-8]"""
         with FaultsAt(self._out, ()):
             # Noted before it is done: an interrupt may come at any moment.
             self.is_touched = True
             try:
-                os.mkdir(self._out, FOLDER_MODE)
+                os.mkdir(self._out, DIRECTORY_MODE)
             except OSError as error:
                 self.is_touched = False
                 if not isinstance(error, FileExistsError):
                     raise
             top = self._open_top()
             try:
-                leftovers = self._judge_contents(top)
+                leftovers = self._check_contents(top)
             except BaseException:
                 top.close()
                 raise
-            self._folders[()] = top
+            self._directories[()] = top
             if self._into_existing and look_if_there(top, MANIFEST_NAME):
                 with opened(top, (MANIFEST_NAME,)) as file:
                     self.earlier_manifest = file.read(MAX_MANIFEST_SIZE + 1)
@@ -238,61 +238,61 @@ class Tree:
             seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
             self._own_places += reversed(seals)
             for parts in (*seals, *leftovers):
-                with entered(top, parts[:-1]) as folder, suppress(FileNotFoundError):
-                    folder.unlink(parts[-1])
+                with entered(top, parts[:-1]) as directory, suppress(FileNotFoundError):
+                    directory.unlink(parts[-1])
         return top
 
-    def _folder(self, parts: Parts) -> Folder:
+    def _directory(self, parts: Parts) -> Directory:
         """Return an open folder, made and opened at its first use. [TREE-3] [TREE-12]"""
-        folder = self._folders.get(parts)
-        if folder is None:
+        directory = self._directories.get(parts)
+        if directory is None:
             if not parts:
-                return self._begin()
-            above, name = self._folder(parts[:-1]), parts[-1]
+                return self.unseal()
+            above, name = self._directory(parts[:-1]), parts[-1]
             with FaultsAt(self._out, parts):
                 # [TREE-6] One that is there already is opened and judged like a new one.
                 with suppress(FileExistsError):
                     above.make(name)
-                judge_folder(above.look(name), self._shown(parts))
+                check_directory(above.look(name), self._shown(parts))
                 try:
-                    folder = self._folders[parts] = above.enter(name)
+                    directory = self._directories[parts] = above.enter(name)
                 except OSError:
                     # Something else has come there since the look; another one says what.
-                    judge_folder(above.look(name), self._shown(parts))
+                    check_directory(above.look(name), self._shown(parts))
                     raise
-        return folder
+        return directory
 
     # ---- outputs ----
 
     def write(self, output: Blob | Row) -> None:
         """Write one output of the decoder."""
         if isinstance(output, Blob):
-            self._publish((*output.folder, output.segment + BLOB_SUFFIX), (output.payload,))
+            self._publish((*output.directory, output.segment + BLOB_SUFFIX), (output.payload,))
             return
-        place = (*output.folder, output.sidecar)
+        place = (*output.directory, output.sidecar)
         with FaultsAt(self._out, place):
             if place not in self._sidecars:
-                descriptor = open_sidecar(self._folder(output.folder), output.sidecar, self._shown(place))
+                descriptor = open_sidecar(self._directory(output.directory), output.sidecar, self._shown(place))
                 self._sidecars[place] = Sidecar(descriptor)
             self._sidecars[place].append(output.line)
 
     def _publish(self, place: Parts, pieces: Iterable[bytes]) -> None:
         """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
-        folder = self._folder(place[:-1])
+        directory = self._directory(place[:-1])
         with FaultsAt(self._out, place):
-            sha256, inode = self._write_temporary(folder, place, pieces, self._flush_each)
-            self._name(folder, place, inode)
+            sha256, inode = self._write_temporary(directory, place, pieces, self._flush_each)
+            self._name(directory, place, inode)
             self._files.add(path_of(place), sha256)
 
     def _write_temporary(
-        self, folder: Folder, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
+        self, directory: Directory, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
     ) -> tuple[bytes, Inode]:
         """Write a file under its temporary name; return the SHA-256 of what it holds, in hex, and its inode."""
         temporary = (*place[:-1], TEMPORARY_NAME)
         # Noted before it is there: an interrupt may come at any moment. [TREE-39]
         self._own_places.append(temporary)
         try:
-            descriptor = create_temporary(folder)
+            descriptor = create_temporary(directory)
         except OSError:
             self._own_places.remove(temporary)
             raise
@@ -309,27 +309,27 @@ class Tree:
             os.close(descriptor)
         return sha256.hexdigest().encode("ascii"), inode_of(status)
 
-    def _name(self, folder: Folder, place: Parts, inode: Inode) -> None:
+    def _name(self, directory: Directory, place: Parts, inode: Inode) -> None:
         """Give the temporary file its name."""
         name = place[-1]
         # The rename itself never follows a link and never writes through one; this look is for the
         # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
-        if found := look_if_there(folder, name):
-            judge_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
+        if found := look_if_there(directory, name):
+            check_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
         if name in SEAL_NAMES:
             self._own_places.append(place)
-        folder.rename(TEMPORARY_NAME, name)
+        directory.rename(TEMPORARY_NAME, name)
         self._own_places.remove((*place[:-1], TEMPORARY_NAME))
         # [TREE-42] Whoever may write here may have put something else at the temporary name.
-        if inode_of(folder.look(name)) != inode:
+        if inode_of(directory.look(name)) != inode:
             detail = "something else lies here than the file that was written"
             raise UnsafePath("TREE-42", detail, None, self._shown(place))
 
     # ---- the end of a run ----
 
-    def take_stock(self) -> Stock:
+    def inventory(self) -> Inventory:
         """Close what is open, when the last output has been written, and say what lies in the output folder."""
-        top = self._folder(())
+        top = self._directory(())
         faults = self._close_sidecars()
         if faults:
             raise first_of(faults)
@@ -354,7 +354,7 @@ class Tree:
             elif self._into_existing and notes[0] != THERE:
                 detail = "a file that was written is not there any more"
                 raise UnsafePath("TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
-        return Stock(tuple(sorted(databases)), stale_count, tuple(stale_examples))
+        return Inventory(tuple(sorted(databases)), stale_count, tuple(stale_examples))
 
     def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
         with FaultsAt(self._out, ()):
@@ -364,26 +364,26 @@ class Tree:
     def seal(self, manifest: bytes) -> None:
         """Let MANIFEST.json and CHECKSUMS appear, after `take_stock`. [TREE-22]"""
         self._publish((MANIFEST_NAME,), (manifest,))
-        top = self._folder(())
+        top = self._directory(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
             lines = self._iter_checksum_lines(top)
             _, inode = self._write_temporary(top, (CHECKSUMS_NAME,), lines, self._flush_last)
-            self._judge_places()
+            self._check_places()
             self._name(top, (CHECKSUMS_NAME,), inode)
         self.is_sealed = True
         self._close_handles()
 
-    def _iter_checksum_lines(self, top: Folder) -> Iterator[bytes]:
+    def _iter_checksum_lines(self, top: Directory) -> Iterator[bytes]:
         for path, notes in self._iter_files_and_notes():
             yield render_checksum_line(path, notes[-1] or self._hash_other(top, path))
 
-    def _hash_other(self, top: Folder, path: bytes) -> bytes:
+    def _hash_other(self, top: Directory, path: bytes) -> bytes:
         """Return the SHA-256 of a file that this run did not write, in hex. [TREE-35]"""
         parts = tuple(os.fsdecode(path).split("/"))
         with FaultsAt(self._out, parts):
             return hash_file(top, parts)
 
-    def abandon(self) -> list[Fault]:
+    def rollback(self) -> list[Fault]:
         """Give everything back after a fault, and leave no seal but one that is whole. [TREE-23] [TREE-39]
 
         Returns what failed on the way. [TREE-27]
@@ -393,7 +393,7 @@ class Tree:
         for place in () if self.is_sealed else reversed(self._own_places):
             try:
                 with FaultsAt(self._out, place), suppress(FileNotFoundError):
-                    self._folders[place[:-1]].unlink(place[-1])
+                    self._directories[place[:-1]].unlink(place[-1])
             except Fault as fault:
                 faults.append(fault)
         self._close_handles()
@@ -413,29 +413,29 @@ class Tree:
                 faults.append(fault)
         return faults
 
-    def _judge_places(self) -> None:
+    def _check_places(self) -> None:
         """Refuse if a folder or sidecar is no longer what its name leads to. [TREE-12]"""
-        for parts, folder in self._folders.items():
-            self._judge_place(parts, folder.inode)
+        for parts, directory in self._directories.items():
+            self._check_place(parts, directory.inode)
         for place, sidecar in self._sidecars.items():
-            self._judge_place(place, sidecar.inode)
+            self._check_place(place, sidecar.inode)
 
-    def _judge_place(self, place: Parts, inode: Inode) -> None:
+    def _check_place(self, place: Parts, inode: Inode) -> None:
         with FaultsAt(self._out, place):
-            status = self._folders[place[:-1]].look(place[-1]) if place else os.lstat(self._out)
+            status = self._directories[place[:-1]].look(place[-1]) if place else os.lstat(self._out)
         if inode_of(status) != inode:
             detail = "something else lies here than what was written to"
             raise UnsafePath("TREE-12", detail, None, self._shown(place))
 
     def _close_handles(self) -> None:
         self._files.close()
-        while self._folders:
-            self._folders.popitem()[1].close()
+        while self._directories:
+            self._directories.popitem()[1].close()
         self._sidecars.clear()
 
     def _open_unnamed(self) -> FileIO:
         """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
-        top = self._folder(())
+        top = self._directory(())
         with FaultsAt(self._out, (TEMPORARY_NAME,)):
             self._own_places.append((TEMPORARY_NAME,))
             file = FileIO(create_temporary(top), "r+")
@@ -454,20 +454,20 @@ class Tree:
 # ---- single calls ----
 
 
-def open_sidecar(folder: Folder, name: str, shown: str) -> int:
+def open_sidecar(directory: Directory, name: str, shown: str) -> int:
     """Open a sidecar for writing, new or emptied, and return its descriptor.
 
     Raises `UnsafePath` or `OSError`.
     """
     with suppress(FileExistsError):
-        descriptor = folder.create(name)
+        descriptor = directory.create(name)
         correct_mode(descriptor, os.fstat(descriptor))
         return descriptor
     # [TREE-30] Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
-    judge_file(folder.look(name), shown, is_blob=False)
-    descriptor = folder.open(name, WRITE_FILE)
+    check_file(directory.look(name), shown, is_blob=False)
+    descriptor = directory.open(name, WRITE_FILE)
     try:
-        judge_file(os.fstat(descriptor), shown, is_blob=False)
+        check_file(os.fstat(descriptor), shown, is_blob=False)
         correct_mode(descriptor, os.fstat(descriptor))
         os.ftruncate(descriptor, 0)
     except BaseException:
@@ -482,13 +482,13 @@ def correct_mode(descriptor: int, status: os.stat_result) -> None:
         os.fchmod(descriptor, FILE_MODE)
 
 
-def create_temporary(folder: Folder) -> int:
+def create_temporary(directory: Directory) -> int:
     """Create the temporary file of a folder and return its descriptor. [TREE-20]"""
     with suppress(FileExistsError):
-        return folder.create(TEMPORARY_NAME)
+        return directory.create(TEMPORARY_NAME)
     # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
-    folder.unlink(TEMPORARY_NAME)
-    return folder.create(TEMPORARY_NAME)
+    directory.unlink(TEMPORARY_NAME)
+    return directory.create(TEMPORARY_NAME)
 
 
 def flush_file_system(descriptor: int) -> None:

@@ -24,9 +24,18 @@ from itertools import groupby
 from typing import Any, BinaryIO, Final, TypeGuard
 
 from ekvdump.engine.source import Progress
-from ekvdump.filesystem.directories import FILE, FOLDER, HAS_HANDLES, SYMLINK, Parts, entered, iter_tree, look_if_there
+from ekvdump.filesystem.directories import (
+    DIRECTORY,
+    FILE,
+    HAS_HANDLES,
+    SYMLINK,
+    Parts,
+    entered,
+    iter_tree,
+    look_if_there,
+)
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.faults import FaultsAt, judge_folder
+from ekvdump.filesystem.faults import FaultsAt, check_directory
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, CHECKSUMS_NAME, DATABASE_NAME, MANIFEST_NAME
 from ekvdump.format.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
@@ -143,9 +152,9 @@ class Verification:
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
                 raise IoError("TREE-3", "there is no such folder", None, self._out)
-            judge_folder(os.lstat(self._out), self._out)
+            check_directory(os.lstat(self._out), self._out)
         try:
-            self._temporary_folder = tempfile.gettempdir()
+            self._temporary_directory = tempfile.gettempdir()
         except OSError as error:
             raise IoError("VERI-17", "there is no folder for temporary files: set TMPDIR") from error
         with FaultsAt(self._out, ()):
@@ -164,11 +173,11 @@ class Verification:
             self._names.close()
 
     def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
-        with FaultsAt(self._temporary_folder, ()):
+        with FaultsAt(self._temporary_directory, ()):
             sorter.add(key, note)
 
     def _sorted(self, sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
-        with FaultsAt(self._temporary_folder, ()):
+        with FaultsAt(self._temporary_directory, ()):
             yield from sorter
 
     def _iter_places(self) -> Iterator[tuple[Parts, str]]:
@@ -196,7 +205,7 @@ class Verification:
             elif kind == SYMLINK:
                 self._note(self._paths, path, NO_FILE)
                 self._report(Symlink, "VERI-4", "a symlink; it was not followed", path)
-            elif kind != FOLDER:
+            elif kind != DIRECTORY:
                 self._note(self._paths, path, NO_FILE)
                 self._report(NotRegular, "VERI-4", "a FIFO, socket or device; it was not opened", path)
 
@@ -206,23 +215,23 @@ class Verification:
         if len(parts) < 3 or parts[0] != "redis" or not (match := DATABASE_NAME.fullmatch(parts[1])):
             return
         self._databases.add(int(match[1]))
-        folder, name = parts[2], parts[-1]
+        directory, name = parts[2], parts[-1]
         if len(parts) == 3 and (name in ROW_NOTES or name == KEYMAP_NAME):
             self._sidecars.append(parts)
         elif len(parts) == 4 and name.endswith(BLOB_SUFFIX):
             stem = name.removesuffix(BLOB_SUFFIX)
-            if folder in BLOB_NOTES:
-                self._judge_segment(stem, path)
-                self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[folder])
-            elif folder == UNREADABLE_FOLDER:
+            if directory in BLOB_NOTES:
+                self._report_segment(stem, path)
+                self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[directory])
+            elif directory == UNREADABLE_FOLDER:
                 segment, _, kind = stem.rpartition(".")
                 if kind in KINDS:
-                    self._judge_segment(segment, path)
+                    self._report_segment(segment, path)
                 else:
                     self._report(InvalidSegment, "SALV-4", f"the name does not end in one of {KINDS}", path)
                 self._note(self._names, name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
 
-    def _judge_segment(self, segment: str, path: bytes) -> None:
+    def _report_segment(self, segment: str, path: bytes) -> None:
         try:
             key = decode_segment(segment)
         except NeedsKeymap:
@@ -318,8 +327,8 @@ class Verification:
         parts = tuple(os.fsdecode(path).split("/"))
         for size in range(1, len(parts) + 1):
             try:
-                with entered(self._top, parts[: size - 1]) as folder:
-                    status = look_if_there(folder, parts[size - 1])
+                with entered(self._top, parts[: size - 1]) as directory:
+                    status = look_if_there(directory, parts[size - 1])
             except OSError:
                 status = None
             if status and stat.S_ISLNK(status.st_mode):
@@ -385,7 +394,7 @@ class Verification:
             # [VERI-14]
             if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
                 self._report(BlobWithoutRow, "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
-            blobs = [folder for folder, note in BLOB_NOTES.items() if notes[note]]
+            blobs = [directory for directory, note in BLOB_NOTES.items() if notes[note]]
             # [VERI-8]
             if blobs and is_fallback(stem) and not notes[KEYMAP_LINE]:
                 detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
