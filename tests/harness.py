@@ -14,9 +14,9 @@ from ekvconform.limits import Limits
 from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outputs import Options, Outputs
+from ekvdump.engine.outputs import Blob, Options, Outputs
 from ekvdump.engine.run import Run, decide_outcome
-from ekvdump.filesystem.tree_writer import Blob, Inventory
+from ekvdump.filesystem.tree_writer import Inventory
 from ekvdump.format.keymap import MAX_LINE_SIZE
 from ekvdump.format.manifest import Provenance
 from ekvdump.format.outcomes import Fault, Outcome

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outputs import Options
+from ekvdump.engine.outputs import Blob, Options, Row
 from ekvdump.engine.run import Run
 from ekvdump.filesystem import directories, faults, tree_writer
 from ekvdump.filesystem.reading import open_top
-from ekvdump.filesystem.tree_writer import Blob, Row, TreeWriter
+from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.format.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
 from ekvdump.verify.verification import Verification
 from harness import decode_bytes, fault_of, prepare_run, read_tree, umask

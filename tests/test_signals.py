@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 from ekvdump import __version__
 from ekvdump.cli import main as cli
-from ekvdump.filesystem.tree_writer import Blob, Row, TreeWriter
+from ekvdump.engine.outputs import Blob, Row
+from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
 from harness import read_tree, run_main
 from test_cli import run_json

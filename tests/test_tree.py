@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outputs import Options
+from ekvdump.engine.outputs import Blob, Options, Row
 from ekvdump.filesystem import faults, reading, tree_writer
 from ekvdump.filesystem.directories import Directory, inode_of, write_all
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top
-from ekvdump.filesystem.tree_writer import Blob, Inventory, Row, TreeWriter
+from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
 from ekvdump.format.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot

@@ -12,7 +12,6 @@ from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.source import Source
 from ekvdump.engine.versions import Record
 from ekvdump.filesystem.directories import HAS_HANDLES, Parts
-from ekvdump.filesystem.tree_writer import Blob, Row, redis_directory
 from ekvdump.format import keys
 from ekvdump.format.keymap import KEYMAP_NAME, render_keymap_line
 from ekvdump.format.outcomes import InvalidValue
@@ -64,6 +63,27 @@ class Options(NamedTuple):
     def wants(self, selectable: str) -> bool:
         """Say whether a type is wanted. [OUTC-13]"""
         return self.only is None or selectable in self.only
+
+
+class Blob(NamedTuple):
+    """One payload, for a file of its own. An output of the decoder."""
+
+    directory: Parts
+    segment: str
+    payload: bytes
+
+
+class Row(NamedTuple):
+    """One line of a sidecar. An output of the decoder."""
+
+    directory: Parts
+    sidecar: str
+    line: bytes
+
+
+def redis_directory(database: int) -> Parts:
+    """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
+    return ("redis", f"db_{max(0, database)}")
 
 
 class Section(NamedTuple):

@@ -8,9 +8,9 @@ import os
 from typing import Final
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Options, Outputs
+from ekvdump.engine.outputs import Options, Outputs, redis_directory
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
-from ekvdump.filesystem.tree_writer import Inventory, TreeWriter, redis_directory
+from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
 from ekvdump.format import keys
 from ekvdump.format.manifest import Provenance, render_manifest
 from ekvdump.format.outcomes import (

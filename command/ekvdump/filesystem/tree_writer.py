@@ -26,6 +26,7 @@ from io import FileIO
 from itertools import groupby
 from typing import BinaryIO, Final, NamedTuple
 
+from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.directories import (
     DIRECTORY,
     DIRECTORY_MODE,
@@ -75,22 +76,6 @@ THERE: Final = b""
 """The note of a path that lies in the output folder; the note of one that was written is its hash."""
 
 
-class Blob(NamedTuple):
-    """One payload, for a file of its own. An output of the decoder."""
-
-    directory: Parts
-    segment: str
-    payload: bytes
-
-
-class Row(NamedTuple):
-    """One line of a sidecar. An output of the decoder."""
-
-    directory: Parts
-    sidecar: str
-    line: bytes
-
-
 class Inventory(NamedTuple):
     """What lies in the output folder besides what this run wrote."""
 
@@ -99,11 +84,6 @@ class Inventory(NamedTuple):
     stale_count: int
     stale_examples: tuple[bytes, ...]
     """Paths of stale files. [TREE-36]"""
-
-
-def redis_directory(database: int) -> Parts:
-    """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
-    return ("redis", f"db_{max(0, database)}")
 
 
 class Sidecar:
