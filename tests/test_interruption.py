@@ -267,10 +267,10 @@ def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatc
 def test_tree_39_an_interrupt_says_whether_anything_was_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(target: TreeWriter, output: object) -> None:
+    def interrupted(target: TreeWriter) -> None:
         raise Interrupted
 
-    monkeypatch.setattr(TreeWriter, "write", interrupted)
+    monkeypatch.setattr(TreeWriter, "unseal", interrupted)
     run = prepare_run(DATA, tmp_path)
     with pytest.raises(Interrupted):
         run.run()

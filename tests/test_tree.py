@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ekvdump.engine.outputs import Blob, Options, Row
 from ekvdump.filesystem import faults, reading, tree_writer
-from ekvdump.filesystem.directories import Directory, inode_of, write_all
+from ekvdump.filesystem.directories import inode_of, write_all
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top
 from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
@@ -157,6 +157,7 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
     monkeypatch.chdir(tmp_path)
     target = TreeWriter(spelling, sync=False)
     target.check()
+    target.unseal()
     target.write(Blob(("strings",), "k", b"v"))
     target.inventory()
     target.seal(b"{}\n")
@@ -191,6 +192,7 @@ def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tree_writer, "flush_file_system", flushed.append)
     (tmp_path / "out").mkdir()
     target = TreeWriter(str(tmp_path / "out"))
+    target.unseal()
     target.inventory()
     target.seal(b"{}")
     assert flushed
@@ -291,7 +293,6 @@ class Planter:
         def planted(target: TreeWriter, output: Blob | Row) -> None:
             if not self.done:
                 self.done = True
-                target._directory(())
                 act()
             write(target, output)
 
@@ -770,13 +771,13 @@ def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
 ) -> None:
     (tmp_path / "other").mkdir()
     decode_full(tmp_path / "other")
-    begin = TreeWriter.unseal
+    unseal = TreeWriter.unseal
 
-    def late(target: TreeWriter) -> Directory:
+    def late(target: TreeWriter) -> None:
         if not (tmp_path / "out").exists():
             (tmp_path / "other" / "out").rename(tmp_path / "out")
             (tmp_path / "out" / ".ekvdump.tmp").touch()
-        return begin(target)
+        unseal(target)
 
     before = read_tree(tmp_path / "other" / "out") | {".ekvdump.tmp": b""}
     monkeypatch.setattr(TreeWriter, "unseal", late)
@@ -999,6 +1000,7 @@ def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: 
 
 def test_sums_6_the_runs_lie_in_files_without_a_name(tmp_path: Path) -> None:
     target = TreeWriter(str(tmp_path / "out"))
+    target.unseal()
     run = target._open_unnamed()
     run.write(b"line\n")
     run.seek(0)

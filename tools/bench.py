@@ -122,6 +122,7 @@ def print_stages(snapshot: Path, out: Path) -> None:
         outputs = list(Outputs(source, found, Options()))
         decoded = time.perf_counter()
         tree = TreeWriter(str(out), redis_directory(0), sync=False)
+        tree.unseal()
         for output in outputs:
             tree.write(output)
         written = time.perf_counter()

@@ -5,10 +5,11 @@ snapshot bytes, entries, visible records, decoded values, outputs, tree.
 """
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Options, Outputs, redis_directory
+from ekvdump.engine.outputs import Blob, Options, Outputs, Row, redis_directory
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
 from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
 from ekvdump.format import keys
@@ -102,19 +103,19 @@ class Run:
 
     def _write(self, source: SnapshotFile, first_pass: FirstPass) -> Outcome:
         outputs = Outputs(source, first_pass, self._options)
-        try:
-            for output in outputs:
-                self._writer.write(output)
-                if self._progress:
-                    self._progress(WRITING, first_pass.counters.shown_count, first_pass.counters.showable_count)
-                del output  # the next one is not read while this one is held
-        except SnapshotFault as fault:
-            # [FILE-20] The first pass has judged the structure; whatever is wrong with it now has changed since.
-            source.check_unchanged()
-            if isinstance(fault, InvalidValue):
-                raise
-            detail = f"not any more what was judged: {fault.detail}"
-            raise Changed("FILE-20", detail, fault.offset, self._snapshot_path) from fault
+        made = self._iter_made(source, outputs)
+        # [TREE-9] The first output is made before the output directory is touched, so that a
+        # snapshot that is refused at its first value leaves it as it was.
+        output = next(made, None)
+        if output is None:
+            source.check_unchanged()  # [FILE-20]
+        self._writer.unseal()
+        while output is not None:
+            self._writer.write(output)
+            if self._progress:
+                self._progress(WRITING, first_pass.counters.shown_count, first_pass.counters.showable_count)
+            output = None  # the next output is not read while this one is held
+            output = next(made, None)
         source.check_unchanged()  # [FILE-20]
         inventory = self._writer.inventory()
         index = decode_snapshot_name(self._snapshot_path)
@@ -134,6 +135,18 @@ class Run:
         )
         self._writer.seal(manifest)
         return self._outcome
+
+    def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Row]:
+        """Yield the outputs, and blame a snapshot that is no longer what the first pass read. [FILE-20]"""
+        try:
+            yield from outputs
+        except SnapshotFault as fault:
+            # The first pass has checked the structure; whatever is wrong with it now has changed since.
+            source.check_unchanged()
+            if isinstance(fault, InvalidValue):
+                raise
+            detail = f"not any more what was judged: {fault.detail}"
+            raise Changed("FILE-20", detail, fault.offset, self._snapshot_path) from fault
 
 
 def decode(

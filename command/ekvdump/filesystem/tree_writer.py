@@ -101,11 +101,20 @@ class Sidecar:
 
 
 class TreeWriter:
-    """The output folder of one run, whose outputs go below `own`.
+    """The output directory of one run, whose outputs go below `own`.
 
-    Nothing is created or changed before the first output. Every method raises
-    `UnsafePath`, `NotEmpty`, `DiskFull` or `IoError`, with the path; then `abandon` is
-    to be called. `handles` says whether the platform's safe calls are used. [TREE-38]
+    A run calls the methods in this order:
+
+        check()      refuses an output directory that must not be written to; changes nothing
+        unseal()     creates or opens it; removes the seal and the leftovers of earlier runs
+        write(..)    writes one output, as often as there are outputs
+        inventory()  closes the sidecars and lists what is in the output directory
+        seal(..)     writes MANIFEST.json and then CHECKSUMS; the dump is whole
+        rollback()   instead, at any moment: closes everything and leaves no seal
+
+    Every method but `rollback` raises `UnsafePath`, `NotEmpty`, `DiskFull` or `IoError`, with
+    the path; the caller then calls `rollback`. `handles` selects the platform's safe calls
+    [TREE-38].
     """
 
     def __init__(
@@ -192,8 +201,11 @@ class TreeWriter:
                 detail = "a FIFO, socket or device lies in the output folder"
                 raise UnsafePath("TREE-14", detail, None, self._shown(parts))
 
-    def unseal(self) -> Directory:
-        """Open the output folder for writing; from here on it has no seal. [TREE-8]"""
+    def unseal(self) -> None:
+        """Create or open the output directory for writing, and remove its seal and leftovers. [TREE-8]
+
+        Once, after `check` and before everything below.
+        """
         with FaultsAt(self._out, ()):
             # Noted before it is done: an interrupt may come at any moment.
             self.is_touched = True
@@ -220,14 +232,11 @@ class TreeWriter:
             for parts in (*seals, *leftovers):
                 with entered(top, parts[:-1]) as directory, suppress(FileNotFoundError):
                     directory.unlink(parts[-1])
-        return top
 
     def _directory(self, parts: Parts) -> Directory:
-        """Return an open folder, made and opened at its first use. [TREE-3] [TREE-12]"""
+        """Return an open directory below the output directory, created at its first use. [TREE-3] [TREE-12]"""
         directory = self._directories.get(parts)
         if directory is None:
-            if not parts:
-                return self.unseal()
             above, name = self._directory(parts[:-1]), parts[-1]
             with FaultsAt(self._out, parts):
                 # [TREE-6] One that is there already is opened and judged like a new one.
