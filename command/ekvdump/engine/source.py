@@ -14,6 +14,7 @@ from typing import Final, Protocol, Self
 
 import google_crc32c
 
+from ekvdump.filesystem.faults import snapshot_fault
 from ekvdump.format.outcomes import (
     Changed,
     IoError,
@@ -61,8 +62,7 @@ class SnapshotFile:
             self._fd = os.open(path, READ_FLAGS)
             status = os.fstat(self._fd)
         except (OSError, ValueError) as error:
-            words = getattr(error, "strerror", None) or str(error)
-            raise IoError("FILE-22", f"cannot open the snapshot: {words}", None, path) from error
+            raise snapshot_fault(error, "open", path) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
             raise IoError("FILE-22", "the snapshot is not a regular file", None, path)
@@ -87,7 +87,7 @@ class SnapshotFile:
                     raise Changed("FILE-20", "the snapshot became shorter while it was read", offset, self.path)
                 data += more
         except OSError as error:
-            raise IoError("FILE-22", f"cannot read the snapshot: {error.strerror}", offset, self.path) from error
+            raise snapshot_fault(error, "read", self.path, offset) from error
         return data
 
     def check_unchanged(self) -> None:

@@ -71,6 +71,20 @@ def fault_of(error: OSError, path: str) -> Fault:
     return IoError("TREE-25", words, None, path)
 
 
+def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: int | None = None) -> IoError:
+    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]
+
+    `open` raises `ValueError` for a path that contains NUL.
+    """
+    words = getattr(error, "strerror", None) or str(error)
+    return IoError("FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
+
+
+def temporary_fault() -> IoError:
+    """Return the fault of a system without a directory for temporary files. [VERI-17]"""
+    return IoError("VERI-17", "there is no folder for temporary files: set TMPDIR")
+
+
 def first_of(faults: list[Fault]) -> Fault:
     """Return the first of several faults, with the others behind it. [TREE-27]"""
     faults[0].also += tuple(faults[1:])

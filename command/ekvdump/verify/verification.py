@@ -35,7 +35,7 @@ from ekvdump.filesystem.directories import (
     look_if_there,
 )
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.faults import FaultsAt, check_directory
+from ekvdump.filesystem.faults import FaultsAt, check_directory, temporary_fault
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, CHECKSUMS_NAME, DATABASE_NAME, MANIFEST_NAME
 from ekvdump.format.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
@@ -156,7 +156,7 @@ class Verification:
         try:
             self._temporary_directory = tempfile.gettempdir()
         except OSError as error:
-            raise IoError("VERI-17", "there is no folder for temporary files: set TMPDIR") from error
+            raise temporary_fault() from error
         with FaultsAt(self._out, ()):
             self._top = open_top(self._out, handles=self._handles)
         try:
