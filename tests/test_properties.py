@@ -9,7 +9,7 @@ import pytest
 from ekvdump.engine import first_pass, versions
 from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
-from ekvdump.engine.versions import Held, OpenKeys
+from ekvdump.engine.versions import Body, OpenKeys
 from ekvdump.format.manifest import Provenance
 from ekvdump.format.outcomes import Counters, Fault
 from harness import WALL_TIME, decode_bytes, decode_in_memory, read_tree
@@ -254,11 +254,11 @@ def test_visi_9_a_section_in_few_stretches_skips_what_lies_between(monkeypatch: 
 class ComparesStorageKeys(OpenKeys):
     """Closes a key that is no prefix of the *storage* key at hand. [VISI-18]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         closed = list(super().advance(encoded_key))
         while self._sizes and self._sizes[-1] > len(encoded_key) - 8:
-            closed.append((self._sizes.pop(), self._held.pop()))
-        self._longest = encoded_key[: self._sizes[-1]] if self._sizes else b""
+            closed.append((self._sizes.pop(), self._bodies.pop()))
+        self.longest = encoded_key[: self._sizes[-1]] if self._sizes else b""
         return closed
 
 
@@ -268,30 +268,30 @@ class PushesOnTop(OpenKeys):
     def is_open(self, size: int) -> bool:
         return size in self._sizes
 
-    def open(self, size: int, held: Held | None) -> None:
+    def open(self, size: int, body: Body | None) -> None:
         self._sizes.append(size)
-        self._held.append(held)
-        self._longest = self.at_hand[:size]
+        self._bodies.append(body)
+        self.longest = self.current[:size]
 
 
 class ShortestFirst(OpenKeys):
     """Lets the shortest of several keys leave first. [VISI-20]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         return super().advance(encoded_key)[::-1]
 
-    def close_all(self) -> Sequence[tuple[int, Held | None]]:
+    def close_all(self) -> Sequence[tuple[int, Body | None]]:
         return super().close_all()[::-1]
 
 
 class ComparesWithPreviousOnly(OpenKeys):
     """Closes a key as soon as an entry of another one comes. [VISI-15]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         closed = []
-        if self._sizes and self.at_hand[: self._sizes[-1]] != encoded_key[:-8]:
-            closed.append((self._sizes.pop(), self._held.pop()))
-        self.at_hand = encoded_key
+        if self._sizes and self.current[: self._sizes[-1]] != encoded_key[:-8]:
+            closed.append((self._sizes.pop(), self._bodies.pop()))
+        self.current = encoded_key
         return closed
 
 
@@ -304,5 +304,4 @@ def test_visi_18_visi_19_visi_20_each_wrong_variant_is_caught(
     variant: type[OpenKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "OpenKeys", variant)
-    monkeypatch.setattr(first_pass, "OpenKeys", variant)
     assert first_difference(range(SEEDS // SHARDS)) is not None

@@ -244,7 +244,7 @@ def test_visi_21_an_open_key_is_a_size_and_not_a_copy() -> None:
     for size in range(1, 200):
         open_keys.advance(b"\xff" * (size + 8))
         open_keys.open(size, None)
-    assert open_keys.at_hand == b"\xff" * 207
+    assert open_keys.current == b"\xff" * 207
     assert open_keys._sizes == list(range(1, 200))
 
 

@@ -11,16 +11,14 @@ from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, it
 from ekvdump.engine.source import Crc32cReader, Source
 from ekvdump.engine.versions import (
     APPLIED_INDEX_KEY,
+    EXISTS,
+    FAULTY,
     META_VALUE_SIZE,
-    TOMBSTONE,
-    VALUE_HEADER_SIZE,
+    OPERATIONAL,
     VERSION_SUFFIX_SIZE,
-    OpenKeys,
     Record,
-    decode_state,
+    Versions,
     find_header_fault,
-    first_suffix_shown,
-    is_operational,
     iter_records,
 )
 from ekvdump.format import keys
@@ -75,54 +73,41 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
     """
     reader = Crc32cReader(source)
     counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
-    last_commit_ts = first_pass.start.last_commit_ts
-    first_shown = first_suffix_shown(last_commit_ts)
-    open_keys = OpenKeys()
+    versions = Versions(first_pass.start.last_commit_ts)
     header_fault: Fault | None = None
     end = first_pass.start.entries_offset
 
     for entry in iter_entries(reader, end, source.size):
         offset, key, value_offset, value_size, value_head = entry
         end = value_offset + value_size
+        what = versions.classify(entry)  # [OUTC-14]
 
-        # [VISI-9]
-        if is_operational(key, value_size):
-            counts["operational"] += 1
+        if what == OPERATIONAL:
+            counts[what] += 1
             if key == APPLIED_INDEX_KEY:
                 first_pass.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
             continue
 
-        # [VISI-6] All header faults lie behind these three looks. [OUTC-2] [OUTC-3] The first one waits
-        # until structure and footer have been judged.
-        if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
-            fault = find_header_fault(entry)
+        # [OUTC-2] [OUTC-3] The first header fault is raised only when structure and footer have been checked.
+        if what == FAULTY:
             first_pass.faulty_count += 1
-            header_fault = header_fault or fault
+            header_fault = header_fault or find_header_fault(entry)
             continue
 
-        size = len(key) - VERSION_SUFFIX_SIZE
-        storage_key = key[:size]
+        storage_key = key[:-VERSION_SUFFIX_SIZE]
         type_ = type_of(storage_key)
         if type_ in keys.SHOWN:
-            # Every version counts here, shown or not: a tombstone hides what stands behind it.
+            # Every version counts here, visible or not: a tombstone hides the versions behind it.
             _extend(first_pass.extents.setdefault(type_, []), offset, end)
-
-        # [OUTC-14] The first that fits.
-        if key[size:] < first_shown:
-            what = "future"  # [VISI-14]
-        elif not open_keys.arrive(key, size):
-            what = "history"  # [VISI-11]
-        else:
-            what = decode_state(value_head, last_commit_ts)
-            if what == "exists":
-                what = type_
-                if type_ in keys.UNDECODED:
-                    undecoded[type_] += 1  # [KEYS-7]
-                    what = "undecoded"
-                elif type_ == keys.UNKNOWN and len(first_pass.beginnings) < keys.MAX_BEGINNINGS:
-                    beginning = keys.beginning_of(storage_key)
-                    if beginning not in first_pass.beginnings:
-                        first_pass.beginnings.append(beginning)
+        if what == EXISTS:
+            what = type_
+            if type_ in keys.UNDECODED:
+                undecoded[type_] += 1  # [KEYS-7]
+                what = "undecoded"
+            elif type_ == keys.UNKNOWN and len(first_pass.beginnings) < keys.MAX_BEGINNINGS:
+                beginning = keys.beginning_of(storage_key)
+                if beginning not in first_pass.beginnings:
+                    first_pass.beginnings.append(beginning)
         counts[what] += 1
         if observe is not None:
             observe(entry, what)

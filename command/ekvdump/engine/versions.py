@@ -60,6 +60,22 @@ NO_EXPIRE_AT: Final = bytes(8)
 """`expire_at` of a version that has none. [VISI-13]"""
 
 
+OPERATIONAL: Final = "operational"
+"""One of the node's own rows. [VISI-7] [VISI-8]"""
+FAULTY: Final = "faulty"
+"""An entry whose headers cannot be. [VISI-6]"""
+FUTURE: Final = "future"
+"""A version above the last commit. [VISI-14]"""
+HISTORY: Final = "history"
+"""An older version than the one that counts. [VISI-11]"""
+DELETED: Final = "deleted"
+"""The version that counts is a tombstone. [VISI-12]"""
+EXPIRED: Final = "expired"
+"""The version that counts had expired at the last commit. [VISI-13]"""
+EXISTS: Final = "exists"
+"""The version that counts has a body to show."""
+
+
 class Record(NamedTuple):
     """What is visible of one storage key."""
 
@@ -69,75 +85,116 @@ class Record(NamedTuple):
     body_size: int
 
 
-Held = tuple[int, int]
-"""What an open key keeps until it closes: offset and size of its body, never a copy. [VISI-21]"""
+Body = tuple[int, int]
+"""Offset and size of a body in the snapshot; never a copy of it. [VISI-21]"""
 
 
 class OpenKeys:
-    """The storage keys that can still get versions, each a prefix of the encoded key at hand."""
+    """The storage keys that can still get versions, each a prefix of the current encoded key."""
 
     def __init__(self) -> None:
-        self.at_hand = b""
+        self.current = b""
         """The encoded key that came last."""
         self._sizes: list[int] = []
-        """Sizes of the open keys, ascending. As prefixes of one key, no two have the same."""
-        self._held: list[Held | None] = []
-        """For each of them, what is to be shown of it; None if nothing is."""
-        self._longest = b""
-        """The longest of them; the only one that is here as bytes. [VISI-21]"""
+        """Sizes of the open keys, ascending. As prefixes of one key, no two have the same size."""
+        self._bodies: list[Body | None] = []
+        """For each of them, the body of the version that counts; None if the key does not exist."""
+        self.longest = b""
+        """The longest of them; the only one that is kept as bytes. [VISI-21]"""
 
-    def arrive(self, encoded_key: bytes, size: int) -> bool:
-        """Let an entry arrive whose storage key has `size` bytes; say whether it is that key's first."""
-        self.advance(encoded_key)
-        sizes = self._sizes
-        if sizes and size <= sizes[-1] and self.is_open(size):
-            return False
-        self.open(size, None)
-        return True
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
+        """Make this the current encoded key; return the keys that this closes, the longest first.
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
-        """Make this the encoded key at hand; return what that closes, the longest first.
-
-        A closed key is given as its size, in bytes of the key that was at hand before. [VISI-21]
+        A closed key is given as its size, in bytes of the encoded key that was current before. [VISI-21]
         """
         # [VISI-18] The whole encoded key is compared, its version suffix included. While it begins
         # with the longest open key it begins with all of them.
-        at_hand, self.at_hand = self.at_hand, encoded_key
-        if encoded_key.startswith(self._longest):
+        previous, self.current = self.current, encoded_key
+        if encoded_key.startswith(self.longest):
             return ()
-        sizes, held = self._sizes, self._held
-        closed = [(sizes.pop(), held.pop())]  # [VISI-20] The longest is on top.
-        while sizes and not encoded_key.startswith(at_hand[: sizes[-1]]):
-            closed.append((sizes.pop(), held.pop()))
-        self._longest = at_hand[: sizes[-1]] if sizes else b""
+        sizes, bodies = self._sizes, self._bodies
+        closed = [(sizes.pop(), bodies.pop())]  # [VISI-20] The longest is on top.
+        while sizes and not encoded_key.startswith(previous[: sizes[-1]]):
+            closed.append((sizes.pop(), bodies.pop()))
+        self.longest = previous[: sizes[-1]] if sizes else b""
         return closed
 
-    def close_all(self) -> Sequence[tuple[int, Held | None]]:
-        """Return what is still open behind the last entry, as `advance` does."""
-        closed = list(zip(reversed(self._sizes), reversed(self._held), strict=True))  # [VISI-20]
+    def close_all(self) -> Sequence[tuple[int, Body | None]]:
+        """Return the keys that are still open after the last entry, as `advance` does."""
+        closed = list(zip(reversed(self._sizes), reversed(self._bodies), strict=True))  # [VISI-20]
         self._sizes.clear()
-        self._held.clear()
+        self._bodies.clear()
         return closed
 
     def is_open(self, size: int) -> bool:
-        """Say whether the first `size` bytes of the encoded key at hand are an open key."""
+        """Return True if the first `size` bytes of the current encoded key are an open key."""
         sizes = self._sizes
         if not sizes or size > sizes[-1]:
             return False
         return sizes[bisect_left(sizes, size)] == size
 
-    def open(self, size: int, held: Held | None) -> None:
-        """Open the first `size` bytes of the encoded key at hand."""
+    def open(self, size: int, body: Body | None) -> None:
+        """Open the first `size` bytes of the current encoded key."""
         sizes = self._sizes
         if not sizes or size > sizes[-1]:
             sizes.append(size)
-            self._held.append(held)
-            self._longest = self.at_hand[:size]
+            self._bodies.append(body)
+            self.longest = self.current[:size]
             return
         # [VISI-19] It may be shorter than keys that are already open.
         place = bisect_left(sizes, size)
         sizes.insert(place, size)
-        self._held.insert(place, held)
+        self._bodies.insert(place, body)
+
+
+class Versions:
+    """Decides for the entries of a snapshot, in their order, which version of each key counts."""
+
+    def __init__(self, last_commit_ts: int) -> None:
+        self._last_commit_ts = last_commit_ts
+        self._first_shown = first_suffix_shown(last_commit_ts)
+        self._open_keys = OpenKeys()
+        self._previous = b""
+        """The encoded key whose prefixes are in `closed`."""
+        self.closed: Sequence[tuple[int, Body | None]] = ()
+        """The keys that the last entry closed, for `take_records`."""
+
+    def classify(self, entry: Entry) -> str:
+        """Return what an entry is: one of the constants from `OPERATIONAL` to `EXISTS`, the first that applies."""
+        _, key, value_offset, value_size, value_head = entry
+        # [VISI-9]
+        if value_size in OPERATIONAL_SIZES and is_operational(key, value_size):
+            return OPERATIONAL
+        # [VISI-6] These three conditions include every header fault; `find_header_fault` names it.
+        if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
+            return FAULTY
+        size = len(key) - VERSION_SUFFIX_SIZE
+        # [VISI-14] Such an entry closes no key by itself: the next one that counts closes the same keys.
+        if key[size:] < self._first_shown:
+            return FUTURE
+        open_keys = self._open_keys
+        previous = open_keys.current
+        if closed := open_keys.advance(key):
+            self._previous, self.closed = previous, closed
+        # [VISI-11] A newer version has been here.
+        if size <= len(open_keys.longest) and open_keys.is_open(size):
+            return HISTORY
+        state = decode_state(value_head, self._last_commit_ts)
+        exists = state == EXISTS
+        open_keys.open(size, (value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE) if exists else None)
+        return state
+
+    def take_records(self) -> Iterator[Record]:
+        """Yield the visible records that the last entry closed, the longest key first. [VISI-20]"""
+        closed, self.closed = self.closed, ()
+        for size, body in closed:
+            # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
+            if body is not None:
+                yield Record(self._previous[:size], *body)
+
+    def close(self) -> None:
+        """Close the keys that are still open after the last entry."""
+        self._previous, self.closed = self._open_keys.current, self._open_keys.close_all()
 
 
 def is_operational(encoded_key: bytes, value_size: int) -> bool:
@@ -196,40 +253,28 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
     """Say what the version that counts says of its key: `deleted`, `expired` or `exists`."""
     # [VISI-12]
     if value_head[0] & TOMBSTONE:
-        return "deleted"
+        return DELETED
     # [VISI-13] 0 is none here: this is the store's own field, not a user's expiry.
     expire_at = value_head[1:VALUE_HEADER_SIZE]
     if expire_at != NO_EXPIRE_AT and int.from_bytes(expire_at, "little") <= last_commit_ts:
-        return "expired"
-    return "exists"
+        return EXPIRED
+    return EXISTS
 
 
 def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
-    The entries have been judged before, so what is wrong with one now raises `Changed`. [FILE-20]
+    The first pass has checked the entries, so a faulty one raises `Changed`. [FILE-20]
     """
-    open_keys = OpenKeys()
-    first_shown = first_suffix_shown(last_commit_ts)
-    for offset, key, value_offset, value_size, value_head in entries:
-        if is_operational(key, value_size):  # [VISI-9]
-            continue
-        size = len(key) - VERSION_SUFFIX_SIZE
-        if size < 0 or value_size < VALUE_HEADER_SIZE:
-            raise Changed("FILE-20", "this entry is not any more what was judged", offset)
-        previous = open_keys.at_hand
-        for closed_size, held in open_keys.advance(key):
-            # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
-            if held is not None:
-                yield Record(previous[:closed_size], *held)
-        if (
-            key[size:] >= first_shown  # [VISI-14]
-            and not open_keys.is_open(size)  # [VISI-11] a newer version has been here
-            and belongs(key[:size])
-        ):
-            exists = decode_state(value_head, last_commit_ts) == "exists"
-            body = (value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE)
-            open_keys.open(size, body if exists else None)
-    for closed_size, held in open_keys.close_all():
-        if held is not None:
-            yield Record(open_keys.at_hand[:closed_size], *held)
+    versions = Versions(last_commit_ts)
+    for entry in entries:
+        if versions.classify(entry) == FAULTY:
+            raise Changed("FILE-20", "this entry is not any more what was judged", entry.offset)
+        if versions.closed:
+            for record in versions.take_records():
+                if belongs(record.storage_key):
+                    yield record
+    versions.close()
+    for record in versions.take_records():
+        if belongs(record.storage_key):
+            yield record
