@@ -12,7 +12,7 @@ from pathlib import Path
 
 import model
 import pytest
-from ekvdump.cli.main import Interrupted
+from ekvdump.cli.signals import Interrupted
 from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
 from ekvdump.filesystem.tree_writer import TreeWriter

@@ -147,7 +147,7 @@ def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     told: list[object] = []
     monkeypatch.setattr(os, "unlink", impatient(os.unlink))
     monkeypatch.setattr(os, "rename", send(signal.SIGINT))
-    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
     before = handlers()
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert not [path for path in read_tree(tmp_path / "out") if not path.endswith(".bin")]
@@ -231,12 +231,12 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
 ) -> None:
     signal.signal(ignored, signal.SIG_IGN)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_print_outcome", send(ignored))
+        patch.setattr("ekvdump.cli.commands.print_decoded", send(ignored))
         assert cli.main(["decode", snapshot_path, str(tmp_path / "one")]) == 0
     other = next(number for number in SIGNALS if number != ignored)
     told: list[list[object]] = []
     monkeypatch.setattr(os, "rename", send(other))
-    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
     assert cli.main(["decode", snapshot_path, str(tmp_path / "two")]) == 130
     assert told[0] == [signal.SIG_IGN if number == ignored else signal.SIG_DFL for number in SIGNALS]
     assert signal.getsignal(ignored) == signal.SIG_IGN
@@ -279,9 +279,9 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
 @pytest.mark.parametrize(
     ("where", "arguments", "status"),
     [
-        ("ekvdump.cli.main._parser", [], 130),
-        ("ekvdump.cli.main._print_state_of_out", ["inspect", "missing"], 7),
-        ("ekvdump.cli.main._print_state_of_out", ["decode", "missing", "out"], 7),
+        ("ekvdump.cli.main.parse_arguments", [], 130),
+        ("ekvdump.cli.commands.print_state_of_out", ["inspect", "missing"], 7),
+        ("ekvdump.cli.commands.print_state_of_out", ["decode", "missing", "out"], 7),
         ("ekvdump.cli.text.print_inspection", ["inspect", "SNAPSHOT"], 130),
         ("ekvdump.cli.json_output.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
         ("ekvdump.cli.text.print_outcome", ["decode", "PARTIAL", "OUT"], 3),

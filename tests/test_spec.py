@@ -129,7 +129,7 @@ def test_only_tree_writes_and_only_snapshot_file_reads_a_snapshot() -> None:
     assert using.pop("reading") == {"open"}
     assert using.pop("tree_writer") == {"mkdir", "ftruncate", "fchmod"}
     assert using.pop("verification") == {"unlink"}, "of its own temporary files"
-    assert using.pop("main") == {"open"}, "of the null device"
+    assert using.pop("streams") == {"open"}, "of the null device"
     assert using == {}
 
 

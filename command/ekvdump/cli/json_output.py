@@ -4,6 +4,7 @@ Its shape is specified in `spec/output.schema.json`; the names, clauses and coun
 are those of chapter OUTC.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,11 @@ from ekvdump import __version__
 from ekvdump.format.outcomes import Fault, Outcome, os_path_bytes
 from ekvdump.format.segments import encode_base64url, encode_percent
 from ekvdump.inspection import Inspection
+
+
+def print_json(rendered: dict[str, Any]) -> None:
+    """Print an object on one line."""
+    print(json.dumps(rendered))
 
 
 def render_envelope(command: str | None, exit_status: int, faults: Sequence[Fault] = ()) -> dict[str, Any]:
