@@ -1,8 +1,7 @@
-"""What is in a snapshot, without writing anything.
+"""Describing a snapshot without writing anything.
 
-No chapter of its own. One pass: the survey that every decode begins with, and a
-look at every entry on the way. A snapshot that is refused is described as far as
-it could be read, with the fault and its place.
+One pass: the first pass of every decode, with additional counters. A snapshot that would be
+refused is described as far as it can be read, with the fault and its place.
 """
 
 from collections.abc import Callable
@@ -19,33 +18,33 @@ from ekvdump.format.redis_strings import decode_string_value
 from ekvdump.format.redis_ttls import decode_ttl_value
 
 CLOCK_SHIFT: Final = 16
-"""A commit timestamp is Unix ms in its upper bits, and a counter in these lower ones."""
+"""A commit timestamp is Unix ms, shifted left by this, plus a counter in the lower bits."""
 
 DECODERS: Final[dict[str, Callable[[bytes], int | None]]] = {
     "string": lambda head: decode_string_value(head).expiry_ms,
     "hll": lambda head: decode_hll_value(head).expiry_ms,
     "ttl": decode_ttl_value,
 }
-"""What gives the expiry of a value; the first bytes of one are enough for each."""
+"""The function that decodes the expiry of a value; the head of the value is enough."""
 
 
 class Inspection:
-    """What one look at a snapshot found."""
+    """The description of a snapshot."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.size = 0
         """Bytes."""
         self.first_pass: FirstPass | None = None
-        """What the survey counted; None if not even the start could be read."""
+        """The counters of the first pass; None if not even the header could be read."""
         self.footer = "not reached"
         """`sound`, `wrong`, `none` or `not reached`."""
         self.name_index: int | None = None
-        """The applied index that the file name gives."""
+        """The applied index in the file name."""
         self.tombstone_count = 0
-        """Among all versions, not only those that count."""
+        """Tombstones among all versions, not only those that count."""
         self.prefixes: dict[str, int] = {}
-        """Prefix = its entries, all versions; `!` for unknown ones and the empty prefix for bare keys."""
+        """Entries by prefix, all versions; `!` for unknown keys and the empty prefix for bare keys."""
         self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
         """Visible envelopes and TTL rows whose expiry had passed at the last commit."""
         self.unreadable_count = 0
@@ -59,7 +58,7 @@ class Inspection:
         return None if self.first_pass is None else self.first_pass.start.last_commit_ts >> CLOCK_SHIFT
 
     def observe(self, entry: Entry, what: str) -> None:
-        """Count what the survey does not."""
+        """Count what the first pass does not."""
         prefix = keys.prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
         self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
         self.tombstone_count += entry.value_head[0] & TOMBSTONE
@@ -74,7 +73,7 @@ class Inspection:
 
 
 def inspect(path: str, progress: Progress | None = None) -> Inspection:
-    """Look at a snapshot. Raises `IoError` or `Changed`; any other fault is part of the answer."""
+    """Describe a snapshot. Raises `IoError` or `Changed`; any other fault is part of the description."""
     result = Inspection(path)
     result.name_index = decode_snapshot_name(path)
     with SnapshotFile(path) as file:

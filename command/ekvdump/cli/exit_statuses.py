@@ -1,6 +1,6 @@
 """Exit statuses of the command, a closed list. [OUTC-6]
 
-A module without imports, so that `--version` need not wait for the rest of chapter OUTC.
+This module imports nothing, so that `--version` starts fast.
 """
 
 from typing import Final
@@ -8,18 +8,18 @@ from typing import Final
 EXIT_COMPLETE: Final = 0
 """A complete dump."""
 EXIT_FINDINGS: Final = 1
-"""A command that compares found something."""
+"""`verify` found something."""
 EXIT_USAGE: Final = 2
-"""The command line makes no sense."""
+"""The command line is invalid."""
 EXIT_PARTIAL: Final = 3
-"""A whole tree, but not everything in the snapshot is shown."""
+"""A whole dump that does not show everything in the snapshot."""
 EXIT_SNAPSHOT_REFUSED: Final = 4
-"""Something is wrong with the snapshot."""
+"""The snapshot is refused."""
 EXIT_TREE_REFUSED: Final = 5
-"""Something is wrong with what lies in the output folder."""
+"""The contents of the output directory are refused."""
 EXIT_DISK_FULL: Final = 6
 """No space or quota left."""
 EXIT_IO_ERROR: Final = 7
 """Any other failure of the file system."""
 EXIT_INTERRUPTED: Final = 130
-"""Stopped by the user."""
+"""Stopped by a signal."""

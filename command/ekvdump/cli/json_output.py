@@ -21,7 +21,7 @@ def print_json(rendered: dict[str, Any]) -> None:
 
 
 def render_envelope(command: str | None, exit_status: int, faults: Sequence[Fault] = ()) -> dict[str, Any]:
-    """Render what every object begins with."""
+    """Render the members that every object begins with."""
     return {
         "command": command,
         "ekvdump_version": __version__,
@@ -44,7 +44,7 @@ def render_fault(fault: Fault) -> dict[str, Any]:
 
 
 def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
-    """Render how a decode ended; nothing is known if it did not end well."""
+    """Render the outcome of a decode, or its empty members after a fault."""
     if outcome is None:
         return {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     return {
@@ -56,7 +56,7 @@ def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
 
 
 def render_inspection(result: Inspection) -> dict[str, Any]:
-    """Render what is in a snapshot."""
+    """Render the description of a snapshot."""
     first_pass = result.first_pass
     return {
         "size": result.size,
@@ -80,7 +80,7 @@ def render_inspection(result: Inspection) -> dict[str, Any]:
 
 
 def version_count(result: Inspection) -> int:
-    """Return how many entries are versions of a key: all with sound headers but the operational rows."""
+    """Return the number of versions: entries with sound headers that are not operational."""
     if result.first_pass is None:
         return 0
     entries = result.first_pass.counters.entries
@@ -88,7 +88,7 @@ def version_count(result: Inspection) -> int:
 
 
 def render_time(unix_ms: int) -> str:
-    """Render a Unix time as RFC 3339, as far as the calendar goes."""
+    """Render a Unix time as RFC 3339 if the calendar can express it."""
     try:
         time = datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -97,5 +97,5 @@ def render_time(unix_ms: int) -> str:
 
 
 def text_of_path(path: str) -> str:
-    r"""Return a path as text: backslashes doubled, bytes that are no UTF-8 as `\xHH`."""
+    r"""Return a path as text: backslashes doubled, bytes that are not UTF-8 as `\xHH`."""
     return os_path_bytes(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")

@@ -1,6 +1,6 @@
-"""How far a run has come, on a terminal: bytes, keys or files, rate, time left.
+"""The progress of a run on a terminal: bytes, keys or files, rate, time left.
 
-No chapter of its own. Loaded only where a terminal shows it.
+Imported only if standard error is a terminal.
 """
 
 import sys
@@ -26,22 +26,22 @@ from rich.text import Text
 from ekvdump.engine.source import READING
 
 WORDS = {READING: "reading"}
-"""Stage = what a person calls it; the others say what they count."""
+"""Labels of the stages; the label of any other stage is its name, which says what it counts."""
 
 
 class RateColumn(ProgressColumn):
-    """Things a second."""
+    """Shows keys or files per second."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate of a stage that counts things."""
+        """Return the rate of a stage."""
         return Text("" if task.speed is None else f"{task.speed:,.0f}/s", style="progress.data.speed")
 
 
 class TerminalProgress:
-    """A context in which a run shows how far it has come; called as `conventions.Progress` says."""
+    """A context that shows the progress of a run; called as `source.Progress`."""
 
     def __init__(self, console: Console) -> None:
-        # What is printed meanwhile has to pass above the bar, but only where it goes to the same terminal.
+        # Lines printed meanwhile must appear above the bar, but only if they go to the same terminal.
         redirected = sys.stdout.isatty()
         start, left = (TextColumn("{task.description:8}"), BarColumn()), TimeRemainingColumn()
         self._bytes = Progress(
@@ -64,7 +64,7 @@ class TerminalProgress:
             self._shown.stop()
 
     def __call__(self, stage: str, done: int, in_all: int) -> None:
-        """Show how much of a stage is done; a terminal that has gone away is no reason to fail."""
+        """Show how much of a stage is done; ignore a terminal that has been closed."""
         with suppress(OSError):
             self._show(stage, done, in_all)
 

@@ -1,8 +1,4 @@
-"""What a command says: one JSON object for machines, a few lines for people.
-
-No chapter of its own. The shape of the objects is in `spec/output.schema.json`;
-names, clauses and counters in them are OUTC's.
-"""
+"""The text that each command prints without `--json`."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -12,24 +8,21 @@ from ekvdump.format.outcomes import Outcome, printable_path
 from ekvdump.inspection import Inspection
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
-"""Warnings that name the first of what they count."""
+"""Warnings that list the first few of what they count."""
 COMPLETE_STYLE = "bold green"
 PARTIAL_STYLE = "bold yellow"
 REFUSED_STYLE = "bold red"
 
 
-# ---- for people ----
-
-
 class Say(Protocol):
-    """Prints a line."""
+    """A function that prints a line."""
 
     def __call__(self, words: str, state: str = "", style: str = "") -> None:
         """Print `words`, and `state` behind them, which a terminal shows in `style`."""
 
 
 def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
-    """Print what was shown, what was not and why."""
+    """Print the answer of `decode`: what was shown, what was not and why."""
     counters = outcome.counters
     for line in _iter_counts("entries", counters.entries):
         say(line)
@@ -46,7 +39,7 @@ def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
 
 
 def print_warnings(outcome: Outcome, say: Say) -> None:
-    """Print each warning with its count and what it is about."""
+    """Print each warning with its count and its examples."""
     import shlex
 
     for warning in outcome.warnings:
@@ -57,7 +50,7 @@ def print_warnings(outcome: Outcome, say: Say) -> None:
 
 
 def print_inspection(result: Inspection, say: Say) -> None:
-    """Print what is in a snapshot."""
+    """Print the answer of `inspect`."""
     first_pass = result.first_pass
     facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
     if first_pass is not None:
@@ -98,7 +91,7 @@ def print_inspection(result: Inspection, say: Say) -> None:
 
 
 def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
-    """Print how a verification ended."""
+    """Print the answer of `verify`."""
     for name, count in sorted(counts.items()):
         say(f"{count} {name}")
     if counts:
@@ -114,7 +107,7 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
 
 
 def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
-    """Yield a line of how many there are in all, and one for each kind that there is."""
+    """Yield a line with the total and a line for each count above 0."""
     yield _count_line(title, sum(counts.values()))
     for name, count in counts.items():
         if count:

@@ -52,13 +52,13 @@ INGEST_MAGIC: Final = b"EKVSSTI1"
 HEADER_V1_FIELDS_SIZE: Final = 8
 """Bytes of ceiling_ms. [FILE-1]"""
 HEADER_V2_SIZE_OFFSET: Final = 8
-"""Where the version 2 size field stands. [FILE-3]"""
+"""Offset of the version 2 size field. [FILE-3]"""
 MIN_HEADER_V2_SIZE: Final = 16
-"""The two known fields. [FILE-3]"""
+"""Size of the two known fields. [FILE-3]"""
 MAX_HEADER_V2_SIZE: Final = 1024
-"""More is no header. [FILE-3]"""
+"""Largest valid header size. [FILE-3]"""
 LONGEST_START: Final = 8 + 2 + MAX_HEADER_V2_SIZE + 8 + 8
-"""Bytes that hold every possible header, payload magic and last commit."""
+"""Size of the largest header, the payload magic and the last commit."""
 
 MAX_KEY_SIZE: Final = 1_048_576 + 8
 """1 MiB and a version suffix. [FILE-10]"""
@@ -69,11 +69,11 @@ SIZE_FIELD: Final = struct.Struct("<Q")
 SIZE_FIELD_SIZE: Final = 8
 """Bytes of a size field."""
 VALUE_HEAD_SIZE: Final = 9 + 11
-"""Bytes of a value that an entry carries along: the header of VISI-2, and what stands before a payload. [RSTR-4]"""
+"""Size of the part of a value that an entry includes: the header of VISI-2 and the fields before a payload. [RSTR-4]"""
 
 
 class Start(NamedTuple):
-    """What stands before the first entry."""
+    """Header, payload magic and last commit."""
 
     header_version: int | None
     """1, 2, or None without a header."""
@@ -83,15 +83,15 @@ class Start(NamedTuple):
 
     @property
     def has_header(self) -> bool:
-        """Whether the snapshot comes from a node's own folder. [FILE-17]"""
+        """True if the snapshot comes from a node's own directory. [FILE-17]"""
         return self.header_version is not None
 
 
 class Entry(NamedTuple):
-    """One entry as stored; the value itself stays in the file."""
+    """One entry as stored; its value stays in the file."""
 
     offset: int
-    """Where its key size stands."""
+    """Offset of its key size."""
     key: bytes
     """The encoded key."""
     value_offset: int
@@ -110,11 +110,11 @@ def decode_start(source: Source) -> Start:
     header_version: int | None = None
     if cursor.skip(HEADER_V1_MAGIC):
         header_version = 1
-        # [FILE-1] The ceiling of the clock at the time of writing; a dump has no use for it.
+        # [FILE-1] The ceiling of the clock at the time of writing; a dump does not need it.
         cursor.take(HEADER_V1_FIELDS_SIZE, "ceiling_ms", "FILE-8")
     elif cursor.skip(HEADER_V2_MAGIC):
         header_version = 2
-        # [FILE-2] [FILE-25] The size counts the known fields and whatever a newer node adds.
+        # [FILE-2] [FILE-25] The size includes the known fields and those that a newer node adds.
         size = cursor.u16_be("header size", "FILE-8")
         # [FILE-3]
         if not MIN_HEADER_V2_SIZE <= size <= MAX_HEADER_V2_SIZE:
@@ -136,7 +136,7 @@ def decode_start(source: Source) -> Start:
     # [FILE-5]
     if not cursor.skip(PAYLOAD_MAGIC):
         left = cursor.rest()
-        # [FILE-26] What is cut may still become a magic; [FILE-7] anything else never will.
+        # [FILE-26] A prefix of a magic is a cut file; [FILE-7] anything else is not a snapshot.
         if any(len(left) < len(magic) and magic.startswith(left) for magic in known):
             raise Truncated("FILE-8", f"cut inside the magic: {len(left)} of 8 bytes are there", magic_offset)
         raise BadMagic("FILE-7", f"neither a header nor a payload magic: {printable(left[:8])}", magic_offset)
@@ -145,21 +145,21 @@ def decode_start(source: Source) -> Start:
 
 
 def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
-    """Yield the entries between two offsets, judging structure on the way.
+    """Yield the entries between two offsets and check their structure.
 
-    `end` is the end of the file, or an offset where an entry begins. Raises
-    `TooLarge`, `Truncated` or `OutOfOrder`, at the lowest offset [OUTC-3]. No more
-    than a window is held, whatever the sizes claim. [FILE-12]
+    `end` is the end of the file or the offset of an entry. Raises
+    `TooLarge`, `Truncated` or `OutOfOrder`, at the lowest offset [OUTC-3]. Memory
+    is limited to one window, whatever the sizes claim. [FILE-12]
     """
     read_size = SIZE_FIELD.unpack_from
     window, window_offset, window_size = b"", start, 0
     at = 0
-    """Where in the window the entry begins."""
+    """Position in the window where the entry begins."""
     previous: bytes | None = None
     footer_at = end - FOOTER_SIZE
     while True:
         offset = window_offset + at
-        # [FILE-15] Nothing left: no footer. Four bytes left: too few for a size, so they are the footer.
+        # [FILE-15] Nothing left: there is no footer. Four bytes left: too few for a size field, so they are the footer.
         if offset >= footer_at and offset in (end, footer_at):
             return
 
@@ -170,8 +170,8 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
                 raise Truncated("FILE-13", f"cut inside key size: {window_size} of 8 bytes are there", offset)
         (key_size,) = read_size(window, at)
 
-        # Both sizes, the key and the head of the value are looked at together, so they have to be in the
-        # window together. Where they are, the key size keeps its limit: no window has more.
+        # Both sizes, the key and the head of the value must be in the window together. If they are, the
+        # key size is within its limit, because no window is larger.
         key_at = at + SIZE_FIELD_SIZE
         value_size_at = key_at + key_size
         if value_size_at + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE > window_size:
@@ -188,7 +188,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             value_size_at = key_at + key_size
         key = window[key_at:value_size_at]
 
-        # [FILE-14] The first entry has none before it, and its key may be empty.
+        # [FILE-14] The first key may be empty.
         if previous is not None and key <= previous:
             raise OutOfOrder("FILE-14", "the key is not greater than the key before", offset, None, key)
         previous = key
@@ -213,9 +213,9 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
 
 
 def decode_footer(source: Source, crc: Crc32cReader, end: int, *, has_header: bool) -> int | None:
-    """Judge the footer behind the last entry, which ends at `end`; return its CRC-32C, or None without one.
+    """Check the footer after the last entry, which ends at `end`; return its CRC-32C, or None without a footer.
 
-    Raises `FooterMismatch`, or `Truncated` where a header demands a footer.
+    Raises `FooterMismatch`, or `Truncated` if a header requires a footer.
     """
     if end == source.size:
         # [FILE-17] [FILE-18]

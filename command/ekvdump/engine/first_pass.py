@@ -1,7 +1,7 @@
-"""The first pass: judge the whole file, count every entry, find the sections.
+"""The first pass over a snapshot: check the whole file, count every entry, locate the sections.
 
-No chapter of its own: this is where FILE, VISI and KEYS meet. Nothing is
-written before this pass has come to its end. [FILE-19]
+Nothing is written before this pass has ended [FILE-19]. It keeps counters and a few offsets,
+never keys or values.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,40 +26,40 @@ from ekvdump.format.keys import type_of
 from ekvdump.format.outcomes import Counters, Fault
 
 MAX_EXTENTS: Final = 8
-"""How many separate stretches of the file a section may have before the last one swallows what lies between."""
+"""Separate ranges of a section; a further range is joined to the last one, with everything between them."""
 
 
 class FirstPass:
-    """What the first pass found."""
+    """The results of the first pass."""
 
     def __init__(self, start: Start) -> None:
         self.start = start
         self.fsm_crc32c: int | None = None
         """The footer's CRC-32C, or None without a footer."""
         self.applied_index: int | None = None
-        """What the file's own row says. [VISI-9]"""
+        """The applied index in the file, if it has one. [VISI-9]"""
         self.counters = Counters()
         self.faulty_count = 0
-        """Entries whose headers are not sound. [VISI-6]"""
+        """Entries with faulty headers. [VISI-6]"""
         self.beginnings: list[bytes] = []
-        """Of keys of the type unknown. [KEYS-9]"""
+        """Beginnings of keys of type unknown. [KEYS-9]"""
         self.extents: dict[str, list[tuple[int, int]]] = {}
-        """By type, the stretches of the file (start and end offset) that hold all its entries."""
+        """By type, the ranges of the file (start and end offset) that contain all its entries."""
 
     @property
     def has_collections(self) -> bool:
-        """Whether a TTL row may belong to a type without a chapter. [RTTL-8]"""
+        """True if a TTL row may belong to a type without a chapter. [RTTL-8]"""
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 
 Observer = Callable[[Entry, str], None]
-"""Sees each entry with sound headers, and what it is. [OUTC-14]"""
+"""Called with each entry with sound headers and its class. [OUTC-14]"""
 
 
 def run_first_pass(source: Source) -> FirstPass:
-    """Judge a snapshot as a whole and count its entries.
+    """Check a whole snapshot and count its entries.
 
-    Raises the fault that OUTC-2 and OUTC-3 name.
+    Raises the fault that OUTC-2 and OUTC-3 select.
     """
     first_pass = FirstPass(decode_start(source))
     classify_entries(source, first_pass)
@@ -67,9 +67,9 @@ def run_first_pass(source: Source) -> FirstPass:
 
 
 def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | None = None) -> None:
-    """Judge and count what stands behind the start; `first_pass` is filled as far as this comes.
+    """Check and count the entries; after a fault `first_pass` has the counts up to it.
 
-    Raises the fault that OUTC-2 and OUTC-3 name.
+    Raises the fault that OUTC-2 and OUTC-3 select.
     """
     reader = Crc32cReader(source)
     counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
@@ -118,7 +118,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
 
 
 def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
-    """Add an entry to a section's stretches, each as long as possible, few in number whatever the keys."""
+    """Add an entry to the ranges of a section, which stay few whatever the keys are."""
     if extents and (extents[-1][1] == offset or len(extents) == MAX_EXTENTS):
         extents[-1] = (extents[-1][0], end)
     else:
@@ -128,7 +128,7 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
 def iter_section(source: Source, first_pass: FirstPass, type_: str) -> Iterator[Record]:
     """Yield the visible records of one type, in canonical order.
 
-    Raises a `SnapshotFault` only where the snapshot is not any more what was judged.
+    Raises a `SnapshotFault` only if the snapshot has changed since the first pass.
     """
     entries = (entry for start, end in first_pass.extents.get(type_, ()) for entry in iter_entries(source, start, end))
     return iter_records(entries, first_pass.start.last_commit_ts, lambda key: type_of(key) == type_)

@@ -6,9 +6,9 @@ from ekvdump.engine.versions import Record
 
 
 def precedes(key: bytes, other: bytes) -> bool:
-    """Say whether `key` comes before `other` in canonical order. [VISI-17]
+    """Return True if `key` comes before `other` in canonical order. [VISI-17]
 
-    Bytewise, but a key comes after all its extensions, as if its end stood above every byte.
+    Keys are compared bytewise, but a key comes after all its extensions, as if its end were above every byte.
     """
     if other.startswith(key):
         return False  # `other` is `key` or an extension of it
@@ -16,7 +16,7 @@ def precedes(key: bytes, other: bytes) -> bool:
 
 
 class MergeJoin:
-    """Looks keys up in the records of one section, for keys that come in canonical order."""
+    """Looks up keys in the records of one section; the keys must be given in canonical order."""
 
     def __init__(self, records: Iterator[Record], prefix: bytes) -> None:
         self._records = records
@@ -31,7 +31,7 @@ class MergeJoin:
             self._key = self._head.storage_key[self._prefix_size :]
 
     def find(self, user_key: bytes) -> Record | None:
-        """Return the record of a user key, if the section has one."""
+        """Return the record of a user key, or None if the section has none."""
         while self._head is not None and precedes(self._key, user_key):
             self._next()
         return self._head if self._head is not None and self._key == user_key else None

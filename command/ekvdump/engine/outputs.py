@@ -1,7 +1,8 @@
-"""What a dump is made of: the outputs of one run, in output order. [OUTC-4]
+"""The outputs of one run, in output order [OUTC-4]: blobs, and rows for the sidecars.
 
-No chapter of its own: this is where RSTR, RHLL, RTTL, SEGM, KMAP and SALV meet. A
-record goes in, and out come a blob, and rows for the sidecars.
+The second pass reads the sections of the snapshot; this module decodes the records, decides
+which of them are shown, and knows nothing of files. Sections are joined by key without
+holding either of them [RTTL-7] [RSTR-13].
 """
 
 from collections.abc import Callable, Iterator
@@ -41,32 +42,32 @@ from ekvdump.format.segments import encode_segment, is_fallback
 STRINGS: Final = "strings"
 HLLS: Final = "hll"
 SELECTABLE: Final = (STRINGS, HLLS)
-"""The kinds of blobs that a caller can name, and the folders that they go to. [OUTC-13]"""
+"""The kinds of blobs that a caller can select, and the names of their directories. [OUTC-13]"""
 
 
 class Options(NamedTuple):
-    """What the caller wants."""
+    """The options of a run."""
 
     database: int = 0
     """The database index. [TREE-1]"""
     only: frozenset[str] | None = None
-    """The types wanted, of `SELECTABLE`; None for all. [OUTC-13]"""
+    """The selected kinds, of `SELECTABLE`; None for all. [OUTC-13]"""
     salvage: bool = False
-    """Whether unreadable values are listed instead of refused. [SALV-1]"""
+    """List unreadable values instead of refusing the snapshot. [SALV-1]"""
     into_existing: bool = False
-    """Whether the output folder may hold something. [TREE-33]"""
+    """Accept an output directory that is not empty. [TREE-33]"""
     sync: bool = True
-    """Whether everything is flushed to disk before the seal. [TREE-21]"""
+    """Flush everything to disk before the seal. [TREE-21]"""
     handles: bool = HAS_HANDLES
-    """Whether the tree is written by folder handles. [TREE-38]"""
+    """Write the tree by directory handles. [TREE-38]"""
 
     def wants(self, selectable: str) -> bool:
-        """Say whether a type is wanted. [OUTC-13]"""
+        """Return True if a kind is selected. [OUTC-13]"""
         return self.only is None or selectable in self.only
 
 
 class Blob(NamedTuple):
-    """One payload, for a file of its own. An output of the decoder."""
+    """An output: one payload, for a file of its own."""
 
     directory: Parts
     segment: str
@@ -74,7 +75,7 @@ class Blob(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of a sidecar. An output of the decoder."""
+    """An output: one line of a sidecar."""
 
     directory: Parts
     sidecar: str
@@ -82,7 +83,7 @@ class Row(NamedTuple):
 
 
 def redis_directory(database: int) -> Parts:
-    """Return the folder of one database index. [TREE-1] [TREE-4] [TREE-28]"""
+    """Return the directory of one database. [TREE-1] [TREE-4] [TREE-28]"""
     return ("redis", f"db_{max(0, database)}")
 
 
@@ -91,7 +92,7 @@ class Section(NamedTuple):
 
     type: str
     prefix: bytes
-    """What a user key has before it. [RSTR-1] [RHLL-1] [RSTR-12]"""
+    """Precedes the user key in the storage key. [RSTR-1] [RHLL-1] [RSTR-12]"""
     directory: str
     """One of `SELECTABLE`."""
     sidecar: str
@@ -99,7 +100,7 @@ class Section(NamedTuple):
     """In `unreadable.jsonl`. [SALV-3]"""
     decode: Callable[[bytes, int, bytes], Value]
     envelope: bytes | None
-    """What a value begins with that decides its expiry alone. [RSTR-10] [RHLL-10]"""
+    """Begins a value that alone determines its expiry. [RSTR-10] [RHLL-10]"""
 
 
 HLL_SECTION: Final = Section(
@@ -114,7 +115,7 @@ BARE_SECTION: Final = Section(
 
 
 class Outputs:
-    """The outputs of one run, in output order, and what was counted while they were made."""
+    """The outputs of one run, in output order, with the counters that are updated on the way."""
 
     def __init__(self, source: Source, found: FirstPass, options: Options) -> None:
         self._source = source
@@ -188,17 +189,17 @@ class Outputs:
             # [RSTR-16] [RHLL-13] [RTTL-13]
             if value.expiry_ms is not None:
                 yield Row(self._directory, section.sidecar, render_expiry_row(segment, value.expiry_ms))
-            del body, value  # two copies of a payload at most are held, and none while the next is read
+            del body, value  # at most two copies of a payload are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
-        """Return what says whether a TTL row of another size decides about a user key. [SALV-2]
+        """Return a predicate: does a malformed TTL row govern this user key? [SALV-2]
 
-        Without consent nothing has to be known: the row itself refuses the snapshot, when its turn comes.
+        Without `salvage` the answer is not needed: the row itself raises the fault later.
         """
         if not self._options.salvage:
             return lambda _: False
         rows = MergeJoin(self._records(keys.TTL), keys.TTL_PREFIX)
-        # [RTTL-7] Where a key has a string too, the row decides about that.
+        # [RTTL-7] If the key has a string too, the row governs the string.
         others = [self._join(STRING_SECTION), self._join(BARE_SECTION)] if section is HLL_SECTION else []
 
         def is_damaged(user_key: bytes) -> bool:
@@ -210,7 +211,7 @@ class Outputs:
         return is_damaged
 
     def _lines_of_hlls(self, section: Section) -> Callable[[bytes], bool]:
-        """Return what says whether a user key has its KEYMAP line already, as an HLL. [KMAP-2] [KMAP-3]"""
+        """Return a predicate: does this user key have its KEYMAP line already, as an HLL? [KMAP-2] [KMAP-3]"""
         if section is HLL_SECTION or not self._options.wants(HLLS):
             return lambda _: False
         hlls = self._join(HLL_SECTION)
@@ -222,7 +223,7 @@ class Outputs:
             try:
                 decode_hll_value(self._body(record))
             except InvalidValue:
-                return False  # it was not shown [SALV-1]
+                return False  # it is not shown [SALV-1]
             return True
 
         return is_in_keymap
@@ -230,23 +231,23 @@ class Outputs:
     def _unreadable(
         self, kind: str, segment: str, record: Record, body: bytes, fault: InvalidValue
     ) -> Iterator[Blob | Row]:
-        """Yield what an unreadable record becomes with the caller's consent. Raises the fault without. [SALV-1]"""
+        """Yield the outputs of an unreadable record with `salvage`; raise the fault without. [SALV-1]"""
         if not self._options.salvage:
             raise fault
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-4]
         yield Blob((*self._directory, UNREADABLE_FOLDER), f"{segment}.{kind}", body)
-        offset = cast("int", fault.offset)  # a value stands in the snapshot
+        offset = cast("int", fault.offset)  # always set for a value of the snapshot
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
         yield Row(self._directory, UNREADABLE_NAME, line)
 
     # ---- TTL rows ----
 
     def _iter_ttl_rows(self) -> Iterator[Blob | Row]:
-        """Decide what each TTL row is. [RTTL-14]"""
+        """Classify each TTL row. [RTTL-14]"""
         fates = self.counters.ttls
-        # [RTTL-7] The string alone decides if there is one; a prefixed one before a bare one. [RSTR-13]
+        # [RTTL-7] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-13]
         owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
         without_owner = "unclaimed" if self._first_pass.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
 
@@ -262,7 +263,7 @@ class Outputs:
 
             found = [(section, owner) for section, records in owners if (owner := records.find(user_key))]
             if not found:
-                # [RTTL-9] [RTTL-10] Counted; only a few are kept, and of these only the segments.
+                # [RTTL-9] [RTTL-10] All are counted; the segments of a few are kept as examples.
                 fates[without_owner] += 1
                 if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
                     self.orphan_examples.append(encode_segment(user_key))

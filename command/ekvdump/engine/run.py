@@ -1,7 +1,8 @@
 """One run: from a snapshot to its dump.
 
-No chapter of its own. Data runs one way, and this module is the order of it:
-snapshot bytes, entries, visible records, decoded values, outputs, tree.
+This module is the order of the steps: check the output directory, first pass, first output,
+unseal, write, check that the snapshot has not changed, inventory, seal. Whatever fails or
+interrupts a step, the tree is rolled back. [TREE-23] [TREE-39]
 """
 
 import os
@@ -31,15 +32,15 @@ WRITING: Final = "keys"
 
 
 UNTOUCHED: Final = "untouched"
-"""Nothing in the output folder was created or changed."""
+"""Nothing in the output directory was created or changed."""
 UNFINISHED: Final = "unfinished"
-"""The output folder holds the rest of a run that failed, without a seal."""
+"""The output directory contains files of a failed run, without a seal."""
 SEALED: Final = "sealed"
-"""The output folder holds a whole dump."""
+"""The output directory contains a whole dump."""
 
 
 class Run:
-    """One run, which can be asked at any moment, also after an interrupt, how far it has come."""
+    """One run. Its properties can be read at any moment, also after an interrupt."""
 
     def __init__(
         self,
@@ -62,30 +63,30 @@ class Run:
             handles=options.handles,
         )
         self.is_ending = False
-        """Whether the run has failed, or was interrupted, and gives everything back."""
+        """True once the run has failed or was interrupted, and rolls back."""
         self._outcome: Outcome | None = None
 
     @property
     def out_state(self) -> str:
-        """What lies in the output folder: `UNTOUCHED`, `UNFINISHED` or `SEALED`."""
+        """The state of the output directory: `UNTOUCHED`, `UNFINISHED` or `SEALED`."""
         if self._writer.is_sealed:
             return SEALED
         return UNFINISHED if self._writer.is_touched else UNTOUCHED
 
     @property
     def sealed_outcome(self) -> Outcome | None:
-        """How the run ended, once the seal is there."""
+        """The outcome of the run, once the dump is sealed."""
         return self._outcome if self._writer.is_sealed else None
 
     def run(self) -> Outcome:
-        """Decode.
+        """Decode the snapshot.
 
-        Raises a `Fault`: of the snapshot, the tree or the disk. After one there is no seal in
-        the output folder [TREE-23], and nothing was changed at all if it came before the first
-        write [TREE-9].
+        Raises a `Fault`: of the snapshot, the tree or the disk. After a fault there is no
+        seal in the output directory [TREE-23]; a fault before the first write leaves the output
+        directory unchanged [TREE-9].
         """
         self._writer.check()  # [OUTC-5]
-        # [TREE-41] Into existing it could be overwritten before it is read.
+        # [TREE-41] With `into_existing` the snapshot could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
             raise UnsafePath("TREE-41", "the snapshot lies in the output folder", None, self._snapshot_path)
         with SnapshotFile(self._snapshot_path) as source:
@@ -137,7 +138,7 @@ class Run:
         return self._outcome
 
     def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Row]:
-        """Yield the outputs, and blame a snapshot that is no longer what the first pass read. [FILE-20]"""
+        """Yield the outputs; raise `Changed` if the snapshot is no longer what the first pass read. [FILE-20]"""
         try:
             yield from outputs
         except SnapshotFault as fault:
@@ -156,7 +157,7 @@ def decode(
     provenance: Provenance | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Decode a snapshot file into the folder `out`, which is absent or empty, or holds dumps [TREE-33].
+    """Decode a snapshot file into the directory `out`.
 
     Raises a `Fault`, as `Run.run` says.
     """
@@ -166,7 +167,7 @@ def decode(
 def decide_outcome(
     first_pass: FirstPass, outputs: Outputs, index: int | None, options: Options, inventory: Inventory
 ) -> Outcome:
-    """Say how a run ended whose tree is whole: warnings, and why it is partial. [OUTC-9] [OUTC-12]"""
+    """Return the outcome of a run with a whole tree: warnings, and the reasons why it is partial. [OUTC-9] [OUTC-12]"""
     counters = outputs.counters
     entries = counters.entries
     warnings: list[DumpWarning] = []

@@ -21,7 +21,7 @@ from ekvdump.format.outcomes import (
 )
 
 Progress = Callable[[str, int, int], None]
-"""Hears how far a run has come: the stage, how much of it is done, and how much there is."""
+"""Called with the stage of a run, how much of it is done, and how much there is."""
 
 
 class Source(Protocol):
@@ -30,7 +30,7 @@ class Source(Protocol):
     size: int
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes from `offset` on; the caller has judged that they are there."""
+        """Return exactly `size` bytes from `offset` on; the caller has checked that they exist."""
         ...
 
 
@@ -42,17 +42,17 @@ READ_FLAGS: Final = (
 )
 """How a snapshot is opened; a platform may lack some of these."""
 WINDOW_SIZE = 256 * 1024
-"""Bytes that are read at once. [FILE-21]"""
+"""Largest number of bytes that are read at a time, unless one entry needs more. [FILE-21]"""
 
 SNAPSHOT_NAME: Final = re.compile(r"([0-9a-f]{16})\.fsm")
-"""The name that a node gives to a snapshot. [FILE-23]"""
+"""The file name that a node gives to a snapshot. [FILE-23]"""
 
 
 class SnapshotFile:
     """An open snapshot. A context manager.
 
-    Raises `IoError` for what cannot be opened or is not a regular file [FILE-22], and
-    `Changed` where the file is not what it was when it was opened [FILE-20].
+    Raises `IoError` if it cannot be opened or is not a regular file [FILE-22], and `Changed`
+    if it has changed since it was opened [FILE-20].
     """
 
     def __init__(self, path: str) -> None:
@@ -91,9 +91,9 @@ class SnapshotFile:
         return data
 
     def check_unchanged(self) -> None:
-        """Refuse if the file is not what it was at the start. [FILE-20]"""
+        """Raise `Changed` if the file has changed since it was opened. [FILE-20]"""
         try:
-            # By the path and not by the handle: a file put in the place of the open one is another file.
+            # By its path and not by its handle, so that a file which replaced the open one is noticed.
             unchanged = _identity(os.stat(self.path)) == self._identity
         except OSError:
             unchanged = False
@@ -102,15 +102,14 @@ class SnapshotFile:
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return what a file keeps as long as nobody touches it. [FILE-20]"""
+    """Return the properties that change if a file is modified or replaced. [FILE-20]"""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Crc32cReader:
-    """Reads a snapshot forward and takes the CRC-32C of every byte it passes. [FILE-16]
+    """Reads a snapshot forward and computes the CRC-32C of every byte it passes. [FILE-16]
 
-    The bytes of the footer, if there are four left for one, are not part of it;
-    whether they are a footer is known only at the end.
+    The last four bytes are not part of it until it is known that they are not a footer.
     """
 
     def __init__(self, source: Source) -> None:
@@ -141,17 +140,17 @@ class Crc32cReader:
 
 
 def decode_snapshot_name(path: str) -> int | None:
-    """Return the applied index that a file name gives, or None if it gives none. [FILE-23]"""
+    """Return the applied index in a file name, or None for another name. [FILE-23]"""
     match = SNAPSHOT_NAME.fullmatch(os.path.basename(path))
     return int(match[1], 16) if match else None
 
 
 READING: Final = "bytes"
-"""The stage of a run that judges the snapshot."""
+"""The stage of a run that reads and checks the snapshot."""
 
 
 class ProgressSource:
-    """A snapshot that tells how far it has been read."""
+    """A snapshot that reports how far it has been read."""
 
     def __init__(self, source: Source, progress: Progress) -> None:
         self.size = source.size

@@ -1,4 +1,4 @@
-"""From entries to visible records. Implements spec chapter VISI.
+"""Which version of each key is visible. Implements spec chapter VISI.
 
     encoded key                               encoded value
     size  field           value               size  field      value
@@ -9,10 +9,10 @@
 
     flags: bit 0 tombstone; bits 1-2 encryption state; bits 3-7 reserved
 
-The rule this module lives by: a storage key can get further versions only as
-long as it is a prefix of the encoded key at hand. So the keys that are open at
-any moment are prefixes of one another, and a stack of their sizes is all the
-memory that it takes.
+The rules this module lives by: a storage key can get further versions only while it is a
+prefix of the current encoded key, so the open keys are prefixes of one another, and a stack
+of their sizes is all the memory that is needed; and what an entry is, is decided only in
+`Versions.classify`, for both passes.
 """
 
 from bisect import bisect_left
@@ -50,7 +50,7 @@ WRITERS_PREFIX: Final = b"!encryption|writers|"
 WRITERS_KEY_SIZE: Final = 27
 """The whole key. [VISI-8]"""
 WRITERS_BAR_AT: Final = 24
-"""Where the last `|` stands in it. [VISI-8]"""
+"""Offset of the last `|` in the key. [VISI-8]"""
 WRITERS_VALUE_SIZE: Final = 12
 """The whole value. [VISI-8]"""
 
@@ -77,11 +77,11 @@ EXISTS: Final = "exists"
 
 
 class Record(NamedTuple):
-    """What is visible of one storage key."""
+    """The visible version of one storage key."""
 
     storage_key: bytes
     body_offset: int
-    """Where its body stands in the snapshot."""
+    """Offset of its body in the snapshot."""
     body_size: int
 
 
@@ -198,13 +198,13 @@ class Versions:
 
 
 def is_operational(encoded_key: bytes, value_size: int) -> bool:
-    """Say whether an entry is one of the node's own rows, without version suffix and value header."""
+    """Return True for one of the node's own rows, which have no version suffix and no value header."""
     if value_size not in OPERATIONAL_SIZES:
         return False
     # [VISI-7] [VISI-10]
     if value_size == META_VALUE_SIZE:
         return encoded_key in META_KEYS
-    # [VISI-8] [VISI-10] The bytes between are a node's id: any bytes, `|` included.
+    # [VISI-8] [VISI-10] The bytes between are a node's ID: any bytes, including `|`.
     return (
         value_size == WRITERS_VALUE_SIZE
         and len(encoded_key) == WRITERS_KEY_SIZE
@@ -214,7 +214,7 @@ def is_operational(encoded_key: bytes, value_size: int) -> bool:
 
 
 def find_header_fault(entry: Entry) -> Fault | None:
-    """Return what is wrong with the headers of an entry that is not operational. [VISI-6]"""
+    """Return the fault in the headers of an entry that is not operational, or None. [VISI-6]"""
     # [VISI-1]
     if len(entry.key) < VERSION_SUFFIX_SIZE:
         detail = f"an encoded key of {len(entry.key)} bytes has no room for its version suffix"
@@ -241,7 +241,7 @@ def find_header_fault(entry: Entry) -> Fault | None:
 
 
 def first_suffix_shown(last_commit_ts: int) -> bytes:
-    """Return the version suffix of the last commit: a suffix that sorts below it is of a future version. [VISI-14]
+    """Return the version suffix of the last commit: a suffix that sorts below it belongs to a future version. [VISI-14]
 
     A suffix is NOT commit timestamp [VISI-1], so that newer versions sort first; two of them can be compared as
     they stand.
@@ -250,11 +250,11 @@ def first_suffix_shown(last_commit_ts: int) -> bytes:
 
 
 def decode_state(value_head: bytes, last_commit_ts: int) -> str:
-    """Say what the version that counts says of its key: `deleted`, `expired` or `exists`."""
+    """Return the state of the version that counts: `DELETED`, `EXPIRED` or `EXISTS`."""
     # [VISI-12]
     if value_head[0] & TOMBSTONE:
         return DELETED
-    # [VISI-13] 0 is none here: this is the store's own field, not a user's expiry.
+    # [VISI-13] 0 means no expiry here: this is the store's own field, not a user's expiry.
     expire_at = value_head[1:VALUE_HEADER_SIZE]
     if expire_at != NO_EXPIRE_AT and int.from_bytes(expire_at, "little") <= last_commit_ts:
         return EXPIRED

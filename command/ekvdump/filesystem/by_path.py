@@ -13,7 +13,7 @@ from ekvdump.format.outcomes import UnsafePath
 
 
 class PathDirectory:
-    """An open folder, by its path, which is looked at again before every use. [TREE-38]"""
+    """An open directory, used by its path, which is checked again before every use. [TREE-38]"""
 
     def __init__(self, path: str, above: "PathDirectory | None") -> None:
         self._path = path
@@ -24,7 +24,7 @@ class PathDirectory:
         self.inode = inode_of(status)
 
     def _at(self, name: str) -> str:
-        """Return the path of a name, when all folders down to it are still what they were."""
+        """Return the path of a name after checking that all directories on it are unchanged."""
         self._check()
         return os.path.join(self._path, name)
 
@@ -35,7 +35,7 @@ class PathDirectory:
             raise UnsafePath("TREE-12", "something else lies here than the folder that was opened", None, self._path)
 
     def enter(self, name: str) -> "PathDirectory":
-        # To enter is no use yet: whatever is done in the inner folder looks at all folders down to it.
+        # No check here: every operation in the subdirectory checks all directories on its path.
         return PathDirectory(os.path.join(self._path, name), self)
 
     def make(self, name: str) -> None:

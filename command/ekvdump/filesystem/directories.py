@@ -1,16 +1,13 @@
-"""Open folders, and what can be done in them without following a link.
+"""Open directories: operations that do not follow links, and walks down a tree.
 
-No chapter of its own: this is what TREE-11 and TREE-38 ask of a platform. Two
-classes do the same things, each with the safest calls that the platform has:
+Two classes implement the protocol `Directory`, each with the safest calls of its platform:
 
-`HandleFolder`  every name is used relative to the handle of an open folder, and
-                no call follows a link. Look and act are one step. [TREE-11]
-`PathFolder`    for platforms without these calls: every name is used by its
-                path, after all folders down to it have been looked at again.
-                Another process can come in between. [TREE-38]
+`HandleDirectory`  uses every name relative to the handle of an open directory, with calls that
+                   do not follow links. Check and action are one step. [TREE-11]
+`PathDirectory`    uses paths, for platforms without these calls. [TREE-38]
 
-Every method raises `OSError`, or `UnsafePath` where something else lies at a
-folder's place than what was opened.
+Every method raises `OSError`, or `UnsafePath` if the path of a directory leads to something
+else than the directory that was opened.
 """
 
 import os
@@ -21,16 +18,16 @@ from typing import Final, Protocol
 from ekvdump.format.outcomes import UnsafePath
 
 FILE_MODE: Final = 0o600
-"""Of every file. [TREE-5]"""
+"""Mode of every file. [TREE-5]"""
 DIRECTORY_MODE: Final = 0o755
-"""Of every folder, less the umask. [TREE-6]"""
+"""Mode of every directory, before the umask. [TREE-6]"""
 MAX_DEPTH: Final = 512
-"""Folders below one another that a walk goes down. [TREE-33]"""
+"""Levels of directories that a walk descends. [TREE-33]"""
 
 MAX_PATH_SIZE: Final = 4000
-"""Bytes of a path below the output folder. `sha256sum` opens no longer one. [TREE-33]"""
+"""Largest size in bytes of a path below the output directory; `sha256sum` cannot open longer ones. [TREE-33]"""
 
-# A platform lacks some of these; then the flag is 0 and `PathFolder` looks instead.
+# A flag that the platform lacks is 0; `PathDirectory` checks the file type instead.
 NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 NO_BLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 CLOSE_ON_EXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -46,12 +43,12 @@ HAS_HANDLES: Final = (
     and {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
     and os.scandir in os.supports_fd
 )
-"""Whether the platform has what `HandleFolder` needs. [TREE-11]"""
+"""True if the platform has the calls that `HandleDirectory` needs. [TREE-11]"""
 
 Parts = tuple[str, ...]
-"""Names from a folder down to a place below it; () is the folder itself."""
+"""The names on the path from a directory down to a place below it; () is the directory itself."""
 Inode = tuple[int, int]
-"""What tells one file from every other: device and inode."""
+"""Device and inode, which identify a file."""
 
 FILE: Final = "file"
 DIRECTORY: Final = "directory"
@@ -61,49 +58,49 @@ SPECIAL: Final = "special"
 
 
 class Directory(Protocol):
-    """An open folder."""
+    """An open directory."""
 
     inode: Inode
 
     def enter(self, name: str) -> "Directory":
-        """Open a folder in this one. Raises `OSError` for a link, and for anything else but a folder."""
+        """Open a subdirectory. Raises `OSError` for a link and for anything that is not a directory."""
         ...
 
     def make(self, name: str) -> None:
-        """Make a folder in this one. [TREE-6]"""
+        """Create a subdirectory. [TREE-6]"""
         ...
 
     def look(self, name: str) -> os.stat_result:
-        """Say what lies at a name, a link itself and not where it leads."""
+        """Return the status of what has this name; of a link itself, not of its target."""
         ...
 
     def create(self, name: str) -> int:
-        """Create a file that was not there and open it for writing and reading; return the descriptor."""
+        """Create a new file, open it for writing and reading, and return its descriptor."""
         ...
 
     def open(self, name: str, flags: int) -> int:
-        """Open a file that is there, with `WRITE_FILE` or `READ_FILE`; return the descriptor."""
+        """Open an existing file with `WRITE_FILE` or `READ_FILE` and return its descriptor."""
         ...
 
     def unlink(self, name: str) -> None:
-        """Remove a name. What it leads to is untouched."""
+        """Remove a name. The target of a link is not touched."""
         ...
 
     def rename(self, name: str, target: str) -> None:
-        """Give a file of this folder another name, in the place of what has it."""
+        """Rename a file within this directory, replacing the file that has the new name."""
         ...
 
     def iter_names(self) -> Iterator[tuple[str, str]]:
-        """Yield each name in this folder, and `FILE`, `FOLDER`, `SYMLINK` or `SPECIAL`."""
+        """Yield each name in this directory with its kind: `FILE`, `DIRECTORY`, `SYMLINK` or `SPECIAL`."""
         ...
 
     def close(self) -> None:
-        """Give the handle back."""
+        """Close the handle."""
         ...
 
 
 class HandleDirectory:
-    """An open folder, by its handle."""
+    """An open directory, used by its handle."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -141,7 +138,7 @@ class HandleDirectory:
 
 @contextmanager
 def entered(top: Directory, parts: Parts) -> Iterator[Directory]:
-    """Go down to a folder below `top`, and close on the way back what was opened."""
+    """Open a directory below `top`, as a context; every directory opened on the way is closed."""
     directory = top
     try:
         for name in parts:
@@ -156,9 +153,9 @@ def entered(top: Directory, parts: Parts) -> Iterator[Directory]:
 
 
 def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
-    """Yield every place below `top` and its kind, in no order. One folder is open at a time.
+    """Yield every place below `top` with its kind, in no particular order. One directory is open at a time.
 
-    `shown` is the path of `top`, for the words of a refusal. [TREE-33]
+    `shown` is the path of `top` for messages. [TREE-33]
     """
     pending: list[Parts] = [()]
     while pending:
@@ -186,12 +183,12 @@ def _name_and_kind(entry: "os.DirEntry[str]") -> tuple[str, str]:
 
 
 def inode_of(status: os.stat_result) -> Inode:
-    """Return what tells one file from every other."""
+    """Return the device and inode of a file."""
     return status.st_dev, status.st_ino
 
 
 def look_if_there(directory: Directory, name: str) -> os.stat_result | None:
-    """Say what lies at a name, or None if nothing does."""
+    """Return the status of what has this name, or None if nothing has it."""
     try:
         return directory.look(name)
     except FileNotFoundError:
@@ -199,11 +196,11 @@ def look_if_there(directory: Directory, name: str) -> os.stat_result | None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, in pieces, so that a signal is answered soon. [TREE-26]"""
+    """Write all of `data`, in pieces, so that a signal is handled soon. [TREE-26]"""
     written = os.write(descriptor, data) if len(data) <= WRITE_SIZE else 0
     while written < len(data):
         written += os.write(descriptor, memoryview(data)[written : written + WRITE_SIZE])
 
 
 WRITE_SIZE: Final = 1024 * 1024
-"""Bytes that one call is asked to write."""
+"""Largest number of bytes in one call of `write`."""

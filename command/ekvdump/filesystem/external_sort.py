@@ -1,7 +1,7 @@
-"""Sorting more than memory holds, by runs in files without a name. [SUMS-6] [VERI-17]
+"""Sorting more records than memory holds, with sorted runs in unlinked temporary files. [SUMS-6] [VERI-17]
 
-A record is a key (any bytes but NUL) and a note (bytes without NUL and LF). In a
-run it is a line, key NUL note LF, so that the order of lines is the order of keys:
+A record is a key (any bytes but NUL) and a note (bytes without NUL and LF). In a run
+it is a line, key NUL note LF, so that the order of lines is the order of keys:
 
     byte of the key   in a line
     ---------------   ---------
@@ -9,7 +9,7 @@ run it is a line, key NUL note LF, so that the order of lines is the order of ke
     0A (LF)           09 02
     any other         itself
 
-Both take the place of TAB and LF in the order of bytes, and NUL stands below all.
+The replacements sort where TAB and LF do, and NUL sorts below all.
 """
 
 import heapq
@@ -21,18 +21,18 @@ from typing import Final
 from ekvdump.filesystem.directories import write_all
 
 RUN_LINES: Final = 32_768
-"""Lines that are sorted in memory."""
+"""Lines that one run holds; they are sorted in memory."""
 MAX_RUNS: Final = 32
-"""Sorted runs that may lie in temporary files before they are merged into one."""
+"""Runs in temporary files before they are merged into one."""
 BATCH_LINES: Final = 4096
-"""Lines that are written at once."""
+"""Lines per write."""
 
 
 class Sorter:
-    """Takes records in any order and gives them in order, by key and then by note, as often as asked.
+    """Collects records in any order; iterates over them by key and then by note, any number of times.
 
-    `open_unnamed` makes a temporary file without a name. What is written to one goes
-    there at once, so that a full disk is met here and not when the file is closed.
+    `open_unnamed` creates an unlinked temporary file. Runs are written without a buffer, so that a
+    full disk is reported by `add` and not when the file is closed.
     """
 
     def __init__(self, open_unnamed: Callable[[], FileIO]) -> None:
@@ -41,7 +41,7 @@ class Sorter:
         self._runs: list[BufferedReader] = []
 
     def add(self, key: bytes, note: bytes) -> None:
-        """Take one record. Raises `OSError` where a run cannot be written."""
+        """Add one record. Raises `OSError` where a run cannot be written."""
         if b"\n" in key or b"\t" in key:
             key = key.replace(b"\t", b"\t\1").replace(b"\n", b"\t\2")
         self._fresh.append(b"%b\0%b\n" % (key, note))
@@ -60,7 +60,7 @@ class Sorter:
             yield key, note[:-1]
 
     def close(self) -> None:
-        """Give the temporary files back."""
+        """Close the temporary files."""
         for run in self._runs:
             run.close()
         self._runs.clear()

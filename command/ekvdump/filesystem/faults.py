@@ -29,14 +29,14 @@ IN_THE_WAY: Final = {
     errno.EEXIST: "TREE-12",
     errno.ENOENT: "TREE-12",
 }
-"""Errors that mean that something else lies at a place than what may lie there, and the clause that says so."""
+"""Errors that mean that something unexpected is at a path, and the clause for each."""
 
 
 class FaultsAt:
-    """A context in which an error of the file system becomes the fault that it stands for.
+    """A context that turns an `OSError` into the fault for a path in the output directory.
 
-    An error met while another was on its way, such as a close that fails after a write
-    that failed, carries that one along; all of them are reported. [TREE-27]
+    If a second error occurs while the first is handled, such as a failing close after a failing
+    write, both are reported. [TREE-27]
     """
 
     def __init__(self, out: str, parts: Parts) -> None:
@@ -45,7 +45,7 @@ class FaultsAt:
         self._before: BaseException | None = None
 
     def __enter__(self) -> None:
-        # What the caller is dealing with, if anything, is not ours to report.
+        # An exception that the caller is handling already is not part of this fault.
         self._before = sys.exc_info()[1]
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
@@ -62,7 +62,7 @@ class FaultsAt:
 
 
 def fault_of(error: OSError, path: str) -> Fault:
-    """Return the fault that an error of the file system stands for."""
+    """Return the fault for an error of the file system."""
     words = error.strerror or str(error)
     if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
         return DiskFull("TREE-24", words, None, path)
@@ -86,13 +86,13 @@ def temporary_fault() -> IoError:
 
 
 def first_of(faults: list[Fault]) -> Fault:
-    """Return the first of several faults, with the others behind it. [TREE-27]"""
+    """Return the first of several faults, with the others in its `also`. [TREE-27]"""
     faults[0].also += tuple(faults[1:])
     return faults[0]
 
 
 def check_directory(status: os.stat_result, path: str) -> None:
-    """Refuse what may not lie at the path of a folder. Raises `UnsafePath`."""
+    """Check that a directory may be used. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         raise UnsafePath("TREE-13", "a symlink lies where a folder belongs", None, path)
@@ -103,7 +103,7 @@ def check_directory(status: os.stat_result, path: str) -> None:
 
 
 def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
-    """Refuse what may not lie at the path of a file. Raises `UnsafePath`."""
+    """Check that a file may be replaced or written. Raises `UnsafePath`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         raise UnsafePath("TREE-13", "a symlink lies where a file belongs", None, path)

@@ -20,17 +20,17 @@ from ekvdump.filesystem.directories import (
 
 
 def open_top(path: str, *, handles: bool) -> Directory:
-    """Open the folder at a path; a link at its last name is not followed."""
+    """Open the directory at a path; if its last name is a link, the link is not followed."""
     return HandleDirectory(os.open(path, OPEN_DIRECTORY)) if handles else PathDirectory(path, None)
 
 
 PIECE_SIZE: Final = 1024 * 1024
-"""Bytes that are hashed at once, so that a signal is answered soon."""
+"""Bytes that are hashed at a time, so that a signal is handled soon."""
 
 
 @contextmanager
 def opened(top: Directory, parts: Parts) -> Iterator[BinaryIO]:
-    """Open a file below `top` for reading. Raises `OSError` for what is no regular file."""
+    """Open a file below `top` for reading. Raises `OSError` for anything that is not a regular file."""
     with entered(top, parts[:-1]) as directory:
         descriptor = directory.open(parts[-1], READ_FILE)
     with open(descriptor, "rb") as file:

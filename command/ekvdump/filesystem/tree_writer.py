@@ -1,4 +1,4 @@
-"""The dump tree: the one module that writes. Implements spec chapter TREE.
+"""Writing the dump tree. Implements spec chapter TREE.
 
     <out>/MANIFEST.json
     <out>/CHECKSUMS
@@ -10,9 +10,9 @@
     <out>/redis/db_<n>/unreadable.jsonl
     <out>/redis/db_<n>/unreadable/<segment>.<kind>.bin
 
-The rules this module lives by: every name is used relative to an open folder
-that was itself opened without following a link [TREE-11]; what was opened is
-judged by its handle; and what could not be judged so is not touched.
+The rules this module lives by: every name is used relative to an open directory that was
+itself opened without following a link [TREE-11]; a file is checked by its handle after it
+was opened, and not written to before; and a file gets its name only when it is whole.
 """
 
 import ctypes
@@ -52,42 +52,42 @@ from ekvdump.format.manifest import MAX_MANIFEST_SIZE
 from ekvdump.format.outcomes import Fault, IoError, NotEmpty, UnsafePath
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
-"""What a file is called before it is whole. [TREE-20]"""
+"""The name of a file until it is whole. [TREE-20]"""
 MANIFEST_NAME: Final = "MANIFEST.json"
 CHECKSUMS_NAME: Final = "CHECKSUMS"
 OWN_DIRECTORIES: Final = frozenset(("strings", "hll", "unreadable"))
-"""Folders of blobs in the folder of a database."""
+"""Directories of blobs in the directory of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
-"""Files that no failed run leaves. [TREE-23]"""
+"""Files that a failed run never leaves. [TREE-23]"""
 BLOB_SUFFIX: Final = ".bin"
-"""Behind the segment. [TREE-2]"""
+"""Follows the segment in the name of a blob. [TREE-2]"""
 MAX_STALE_EXAMPLES: Final = 16
-"""Paths that the warning shows. [TREE-36]"""
+"""Paths that the warning lists at most. [TREE-36]"""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
-"""A folder of one database. [TREE-1]"""
+"""The name of the directory of one database. [TREE-1]"""
 OWN_SIDECARS: Final = frozenset(("KEYMAP.jsonl", "strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"))
-"""Sidecars in the folder of a database."""
+"""Sidecars in the directory of a database."""
 
 FLUSHES_EACH_FILE: Final = not hasattr(os, "sync")
-"""Whether the platform has no call that flushes everything at once. [TREE-21]"""
+"""True if the platform has no call that flushes everything at once. [TREE-21]"""
 SIDECAR_BUFFER_SIZE: Final = 64 * 1024
 
 THERE: Final = b""
-"""The note of a path that lies in the output folder; the note of one that was written is its hash."""
+"""Marks a file that was found in the output directory; the note of a file of this run is its hash."""
 
 
 class Inventory(NamedTuple):
-    """What lies in the output folder besides what this run wrote."""
+    """What the output directory contains besides the files of this run."""
 
     databases: tuple[int, ...]
-    """Indexes of the databases that hold a file, ascending. [MANI-8]"""
+    """Indexes of the databases that contain a file, ascending. [MANI-8]"""
     stale_count: int
     stale_examples: tuple[bytes, ...]
     """Paths of stale files. [TREE-36]"""
 
 
 class Sidecar:
-    """An open sidecar: its file, the hash of its rows, and the inode that its name must lead to."""
+    """An open sidecar: its file, the hash of its rows, and the inode that its name must refer to."""
 
     def __init__(self, descriptor: int) -> None:
         self.inode = inode_of(os.fstat(descriptor))
@@ -129,26 +129,26 @@ class TreeWriter:
         self._flush_each = os.fsync if sync and FLUSHES_EACH_FILE else None
         self._flush_last = (self._flush_each or flush_file_system) if sync else None
         self._directories: dict[Parts, Directory] = {}
-        """The folders that this run has opened, outer ones first."""
+        """The directories that this run has opened, outer ones first."""
         self._sidecars: dict[Parts, Sidecar] = {}
-        """Names from the output folder down to the sidecar's own = the open sidecar."""
+        """The open sidecars by their places."""
         self._files = Sorter(self._open_unnamed)
         """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
         self._own_places: list[Parts] = []
-        """Of what this run has put into the output folder: what must not stay there if it fails."""
+        """Files to remove if the run fails."""
         self.earlier_manifest: bytes | None = None
-        """The MANIFEST.json that was there when this run began to write. [MANI-24]"""
+        """The MANIFEST.json of the earlier dump, if there was one. [MANI-24]"""
         self.is_touched = False
-        """Whether anything in the output folder was created or changed."""
+        """True if anything in the output directory was created or changed."""
         self.is_sealed = False
-        """Whether the dump is whole: CHECKSUMS is there, and is this run's."""
+        """True if the dump is whole: the CHECKSUMS of this run has its name."""
 
-    # ---- the output folder ----
+    # ---- the output directory ----
 
     def check(self) -> None:
-        """Refuse an output folder that must not be written to, without changing anything. [OUTC-5]"""
+        """Check that the output directory may be written to; change nothing. [OUTC-5]"""
         with FaultsAt(self._out, ()):
-            # [TREE-29] The folder above is the caller's; links on the way to it are followed. [TREE-10]
+            # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
             if not self._out or "\0" in self._out or not os.path.isdir(parent):
                 raise IoError("TREE-29", "the folder above the output folder is not there", None, parent)
@@ -161,7 +161,7 @@ class TreeWriter:
                 top.close()
 
     def _open_top(self) -> Directory:
-        # The look is for the verdict's words; the open judges for itself, in one step. [TREE-11]
+        # This check gives the message; opening checks again, in one step. [TREE-11]
         status = os.lstat(self._out)
         if stat.S_ISREG(status.st_mode):
             detail = "a file lies where the output folder belongs: are the arguments in order?"
@@ -170,7 +170,7 @@ class TreeWriter:
         return open_top(self._out, handles=self._handles)
 
     def _check_contents(self, top: Directory) -> list[Parts]:
-        """Refuse what may not lie in the output folder; return where leftovers of killed runs lie."""
+        """Check the contents of the output directory; return the places of temporary files of killed runs."""
         if not self._into_existing:
             # [TREE-7]
             if next(top.iter_names(), None) is not None:
@@ -183,7 +183,7 @@ class TreeWriter:
         return leftovers
 
     def _iter_files(self, top: Directory) -> Iterator[Parts]:
-        """Yield every regular file; raise `UnsafePath` for what may not lie in the output folder. [TREE-33]"""
+        """Yield every regular file; raise `UnsafePath` for anything that must not be there. [TREE-33]"""
         own = self._own
         for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
@@ -207,7 +207,7 @@ class TreeWriter:
         Once, after `check` and before everything below.
         """
         with FaultsAt(self._out, ()):
-            # Noted before it is done: an interrupt may come at any moment.
+            # Set before the directory is created: an interrupt may come at any moment.
             self.is_touched = True
             try:
                 os.mkdir(self._out, DIRECTORY_MODE)
@@ -239,14 +239,14 @@ class TreeWriter:
         if directory is None:
             above, name = self._directory(parts[:-1]), parts[-1]
             with FaultsAt(self._out, parts):
-                # [TREE-6] One that is there already is opened and judged like a new one.
+                # [TREE-6] An existing directory is opened and checked like a new one.
                 with suppress(FileExistsError):
                     above.make(name)
                 check_directory(above.look(name), self._shown(parts))
                 try:
                     directory = self._directories[parts] = above.enter(name)
                 except OSError:
-                    # Something else has come there since the look; another one says what.
+                    # It was replaced since the check; the second check finds by what.
                     check_directory(above.look(name), self._shown(parts))
                     raise
         return directory
@@ -266,7 +266,7 @@ class TreeWriter:
             self._sidecars[place].append(output.line)
 
     def _publish(self, place: Parts, pieces: Iterable[bytes]) -> None:
-        """Let a whole file appear under its name. [TREE-18] [TREE-19]"""
+        """Write a file under its temporary name and rename it. [TREE-18] [TREE-19]"""
         directory = self._directory(place[:-1])
         with FaultsAt(self._out, place):
             sha256, inode = self._write_temporary(directory, place, pieces, self._flush_each)
@@ -276,9 +276,9 @@ class TreeWriter:
     def _write_temporary(
         self, directory: Directory, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
     ) -> tuple[bytes, Inode]:
-        """Write a file under its temporary name; return the SHA-256 of what it holds, in hex, and its inode."""
+        """Write a file under its temporary name; return the SHA-256 of its contents, in hex, and its inode."""
         temporary = (*place[:-1], TEMPORARY_NAME)
-        # Noted before it is there: an interrupt may come at any moment. [TREE-39]
+        # Listed before it is created: an interrupt may come at any moment. [TREE-39]
         self._own_places.append(temporary)
         try:
             descriptor = create_temporary(directory)
@@ -299,17 +299,17 @@ class TreeWriter:
         return sha256.hexdigest().encode("ascii"), inode_of(status)
 
     def _name(self, directory: Directory, place: Parts, inode: Inode) -> None:
-        """Give the temporary file its name."""
+        """Rename the temporary file to its name."""
         name = place[-1]
-        # The rename itself never follows a link and never writes through one; this look is for the
-        # verdict of TREE-13 to TREE-17. What appears between the two is replaced, and so untouched.
+        # A rename never follows a link and never writes through one; this check implements TREE-13 to
+        # TREE-17. A file that appears after it is replaced, but not written to.
         if found := look_if_there(directory, name):
             check_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
         if name in SEAL_NAMES:
             self._own_places.append(place)
         directory.rename(TEMPORARY_NAME, name)
         self._own_places.remove((*place[:-1], TEMPORARY_NAME))
-        # [TREE-42] Whoever may write here may have put something else at the temporary name.
+        # [TREE-42] Another process may have replaced the temporary file.
         if inode_of(directory.look(name)) != inode:
             detail = "something else lies here than the file that was written"
             raise UnsafePath("TREE-42", detail, None, self._shown(place))
@@ -317,7 +317,7 @@ class TreeWriter:
     # ---- the end of a run ----
 
     def inventory(self) -> Inventory:
-        """Close what is open, when the last output has been written, and say what lies in the output folder."""
+        """Close the sidecars after the last output, and return what the output directory contains."""
         top = self._directory(())
         faults = self._close_sidecars()
         if faults:
@@ -351,7 +351,7 @@ class TreeWriter:
                 yield path, [note for _, note in records]
 
     def seal(self, manifest: bytes) -> None:
-        """Let MANIFEST.json and CHECKSUMS appear, after `take_stock`. [TREE-22]"""
+        """Write MANIFEST.json and then CHECKSUMS, after `inventory`. [TREE-22]"""
         self._publish((MANIFEST_NAME,), (manifest,))
         top = self._directory(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
@@ -367,18 +367,18 @@ class TreeWriter:
             yield render_checksum_line(path, notes[-1] or self._hash_other(top, path))
 
     def _hash_other(self, top: Directory, path: bytes) -> bytes:
-        """Return the SHA-256 of a file that this run did not write, in hex. [TREE-35]"""
+        """Return the SHA-256, in hex, of a file that this run did not write. [TREE-35]"""
         parts = tuple(os.fsdecode(path).split("/"))
         with FaultsAt(self._out, parts):
             return hash_file(top, parts)
 
     def rollback(self) -> list[Fault]:
-        """Give everything back after a fault, and leave no seal but one that is whole. [TREE-23] [TREE-39]
+        """Close everything and remove what a failed run must not leave. [TREE-23] [TREE-39]
 
-        Returns what failed on the way. [TREE-27]
+        A dump that is sealed stays. Returns the faults met on the way. [TREE-27]
         """
         faults = self._close_sidecars()
-        # The seal goes before what it seals, and what another run has put here stays.
+        # The newest file first, so that CHECKSUMS is removed before MANIFEST.json.
         for place in () if self.is_sealed else reversed(self._own_places):
             try:
                 with FaultsAt(self._out, place), suppress(FileNotFoundError):
@@ -403,7 +403,7 @@ class TreeWriter:
         return faults
 
     def _check_places(self) -> None:
-        """Refuse if a folder or sidecar is no longer what its name leads to. [TREE-12]"""
+        """Check that the name of every directory and sidecar still refers to it. [TREE-12]"""
         for parts, directory in self._directories.items():
             self._check_place(parts, directory.inode)
         for place, sidecar in self._sidecars.items():
@@ -423,7 +423,7 @@ class TreeWriter:
         self._sidecars.clear()
 
     def _open_unnamed(self) -> FileIO:
-        """Open a temporary file without a name, on the disk that the dump goes to. [SUMS-6]"""
+        """Create an unlinked temporary file on the file system of the dump. [SUMS-6]"""
         top = self._directory(())
         with FaultsAt(self._out, (TEMPORARY_NAME,)):
             self._own_places.append((TEMPORARY_NAME,))
@@ -452,7 +452,7 @@ def open_sidecar(directory: Directory, name: str, shown: str) -> int:
         descriptor = directory.create(name)
         correct_mode(descriptor, os.fstat(descriptor))
         return descriptor
-    # [TREE-30] Opening a device can do something; this look spares it. The verdict is the handle's, below. [TREE-11]
+    # [TREE-30] Opening a device can have effects, so it is checked first. The check by handle below decides. [TREE-11]
     check_file(directory.look(name), shown, is_blob=False)
     descriptor = directory.open(name, WRITE_FILE)
     try:
@@ -466,16 +466,16 @@ def open_sidecar(directory: Directory, name: str, shown: str) -> int:
 
 
 def correct_mode(descriptor: int, status: os.stat_result) -> None:
-    """Give an open file its mode, if an older one or an odd umask has given it another. [TREE-5]"""
+    """Set the mode of an open file, if an older file or the umask gave it another. [TREE-5]"""
     if stat.S_IMODE(status.st_mode) != FILE_MODE and hasattr(os, "fchmod"):
         os.fchmod(descriptor, FILE_MODE)
 
 
 def create_temporary(directory: Directory) -> int:
-    """Create the temporary file of a folder and return its descriptor. [TREE-20]"""
+    """Create the temporary file of a directory and return its descriptor. [TREE-20]"""
     with suppress(FileExistsError):
         return directory.create(TEMPORARY_NAME)
-    # The name is ours; unlinking it touches neither a link's target nor a FIFO's reader.
+    # The name is reserved for this program; unlinking touches neither a link's target nor a FIFO's reader.
     directory.unlink(TEMPORARY_NAME)
     return directory.create(TEMPORARY_NAME)
 
@@ -484,7 +484,7 @@ def flush_file_system(descriptor: int) -> None:
     """Flush the whole file system of an open file to disk. [TREE-21]"""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
-        os.sync()  # a system without the call; it reports no errors
+        os.sync()  # a system without syncfs; sync reports no errors
     elif syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -1,14 +1,14 @@
-"""What is wrong with a dump that lies on a disk. Implements spec chapter VERI.
+"""Comparing a dump with what its own files say. Implements spec chapter VERI.
 
-    what lies there   is compared with
+    files             are compared with
     ----------------  ---------------------------------------------------------
     every file        its line in CHECKSUMS, and every line with its file
-    MANIFEST.json     the rules of MANI, and the databases that are there
+    MANIFEST.json     the rules of MANI, and the databases in the dump
     every sidecar     the blobs of its database, and some blobs with their rows
 
-Nothing is written in the dump, and no link in it is followed. [VERI-18] Paths,
-lines and segments are sorted in files without a name, so that memory does not
-grow with the dump. [VERI-17]
+The rules this module lives by: nothing is written in the dump and no link in it is followed
+[VERI-18]; paths, lines and segments are sorted in unlinked temporary files, so that memory
+does not grow with the dump [VERI-17].
 """
 
 import json
@@ -80,14 +80,14 @@ from ekvdump.format.segments import decode_base64url, decode_segment, encode_seg
 VERIFYING: Final = "files"
 """The stage of a run that hashes files."""
 
-# Notes of the path sorter.
+# Notes in the sorter of paths.
 A_FILE: Final = b"F"
 NO_FILE: Final = b"X"
-"""A link or a special file: reported when it was seen."""
+"""A link or a special file, which has been reported already."""
 A_LINE: Final = b"L"
-"""And the hash that the line gives."""
+"""A line of CHECKSUMS; followed by its hash."""
 
-# Notes of the name sorter, whose keys are `redis/db_<n>/<segment>` or `redis/db_<n>/unreadable/<segment>.<kind>`.
+# Notes in the sorter of names, whose keys are `redis/db_<n>/<segment>` or `redis/db_<n>/unreadable/<segment>.<kind>`.
 STRING_BLOB: Final = b"s"
 HLL_BLOB: Final = b"h"
 STRING_ROW: Final = b"S"
@@ -102,16 +102,16 @@ BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW
 SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
 
 CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
-"""An ID of a clause. [SALV-3]"""
+"""The form of a clause ID. [SALV-3]"""
 PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_KIND: TTL_PREFIX}
 
 Report = Callable[[Finding], None]
 
 
 class Verification:
-    """One look at a dump. `run` gives every finding to `report`.
+    """One verification of a dump. `run` calls `report` with every finding.
 
-    Raises `UnsafePath` or `IoError` where the dump cannot be looked at.
+    Raises `UnsafePath` or `IoError` if the dump cannot be read.
     """
 
     def __init__(
@@ -127,19 +127,19 @@ class Verification:
         self._databases: set[int] = set()
         self._top_files: set[str] = set()
         self.counts: Counter[str] = Counter()
-        """Finding = how often. [VERI-16]"""
+        """Number of findings by name. [VERI-16]"""
         self.file_count = 0
         """Regular files in the tree."""
         self.manifest: dict[str, Any] | None = None
-        """What MANIFEST.json says, if it can be read."""
+        """The members of MANIFEST.json, if it can be read."""
 
     @property
     def says_complete(self) -> bool | None:
-        """Whether MANIFEST.json says that all its databases are complete; None if it does not say."""
+        """True if MANIFEST.json says that all databases are complete; None if it does not say."""
         outcome = (self.manifest or {}).get("outcome")
         if not isinstance(outcome, dict):
             return None
-        # [MANI-24] One database that is not known to be complete is enough.
+        # [MANI-24] One database that is not known to be complete is enough for None.
         earlier = outcome.get("earlier")
         every = [outcome, *(earlier if isinstance(earlier, list) else [])]
         told = [each.get("complete") if isinstance(each, dict) else None for each in every]
@@ -148,7 +148,7 @@ class Verification:
         return True if all(each is True for each in told) else None
 
     def run(self) -> None:
-        """Look at everything."""
+        """Verify the dump."""
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
                 raise IoError("TREE-3", "there is no such folder", None, self._out)
@@ -193,7 +193,7 @@ class Verification:
         self.counts[finding.name] += 1
         self._report_to(finding)
 
-    # ---- what lies there ----
+    # ---- files ----
 
     def _walk(self) -> None:
         for parts, kind in self._iter_places():
@@ -235,7 +235,7 @@ class Verification:
         try:
             key = decode_segment(segment)
         except NeedsKeymap:
-            return  # whether it has a line is seen later [VERI-8]
+            return  # `_compare_names` checks that it has a line [VERI-8]
         except InvalidSegment as fault:
             self._report(InvalidSegment, fault.clause, fault.detail, path)
             return
@@ -276,7 +276,7 @@ class Verification:
                 except Finding as finding:
                     self._pass_on(finding)
                     continue
-                # [VERI-5] Parts that lead nowhere are taken out, as the system does when it opens a path.
+                # [VERI-5] Empty parts and `.` are removed, as the system does when it opens a path.
                 path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
                 if render_checksum_line(path, line.sha256) != text:
                     detail = "the line would have been written otherwise"
@@ -292,11 +292,11 @@ class Verification:
             self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
 
     def _compare_files(self) -> None:
-        """Compare every file with its line, in the order of the paths."""
+        """Compare every file with its line, in the order of paths."""
         done = 0
         for path, records in groupby(self._sorted(self._paths), key=lambda record: record[0]):
             is_file, is_seen, differs, line_count, found = False, False, False, 0, b""
-            # In the order of notes: the file, its lines, and whatever else lies there.
+            # In the order of notes: the file, its lines, and anything that is not a file.
             for _, note in records:
                 if note == A_FILE:
                     is_file = True
@@ -323,7 +323,7 @@ class Verification:
                 self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
 
     def _report_missing(self, path: bytes) -> None:
-        """Say why a path that has a line was not met as a file."""
+        """Report why a path that has a line is not a file of the dump."""
         parts = tuple(os.fsdecode(path).split("/"))
         for size in range(1, len(parts) + 1):
             try:
@@ -405,14 +405,14 @@ class Verification:
 
 
 def open_unnamed() -> FileIO:
-    """Open a temporary file without a name, where the system keeps those. [VERI-18]"""
+    """Create an unlinked temporary file in the system's directory for them. [VERI-18]"""
     descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
     os.unlink(path)
     return FileIO(descriptor, "r+")
 
 
 def name_of(database: str, *names: str) -> bytes:
-    """Return the key under which blobs, rows and lines of one name come together."""
+    """Return the sort key that blobs, rows and lines of one name share."""
     return os.fsencode("/".join(("redis", database, *names)))
 
 
@@ -426,7 +426,7 @@ def decode_row(text: bytes) -> dict[str, Any]:
 
 
 def decode_expiry_row(text: bytes) -> tuple[str] | None:
-    """Return the segment of a row of an expiry sidecar, or None if it is no such row. [VERI-11] [RTTL-12]"""
+    """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-11] [RTTL-12]"""
     row = decode_row(text)
     segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
     if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
@@ -435,7 +435,7 @@ def decode_expiry_row(text: bytes) -> tuple[str] | None:
 
 
 def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
-    """Return folder and name of what a line of `unreadable.jsonl` is about, or None. [VERI-11] [SALV-3]"""
+    """Return directory and name of the file that a line of `unreadable.jsonl` lists, or None. [VERI-11] [SALV-3]"""
     row = decode_row(text)
     segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
     offset = row.get("offset")
@@ -454,7 +454,7 @@ def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
 
 
 def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
-    """Return the segments that a record of this storage key and kind may have. [SALV-3]"""
+    """Return the segments that a record with this storage key and kind may have. [SALV-3]"""
     if storage_key is None:
         return []
     prefix = PREFIX_OF_KIND[kind]
@@ -464,7 +464,7 @@ def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
 
 
 def is_segment(value: object) -> TypeGuard[str]:
-    """Say whether a JSON value is a segment. [SEGM-14]"""
+    """Return True if a JSON value is a segment. [SEGM-14]"""
     if not isinstance(value, str):
         return False
     try:
