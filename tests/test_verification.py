@@ -22,7 +22,8 @@ from ekvdump.filesystem.directories import Directory, Parts
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
 from ekvdump.format.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
-from ekvdump.verify.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
+from ekvdump.verify.rows import decode_unreadable_line
+from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st

@@ -11,9 +11,7 @@ The rules this module lives by: nothing is written in the dump and no link in it
 does not grow with the dump [VERI-17].
 """
 
-import json
 import os
-import re
 import stat
 import tempfile
 from collections import Counter
@@ -21,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from itertools import groupby
-from typing import Any, BinaryIO, Final, TypeGuard
+from typing import Any, BinaryIO, Final
 
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import (
@@ -42,7 +40,6 @@ from ekvdump.format.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
 from ekvdump.format.checksums import decode_checksum_line, render_checksum_line
 from ekvdump.format.conventions import iter_bounded_lines
 from ekvdump.format.keymap import KEYMAP_NAME, MAX_LINE_SIZE, SHA_FALLBACK, iter_keymap
-from ekvdump.format.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
 from ekvdump.format.manifest import MAX_MANIFEST_SIZE, decode_manifest, is_number
 from ekvdump.format.outcomes import (
     BlobWithoutRow,
@@ -72,10 +69,10 @@ from ekvdump.format.outcomes import (
     UnusualSegment,
     WrongDatabases,
 )
-from ekvdump.format.redis_strings import MAX_EXPIRY_MS
 from ekvdump.format.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
-from ekvdump.format.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_FOLDER, UNREADABLE_NAME
-from ekvdump.format.segments import decode_base64url, decode_segment, encode_segment, is_fallback, refuse_constant
+from ekvdump.format.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
+from ekvdump.format.segments import decode_segment, encode_segment, is_fallback
+from ekvdump.verify.rows import decode_expiry_row, decode_unreadable_line
 
 VERIFYING: Final = "files"
 """The stage of a run that hashes files."""
@@ -100,10 +97,6 @@ BLOB_NOTES: Final = {"strings": STRING_BLOB, "hll": HLL_BLOB}
 ROW_NOTES: Final = {STRINGS_TTL_NAME: STRING_ROW, HLL_TTL_NAME: HLL_ROW, UNREADABLE_NAME: UNREADABLE_ROW}
 BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW: UNREADABLE_BLOB}
 SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
-
-CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
-"""The form of a clause ID. [SALV-3]"""
-PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_KIND: TTL_PREFIX}
 
 Report = Callable[[Finding], None]
 
@@ -414,63 +407,3 @@ def open_unnamed() -> FileIO:
 def name_of(database: str, *names: str) -> bytes:
     """Return the sort key that blobs, rows and lines of one name share."""
     return os.fsencode("/".join(("redis", database, *names)))
-
-
-def decode_row(text: bytes) -> dict[str, Any]:
-    """Decode the JSON object of a row; {} for anything else."""
-    try:
-        row = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
-    except (ValueError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def decode_expiry_row(text: bytes) -> tuple[str] | None:
-    """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-11] [RTTL-12]"""
-    row = decode_row(text)
-    segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
-    if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
-        return (segment,)
-    return None
-
-
-def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
-    """Return directory and name of the file that a line of `unreadable.jsonl` lists, or None. [VERI-11] [SALV-3]"""
-    row = decode_row(text)
-    segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
-    offset = row.get("offset")
-    if (
-        isinstance(storage_key, str)
-        and kind in KINDS
-        and segment in segments_of(decode_base64url(storage_key), kind)
-        and is_number(offset)
-        and offset >= 0
-        and isinstance(clause := row.get("clause"), str)
-        and CLAUSE_SHAPE.fullmatch(clause)
-        and len(row) == 5
-    ):
-        return UNREADABLE_FOLDER, f"{segment}.{kind}"
-    return None
-
-
-def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
-    """Return the segments that a record with this storage key and kind may have. [SALV-3]"""
-    if storage_key is None:
-        return []
-    prefix = PREFIX_OF_KIND[kind]
-    segments = [encode_segment(storage_key.removeprefix(prefix))] if storage_key.startswith(prefix) else []
-    # [RSTR-12] A bare string has no prefix.
-    return [*segments, encode_segment(storage_key)] if kind == STRING_KIND else segments
-
-
-def is_segment(value: object) -> TypeGuard[str]:
-    """Return True if a JSON value is a segment. [SEGM-14]"""
-    if not isinstance(value, str):
-        return False
-    try:
-        decode_segment(value)
-    except NeedsKeymap:
-        return True
-    except InvalidSegment:
-        return False
-    return True
