@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine that has Python 3.11+ and make:
-#   make run    sets up a private environment, decodes the real snapshots and judges the reference by all cases
+#   make run    sets up a private environment, decodes the real snapshots and judges ekvdump by all cases
 #   make test   sets up the same environment and passes all tests and linters
 PYTHON ?= python3
 VENV   := .venv
@@ -22,11 +22,11 @@ $(VENV)/stamp: requirements/develop.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all golden cases
+run: $(VENV)/stamp ## decode the real snapshots, and judge ekvdump by all golden cases
 	$(BIN)/python tools/run_real.py
 	$(BIN)/ekvconform run
 
-hostile: $(VENV)/stamp ## let others into the tree at each moment of a run of the reference, let each call fail, and let it be large
+hostile: $(VENV)/stamp ## tamper with the tree at each moment of a run, make each call fail, decode a large snapshot
 	$(BIN)/ekvconform step
 	$(BIN)/ekvconform faults
 	$(BIN)/ekvconform run big
@@ -54,7 +54,7 @@ deep: $(VENV)/deep-stamp ## search long: state machines, properties, 100 000 cor
 	$(BIN)/python tools/generated_mutants.py
 	$(BIN)/python tools/mutants.py --wide
 
-coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
+coverage: $(VENV)/stamp ## what of ekvdump the golden cases reach, without any unit test
 	$(BIN)/python tools/fixture_coverage.py
 
 bench: $(VENV)/stamp ## time and memory, as ratios within one run
@@ -65,7 +65,7 @@ lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## linters, tests, branch coverage of the reference
+test: lint ## linters, tests, branch coverage of ekvdump
 	$(BIN)/pytest -n auto --cov --cov-report=term
 
 format: $(VENV)/stamp ## let ruff rewrite what it can

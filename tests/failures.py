@@ -9,7 +9,7 @@ from typing import Any
 
 import model
 from ekvconform.clauses import load_clauses
-from ekvdump.outputs import Options
+from ekvdump.engine.outputs import Options
 from writer import snapshot
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "failures"

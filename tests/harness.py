@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from ekvconform.limits import Limits
 from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
-from ekvdump.cli import main
-from ekvdump.decode import Run, judge_outcome
-from ekvdump.keymap import MAX_LINE_SIZE
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Fault, Outcome
-from ekvdump.outputs import Options, Outputs
-from ekvdump.survey import survey
-from ekvdump.tree import Blob, Stock
+from ekvdump.cli.main import main
+from ekvdump.engine.first_pass import run_first_pass
+from ekvdump.engine.outputs import Blob, Options, Outputs
+from ekvdump.engine.run import Run, decide_outcome
+from ekvdump.filesystem.tree_writer import Inventory
+from ekvdump.format.keymap import MAX_LINE_SIZE
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Fault, Outcome
 
 WALL_TIME = "2026-08-22T12:00:00Z"
 
@@ -41,17 +41,17 @@ class MemorySource:
 def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome, dict[str, bytes]]:
     """Decode without a file system; the files are those that the outputs amount to."""
     source = MemorySource(data)
-    outputs = Outputs(source, survey(source), options)
+    outputs = Outputs(source, run_first_pass(source), options)
     files: dict[str, bytes] = {}
     for output in outputs:
         if isinstance(output, Blob):
-            path = "/".join((*output.folder, f"{output.segment}.bin"))
+            path = "/".join((*output.directory, f"{output.segment}.bin"))
             assert path not in files, "a blob is written twice"
             files[path] = output.payload
         else:
-            path = "/".join((*output.folder, output.sidecar))
+            path = "/".join((*output.directory, output.sidecar))
             files[path] = files.get(path, b"") + output.line
-    return judge_outcome(outputs._found, outputs, None, options, Stock((), 0, ())), files
+    return decide_outcome(outputs._first_pass, outputs, None, options, Inventory((), 0, ())), files
 
 
 def decode_bytes(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Outcome:

@@ -1,4 +1,4 @@
-"""What a dump must hold, said the naive way, from the spec alone; imports nothing from `reference/`.
+"""What a dump must hold, said the naive way, from the spec alone; imports nothing from `command/`.
 
 All entries lie in tables, all keys are sorted with a written-out comparison, and
 nothing is clever: this is the oracle of the properties.

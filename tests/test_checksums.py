@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ekvdump import checksums
-from ekvdump.checksums import ChecksumLine, decode_checksum_line, render_checksum_line
-from ekvdump.conventions import iter_bounded_lines
-from ekvdump.outcomes import Finding
+from ekvdump.format import checksums
+from ekvdump.format.checksums import ChecksumLine, decode_checksum_line, render_checksum_line
+from ekvdump.format.conventions import iter_bounded_lines
+from ekvdump.format.outcomes import Finding
 from harness import BoundedLines, decode_bytes, fault_of, read_tree
 from hypothesis import given
 from hypothesis import strategies as st

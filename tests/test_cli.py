@@ -13,7 +13,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ekvdump import __version__, cli
+from ekvdump import __version__
+from ekvdump.cli import main as cli
 from harness import run_main
 from hypothesis import given
 from hypothesis import strategies as st
@@ -279,7 +280,7 @@ def test_tree_21_no_sync_switches_the_sync_off(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("ekvdump.tree.flush_file_system", synced.append)
+    monkeypatch.setattr("ekvdump.filesystem.tree_writer.flush_file_system", synced.append)
     assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / "one")]) == 0
     assert len(synced) == 1
     assert cli.main(["decode", "--quiet", "--no-sync", str(snapshot_path), str(tmp_path / "two")]) == 0
@@ -306,7 +307,7 @@ def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
     assert result.returncode == 0
     assert "warning: unguarded-writes: 1: " in result.stdout
     with monkeypatch.context() as patch:
-        patch.setattr("ekvdump.folders.HandleFolder", None)
+        patch.setattr("ekvdump.filesystem.reading.HandleDirectory", None)
         assert run("verify", "--by-path", tmp_path / "out").returncode == 0
     told = json.loads(run("decode", "--json", "--by-path", snapshot_path, tmp_path / "two").stdout)
     assert [warning["name"] for warning in told["warnings"]] == ["unguarded-writes"]

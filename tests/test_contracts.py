@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from distinguish import find_body
-from ekvdump.outcomes import InvalidValue
-from ekvdump.redis_ttls import decode_ttl_value
+from ekvdump.format.outcomes import InvalidValue
+from ekvdump.format.redis_ttls import decode_ttl_value
 from mutants import BrokenMutantError, load_mutants
 
 pytestmark = pytest.mark.unmeasured

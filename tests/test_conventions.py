@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ekvdump.conventions import Cursor, iter_bounded_lines
-from ekvdump.outcomes import Fault, SnapshotFault, Truncated
+from ekvdump.format.conventions import Cursor, iter_bounded_lines
+from ekvdump.format.outcomes import Fault, SnapshotFault, Truncated
 from harness import decode_bytes, decode_in_memory, fault_of
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ekvdump.conventions import Source
-from ekvdump.decode import WRITING, Run, decode
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Changed, Fault, InvalidValue
-from ekvdump.outputs import Options
-from ekvdump.snapshot_file import SnapshotFile
-from ekvdump.survey import READING, Survey, survey
-from ekvdump.tree import Tree
+from ekvdump.engine.first_pass import FirstPass, run_first_pass
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import WRITING, Run, decode
+from ekvdump.engine.source import READING, SnapshotFile, Source
+from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Changed, Fault, InvalidValue
 from harness import WALL_TIME, read_tree
 from writer import STR, TTL, expiry, put, snapshot
 
@@ -81,8 +80,8 @@ def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkey
 
         return call
 
-    monkeypatch.setattr(Tree, "write", noted(Tree.write))
-    monkeypatch.setattr(Tree, "abandon", noted(Tree.abandon))
+    monkeypatch.setattr(TreeWriter, "write", noted(TreeWriter.write))
+    monkeypatch.setattr(TreeWriter, "rollback", noted(TreeWriter.rollback))
     with pytest.raises(InvalidValue):
         run.run()
     assert told == [False, True]
@@ -94,7 +93,7 @@ def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, m
 
     (tmp_path / "snapshot").write_bytes(DATA)
     run = Run(str(tmp_path / "snapshot"), str(tmp_path / "out"))
-    monkeypatch.setattr(Tree, "seal", fail)
+    monkeypatch.setattr(TreeWriter, "seal", fail)
     with pytest.raises(Changed):
         run.run()
     assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
@@ -107,10 +106,10 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     path = tmp_path / "snapshot.fsm"
     path.write_bytes(DATA)
     bad = DATA.index(STR + b"b") - 8  # the size of a key
-    judged: list[Survey] = []
+    judged: list[FirstPass] = []
 
-    def survey_first(source: Source) -> Survey:
-        judged.append(survey(source))
+    def survey_first(source: Source) -> FirstPass:
+        judged.append(run_first_pass(source))
         return judged[0]
 
     def read_tampered(self: SnapshotFile, start: int, size: int) -> bytes:
@@ -120,7 +119,7 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
 
     read = SnapshotFile.read
     monkeypatch.setattr(SnapshotFile, "read", read_tampered)
-    monkeypatch.setattr("ekvdump.decode.survey", survey_first)
+    monkeypatch.setattr("ekvdump.engine.run.run_first_pass", survey_first)
     run = Run(str(path), str(tmp_path / "out"))
     with pytest.raises(Changed) as caught:
         run.run()

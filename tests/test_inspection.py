@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from ekvdump.cli.json_output import render_inspection, render_time, version_count
+from ekvdump.format.outcomes import Changed, IoError
 from ekvdump.inspection import Inspection, inspect
-from ekvdump.outcomes import Changed, IoError
-from ekvdump.reports import render_inspection, render_time, version_count
 from harness import stat_of_tree
 from test_conventions import REAL_SHAPED
 from test_real import unpack
@@ -27,13 +27,13 @@ def look(data: bytes, folder: Path, name: str = "snapshot") -> Inspection:
 
 def test_a_sound_snapshot_is_described(tmp_path: Path) -> None:
     result = look(REAL_SHAPED, tmp_path, f"{16:016x}.fsm")
-    assert result.found is not None
+    assert result.first_pass is not None
     assert result.fault is None
     assert result.size == len(REAL_SHAPED)
-    assert result.found.start.header_version == 1
-    assert (result.footer, result.found.fsm_crc32c) == ("sound", int.from_bytes(REAL_SHAPED[-4:], "big"))
-    assert (result.name_index, result.found.applied_index) == (16, 3)
-    assert result.found.counters.entries["history"] == 1
+    assert result.first_pass.start.header_version == 1
+    assert (result.footer, result.first_pass.fsm_crc32c) == ("sound", int.from_bytes(REAL_SHAPED[-4:], "big"))
+    assert (result.name_index, result.first_pass.applied_index) == (16, 3)
+    assert result.first_pass.counters.entries["history"] == 1
     assert version_count(result) == 25
     assert result.tombstone_count == 9
     assert result.prefixes == {
@@ -88,8 +88,8 @@ def test_a_refused_snapshot_is_described_as_far_as_it_can_be_read(tmp_path: Path
     assert result.fault.exit_status == 4
     assert result.fault.offset is not None
     assert result.fault.offset <= size
-    counted = 0 if result.found is None else sum(result.found.counters.entries.values())
-    assert (result.found is None) == (size < 32)
+    counted = 0 if result.first_pass is None else sum(result.first_pass.counters.entries.values())
+    assert (result.first_pass is None) == (size < 32)
     assert counted < 27 or size > len(REAL_SHAPED) - 4
     assert size != len(REAL_SHAPED) // 2 or counted > 5
 
@@ -98,11 +98,11 @@ def test_an_encrypted_snapshot_is_counted_to_its_end(tmp_path: Path) -> None:
     result = inspect(unpack("encrypted", tmp_path))
     assert result.fault is not None
     assert (result.fault.name, result.fault.offset) == ("encrypted", 905)
-    assert result.found is not None
-    assert result.found.faulty_count == 239
-    assert result.found.start.header_version == 2
+    assert result.first_pass is not None
+    assert result.first_pass.faulty_count == 239
+    assert result.first_pass.start.header_version == 2
     assert result.footer == "sound"
-    assert result.found.counters.entries["operational"] == 6
+    assert result.first_pass.counters.entries["operational"] == 6
 
 
 def test_the_unreadable_values_of_grown_are_counted(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import model
 import pytest
-from ekvdump.cli import Interrupted
-from ekvdump.decode import decode
-from ekvdump.outputs import Options
-from ekvdump.tree import Tree
-from ekvdump.verification import Verification
+from ekvdump.cli.signals import Interrupted
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import decode
+from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.verify.verification import Verification
 from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +35,8 @@ WHOLE = model.expected_dump(ENTRIES, 1000).files
 # A program that counts the calls that change the tree, and does something to itself before or after the n-th.
 PROGRAM = """
 import os, signal, sys
-from ekvdump.cli import main
+from ekvdump.cli.main import main
+from ekvdump.filesystem import directories  # looks at what the platform has, which is counted below
 
 nth, when, number = int(sys.argv[1]), sys.argv[2], getattr(signal, sys.argv[3])
 calls = 0
@@ -162,13 +163,14 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
     }[command]
     program = (
         "import os, signal, sys\n"
-        "from ekvdump import folders, snapshot_file\n"
-        "from ekvdump.cli import main\n"
+        "from ekvdump.filesystem import directories\n"
+        "from ekvdump.engine import source\n"
+        "from ekvdump.cli.main import main\n"
         "def wait(*arguments, **keywords):\n"
         "    os.write(2, b'waiting\\n')\n"
         "    signal.pause()\n"
-        "snapshot_file.SnapshotFile.read = wait\n"
-        "folders.HandleFolder.iter_names = wait\n"
+        "source.SnapshotFile.read = wait\n"
+        "directories.HandleDirectory.iter_names = wait\n"
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
     running = subprocess.Popen(
@@ -189,8 +191,8 @@ def test_tree_39_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
     (tmp_path / "snapshot").write_bytes(DATA)
     program = (
         "import os, signal, sys\n"
-        "from ekvdump import folders\n"
-        "from ekvdump.cli import main\n"
+        "from ekvdump.filesystem import directories\n"
+        "from ekvdump.cli.main import main\n"
         "def wait(*arguments, **keywords):\n"
         "    os.write(2, b'waiting')\n"
         "    signal.pause()\n"
@@ -265,10 +267,10 @@ def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatc
 def test_tree_39_an_interrupt_says_whether_anything_was_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(target: Tree, output: object) -> None:
+    def interrupted(target: TreeWriter) -> None:
         raise Interrupted
 
-    monkeypatch.setattr(Tree, "write", interrupted)
+    monkeypatch.setattr(TreeWriter, "unseal", interrupted)
     run = prepare_run(DATA, tmp_path)
     with pytest.raises(Interrupted):
         run.run()

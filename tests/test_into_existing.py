@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump import folders, tree
-from ekvdump.decode import Run
-from ekvdump.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
-from ekvdump.outputs import Options
-from ekvdump.tree import Tree
-from ekvdump.verification import Verification
+from ekvdump.engine.outputs import Blob, Options, Row
+from ekvdump.engine.run import Run
+from ekvdump.filesystem import directories, faults, tree_writer
+from ekvdump.filesystem.reading import open_top
+from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.format.outcomes import DiskFull, Fault, NotEmpty, Outcome, UnsafePath
+from ekvdump.verify.verification import Verification
 from harness import decode_bytes, fault_of, prepare_run, read_tree, umask
 from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
@@ -234,14 +235,14 @@ def test_tree_34_from_the_first_write_on_there_is_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handles: bool
 ) -> None:
     decode_again(FULL, tmp_path)
-    write = Tree.write
+    write = TreeWriter.write
     looked = []
 
-    def look(target: Tree, output: tree.Blob | tree.Row) -> None:
+    def look(target: TreeWriter, output: Blob | Row) -> None:
         write(target, output)
         looked.append(sorted(set(os.listdir(tmp_path / "out")) & {"MANIFEST.json", "CHECKSUMS"}))
 
-    monkeypatch.setattr(Tree, "write", look)
+    monkeypatch.setattr(TreeWriter, "write", look)
     decode_again(FULL, tmp_path, handles=handles)
     assert looked == [[]] * len(looked)
     assert looked
@@ -358,10 +359,10 @@ def test_tree_41_a_folder_whose_name_only_begins_like_the_output_folders_is_anot
 
 def test_mani_23_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_bytes(FULL, tmp_path)
-    monkeypatch.setattr("ekvdump.tree.MAX_MANIFEST_SIZE", 9)
+    monkeypatch.setattr("ekvdump.filesystem.tree_writer.MAX_MANIFEST_SIZE", 9)
     run = prepare_run(FULL, tmp_path, Options(into_existing=True))
     run.run()
-    assert len(run._tree.earlier_manifest or b"") == 10
+    assert len(run._writer.earlier_manifest or b"") == 10
 
 
 def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
@@ -388,7 +389,9 @@ def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, earlier: bool
 ) -> None:
     """Right after each call, as if a signal had come: what lies there fits to what is said, and is clean."""
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)  # so that temporary files without a name are made, too
+    monkeypatch.setattr(
+        "ekvdump.filesystem.external_sort.RUN_LINES", 2
+    )  # so that temporary files without a name are made, too
     states = set()
     for nth in range(1, 40):
         folder = tmp_path / str(nth)
@@ -455,13 +458,13 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode_again(EMPTY, tmp_path)
-    close_sidecars = Tree._close_sidecars
+    close_sidecars = TreeWriter._close_sidecars
 
-    def vanish(target: Tree) -> list[Fault]:
+    def vanish(target: TreeWriter) -> list[Fault]:
         (tmp_path / "out" / BASE / "strings" / "s1.bin").unlink(missing_ok=True)
         return close_sidecars(target)
 
-    monkeypatch.setattr(Tree, "_close_sidecars", vanish)
+    monkeypatch.setattr(TreeWriter, "_close_sidecars", vanish)
     with pytest.raises(UnsafePath) as caught:
         decode_again(FULL, tmp_path)
     assert caught.value.detail
@@ -469,7 +472,7 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
 
 
 def test_tree_33_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "MAX_DEPTH", 4)
+    monkeypatch.setattr(directories, "MAX_DEPTH", 4)
     (tmp_path / "out" / "a/b/c/d").mkdir(parents=True)
     decode_again(FULL, tmp_path)
     (tmp_path / "out" / "a/b/c/d/e").mkdir(parents=True)
@@ -503,17 +506,17 @@ def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" / place if place != "." else tmp_path / "out"
-    write = Tree.write
+    write = TreeWriter.write
     done = []
 
-    def swap(target: Tree, output: tree.Blob | tree.Row) -> None:
-        if isinstance(output, tree.Blob) and output.segment == "s2":
+    def swap(target: TreeWriter, output: Blob | Row) -> None:
+        if isinstance(output, Blob) and output.segment == "s2":
             path.rename(tmp_path / "aside")
             path.symlink_to(canary.folder)
             done.append(output)
         write(target, output)
 
-    monkeypatch.setattr(Tree, "write", swap)
+    monkeypatch.setattr(TreeWriter, "write", swap)
     with pytest.raises(UnsafePath) as caught:
         decode_bytes(FULL, tmp_path, BY_PATH)
     assert caught.value.detail
@@ -547,8 +550,8 @@ def test_tree_38_without_safe_flags_a_link_is_still_refused(
 ) -> None:
     """On a platform that lacks the flags they are 0; then the looks alone have to do."""
     unsafe = ~(os.O_NOFOLLOW | os.O_NONBLOCK)
-    monkeypatch.setattr(folders, "CREATE_FILE", folders.CREATE_FILE & unsafe)
-    monkeypatch.setattr(tree, "WRITE_FILE", folders.WRITE_FILE & unsafe)
+    monkeypatch.setattr(directories, "CREATE_FILE", directories.CREATE_FILE & unsafe)
+    monkeypatch.setattr(tree_writer, "WRITE_FILE", directories.WRITE_FILE & unsafe)
     plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings_ttl.jsonl", kind)
     with pytest.raises(UnsafePath) as caught:
         decode_bytes(FULL, tmp_path, BY_PATH)
@@ -561,8 +564,8 @@ def test_tree_21_a_platform_without_one_sync_for_all_flushes_each_file(
 ) -> None:
     flushed: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
-    monkeypatch.setattr(tree, "FLUSHES_EACH_FILE", True)
-    monkeypatch.setattr(tree, "flush_file_system", None)
+    monkeypatch.setattr(tree_writer, "FLUSHES_EACH_FILE", True)
+    monkeypatch.setattr(tree_writer, "flush_file_system", None)
     decode_bytes(FULL, tmp_path)
     inodes = {(tmp_path / "out" / path).stat().st_ino for path in read_tree(tmp_path / "out")}
     assert set(flushed) == inodes
@@ -578,14 +581,14 @@ def test_tree_38_a_platform_without_fchmod_still_writes(tmp_path: Path, monkeypa
 def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
     tmp_path: Path, canary: Canary, kind: str
 ) -> None:
-    top = folders.open_top(str(tmp_path), handles=False)
+    top = open_top(str(tmp_path), handles=False)
     plant(tmp_path / "planted", kind, canary)
     with pytest.raises(NotADirectoryError) as refused:
         top.enter("planted")
     assert refused.value.errno == errno.ENOTDIR
     if kind != "file":
         with pytest.raises(UnsafePath) as caught:
-            top.open("planted", folders.READ_FILE)
+            top.open("planted", directories.READ_FILE)
         assert caught.value.detail
         assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
 
@@ -595,17 +598,17 @@ def test_tree_33_a_place_too_deep_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     (tmp_path / "inner" / "innermost").mkdir(parents=True)
-    monkeypatch.setattr(folders, limit, value)
-    top = folders.open_top(str(tmp_path), handles=True)
+    monkeypatch.setattr(directories, limit, value)
+    top = open_top(str(tmp_path), handles=True)
     with pytest.raises(UnsafePath) as caught:
-        list(folders.iter_tree(top, "shown"))
+        list(directories.iter_tree(top, "shown"))
     top.close()
     assert fault_of(caught.value) == ("unsafe-path", "TREE-33", None)
     assert caught.value.path == "shown/inner/innermost"
 
 
 def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> None:
-    top = folders.open_top(str(tmp_path), handles=False)
+    top = open_top(str(tmp_path), handles=False)
     (tmp_path / "inner").mkdir()
     inner = top.enter("inner")
     (tmp_path / "inner").rename(tmp_path / "aside")
@@ -619,7 +622,7 @@ def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> Non
 
 def test_tree_12_a_link_to_where_a_folder_was_moved_is_told(tmp_path: Path) -> None:
     (tmp_path / "inner" / "innermost").mkdir(parents=True)
-    innermost = folders.open_top(str(tmp_path), handles=False).enter("inner").enter("innermost")
+    innermost = open_top(str(tmp_path), handles=False).enter("inner").enter("innermost")
     (tmp_path / "inner").rename(tmp_path / "aside")
     (tmp_path / "inner").symlink_to("aside")
     with pytest.raises(UnsafePath) as caught:
@@ -629,11 +632,11 @@ def test_tree_12_a_link_to_where_a_folder_was_moved_is_told(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("handles", [True, False])
 def test_tree_6_no_mode_of_a_folder_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
-    top = folders.open_top(str(tmp_path), handles=handles)
+    top = open_top(str(tmp_path), handles=handles)
     with umask(0):
         top.make("inner")
     top.close()
-    assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == folders.FOLDER_MODE == 0o755
+    assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == directories.DIRECTORY_MODE == 0o755
 
 
 def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(
@@ -643,7 +646,7 @@ def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(
         raise OSError(errno.EIO, "the disk is broken")
 
     decode_again(FULL, tmp_path)
-    monkeypatch.setattr(tree, "hash_file", fail)
+    monkeypatch.setattr(tree_writer, "hash_file", fail)
     fault, _ = refused_again(FULL, tmp_path, database=1)
     assert (fault.name, fault.detail, fault.path) == (
         "io-error", "the disk is broken", f"{tmp_path}/out/redis/db_0/KEYMAP.jsonl",
@@ -654,4 +657,4 @@ def test_tree_24_windows_says_disk_full_in_its_own_numbers() -> None:
     error = OSError(22, "no space")
     for number in (39, 112):
         error.winerror = number  # type: ignore[attr-defined, unused-ignore]
-        assert isinstance(tree.fault_of(error, "p"), DiskFull)
+        assert isinstance(faults.fault_of(error, "p"), DiskFull)

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from ekvdump.keymap import KeymapLine, decode_keymap_line, iter_keymap, render_keymap_line
-from ekvdump.outcomes import InvalidKeymap
-from ekvdump.outputs import Options
+from ekvdump.engine.outputs import Options
+from ekvdump.format.keymap import KeymapLine, decode_keymap_line, iter_keymap, render_keymap_line
+from ekvdump.format.outcomes import InvalidKeymap
 from harness import BoundedLines, decode_in_memory, fault_of
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,10 +1,10 @@
 """Chapter KEYS: key prefixes and types."""
 
 import pytest
-from ekvdump import keys
-from ekvdump.keys import type_of
-from ekvdump.outputs import Options
-from ekvdump.survey import MAX_EXTENTS, survey
+from ekvdump.engine.first_pass import MAX_EXTENTS, run_first_pass
+from ekvdump.engine.outputs import Options
+from ekvdump.format import keys
+from ekvdump.format.keys import type_of
 from harness import MemorySource, decode_in_memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +80,7 @@ def test_a_section_has_few_stretches_however_the_keys_lie() -> None:
     strings = [put(STR + b"a%02d" % n, 1, b"v") for n in range(40)]
     between = [(b"!redis|str|a%02d\xff" % n, put(b"", 1, b"v")[1]) for n in range(40)]
     assert all(entry[0][:-8].startswith(b"!redi") for entry in between)
-    found = survey(MemorySource(snapshot([*strings, *between], last_commit=2**64 - 1)))
+    found = run_first_pass(MemorySource(snapshot([*strings, *between], last_commit=2**64 - 1)))
     assert found.counters.entries["unknown"] > 0
     assert len(found.extents["string"]) == MAX_EXTENTS
 

@@ -41,8 +41,13 @@ def find(machine: type[RuleBasedStateMachine]) -> None:
 @pytest.mark.parametrize(
     ("machine", "case_id", "place", "other"),
     [
-        (Producer, "conv-found-by-the-producer", "ekvdump.visibility.decode_state", lambda *_: "exists"),
-        (Output, "tree-found-by-the-machine", "ekvdump.tree.Tree._judge_contents", lambda *_: []),
+        (Producer, "conv-found-by-the-producer", "ekvdump.engine.versions.decode_state", lambda *_: "exists"),
+        (
+            Output,
+            "tree-found-by-the-machine",
+            "ekvdump.filesystem.tree_writer.TreeWriter._check_contents",
+            lambda *_: [],
+        ),
     ],
 )
 def test_what_is_found_is_saved_as_a_case(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.decode import decode
-from ekvdump.manifest import (
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import decode
+from ekvdump.format.manifest import (
     Provenance,
     decode_manifest,
     is_rfc3339_time,
@@ -16,8 +17,7 @@ from ekvdump.manifest import (
     render_earlier,
     require_known_version,
 )
-from ekvdump.outcomes import Fault
-from ekvdump.outputs import Options
+from ekvdump.format.outcomes import Fault
 from harness import decode_bytes
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ekvdump import outcomes
-from ekvdump.conventions import Source
-from ekvdump.outcomes import Counters, Fault, NotEmpty, Truncated, printable, printable_path
-from ekvdump.outputs import Options
-from ekvdump.survey import Survey, survey
+from ekvdump.engine.first_pass import FirstPass, run_first_pass
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.source import Source
+from ekvdump.format import outcomes
+from ekvdump.format.outcomes import Counters, Fault, NotEmpty, Truncated, printable, printable_path
 from harness import decode_bytes, decode_in_memory, refusal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,12 +125,12 @@ def test_outc_5_the_output_folder_is_judged_before_the_snapshot_is_read(tmp_path
 def test_outc_5_the_output_folder_is_judged_again_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def meanwhile(source: Source) -> Survey:
+    def meanwhile(source: Source) -> FirstPass:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "file").touch()
-        return survey(source)
+        return run_first_pass(source)
 
-    monkeypatch.setattr("ekvdump.decode.survey", meanwhile)
+    monkeypatch.setattr("ekvdump.engine.run.run_first_pass", meanwhile)
     with pytest.raises(NotEmpty) as caught:
         decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
     assert caught.value.clause == "TREE-7"

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import model
 import pytest
-from ekvdump import decode
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Fault
-from ekvdump.outputs import Options
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import Run as DecoderRun
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Fault
 from failures import expected_of, save_case
 from harness import WALL_TIME, read_tree
 from hypothesis import settings, target
@@ -259,12 +259,12 @@ class Producer(RuleBasedStateMachine):
                 REACH(f"refused {expected.refusal[1]}")
                 for out in ("out", "again")[: 1 + how.again]:
                     with pytest.raises(Fault) as caught:
-                        decode.Run(str(path), f"{folder}/{out}", options, provenance).run()
+                        DecoderRun(str(path), f"{folder}/{out}", options, provenance).run()
                     fault = caught.value
                     assert (fault.name, fault.clause, fault.key or b"", fault.offset) == expected.refusal
                     assert not Path(folder, out, "CHECKSUMS").exists()
                 return
-            outcome = decode.Run(str(path), f"{folder}/out", options, provenance).run()
+            outcome = DecoderRun(str(path), f"{folder}/out", options, provenance).run()
             counters = model.expected_counters(expected)
             assert {group: getattr(outcome.counters, group) for group in counters} == counters
             self.check_sums(counters)
@@ -285,7 +285,7 @@ class Producer(RuleBasedStateMachine):
             assert checksums == model.checksums({**files, "MANIFEST.json": manifest})
             if how.again:
                 REACH("again")
-                decode.Run(str(path), f"{folder}/again", options, provenance).run()
+                DecoderRun(str(path), f"{folder}/again", options, provenance).run()
                 assert read_tree(Path(folder) / "again") == read_tree(Path(folder) / "out")
 
     def check_sums(self, counters: dict[str, dict[str, int]]) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from ekvdump.progress import TerminalProgress
+from ekvdump.cli.progress import TerminalProgress
 from harness import Terminal, environment_of_a_terminal
 from rich.console import Console
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import model
 import pytest
-from ekvdump import survey, visibility
-from ekvdump.decode import decode
-from ekvdump.manifest import Provenance
-from ekvdump.outcomes import Counters, Fault
-from ekvdump.outputs import Options
-from ekvdump.visibility import Held, OpenKeys
+from ekvdump.engine import first_pass, versions
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import decode
+from ekvdump.engine.versions import Body, OpenKeys
+from ekvdump.format.manifest import Provenance
+from ekvdump.format.outcomes import Counters, Fault
 from harness import WALL_TIME, decode_bytes, decode_in_memory, read_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -244,7 +244,7 @@ def test_visi_15_every_version_is_found_and_visi_17_every_order_is_canonical(sha
 
 def test_visi_9_a_section_in_few_stretches_skips_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second pass may meet entries of other sections, and the node's own rows. [VISI-17]"""
-    monkeypatch.setattr(survey, "MAX_EXTENTS", 1)
+    monkeypatch.setattr(first_pass, "MAX_EXTENTS", 1)
     assert first_difference(range(500)) is None
     entries = [put(b"^", 1, b"before"), operational(b"_meta_applied_index", 7), put(b"_n", 1, b"behind")]
     _, files = decode_in_memory(snapshot(entries))
@@ -254,11 +254,11 @@ def test_visi_9_a_section_in_few_stretches_skips_what_lies_between(monkeypatch: 
 class ComparesStorageKeys(OpenKeys):
     """Closes a key that is no prefix of the *storage* key at hand. [VISI-18]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         closed = list(super().advance(encoded_key))
         while self._sizes and self._sizes[-1] > len(encoded_key) - 8:
-            closed.append((self._sizes.pop(), self._held.pop()))
-        self._longest = encoded_key[: self._sizes[-1]] if self._sizes else b""
+            closed.append((self._sizes.pop(), self._bodies.pop()))
+        self.longest = encoded_key[: self._sizes[-1]] if self._sizes else b""
         return closed
 
 
@@ -268,30 +268,30 @@ class PushesOnTop(OpenKeys):
     def is_open(self, size: int) -> bool:
         return size in self._sizes
 
-    def open(self, size: int, held: Held | None) -> None:
+    def open(self, size: int, body: Body | None) -> None:
         self._sizes.append(size)
-        self._held.append(held)
-        self._longest = self.at_hand[:size]
+        self._bodies.append(body)
+        self.longest = self.current[:size]
 
 
 class ShortestFirst(OpenKeys):
     """Lets the shortest of several keys leave first. [VISI-20]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         return super().advance(encoded_key)[::-1]
 
-    def close_all(self) -> Sequence[tuple[int, Held | None]]:
+    def close_all(self) -> Sequence[tuple[int, Body | None]]:
         return super().close_all()[::-1]
 
 
 class ComparesWithPreviousOnly(OpenKeys):
     """Closes a key as soon as an entry of another one comes. [VISI-15]"""
 
-    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Held | None]]:
+    def advance(self, encoded_key: bytes) -> Sequence[tuple[int, Body | None]]:
         closed = []
-        if self._sizes and self.at_hand[: self._sizes[-1]] != encoded_key[:-8]:
-            closed.append((self._sizes.pop(), self._held.pop()))
-        self.at_hand = encoded_key
+        if self._sizes and self.current[: self._sizes[-1]] != encoded_key[:-8]:
+            closed.append((self._sizes.pop(), self._bodies.pop()))
+        self.current = encoded_key
         return closed
 
 
@@ -303,6 +303,5 @@ class ComparesWithPreviousOnly(OpenKeys):
 def test_visi_18_visi_19_visi_20_each_wrong_variant_is_caught(
     variant: type[OpenKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visibility, "OpenKeys", variant)
-    monkeypatch.setattr(survey, "OpenKeys", variant)
+    monkeypatch.setattr(versions, "OpenKeys", variant)
     assert first_difference(range(SEEDS // SHARDS)) is not None

@@ -7,10 +7,10 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from ekvdump.checksums import decode_checksum_line, render_checksum_line
-from ekvdump.keymap import KeymapLine, iter_keymap, render_keymap_line
-from ekvdump.manifest import Provenance, decode_manifest, render_manifest
-from ekvdump.outcomes import Counters, Fault, InvalidKeymap, Outcome
+from ekvdump.format.checksums import decode_checksum_line, render_checksum_line
+from ekvdump.format.keymap import KeymapLine, iter_keymap, render_keymap_line
+from ekvdump.format.manifest import Provenance, decode_manifest, render_manifest
+from ekvdump.format.outcomes import Counters, Fault, InvalidKeymap, Outcome
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ekvdump.decode import decode
+from ekvdump.engine.run import decode
 from harness import jq_beside
 from test_real import unpack
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.decode import decode
-from ekvdump.outcomes import Encrypted, InvalidValue, Outcome
-from ekvdump.segments import decode_segment
+from ekvdump.engine.run import decode
+from ekvdump.format.outcomes import Encrypted, InvalidValue, Outcome
+from ekvdump.format.segments import decode_segment
 
 REAL = Path(__file__).resolve().parent.parent / "fixtures" / "real"
 SLACK_MS = 2

@@ -1,9 +1,9 @@
 """Chapter RHLL: HyperLogLogs."""
 
 import pytest
-from ekvdump.outcomes import InvalidValue
-from ekvdump.redis_hlls import decode_hll_value
-from ekvdump.redis_strings import Value
+from ekvdump.format.outcomes import InvalidValue
+from ekvdump.format.redis_hlls import decode_hll_value
+from ekvdump.format.redis_strings import Value
 from harness import fault_of, refusal
 from hypothesis import given
 from model import UnreadableError, read_value

@@ -1,8 +1,8 @@
 """Chapter RSTR: Redis strings."""
 
 import pytest
-from ekvdump.outcomes import InvalidValue
-from ekvdump.redis_strings import Value, decode_string_value
+from ekvdump.format.outcomes import InvalidValue
+from ekvdump.format.redis_strings import Value, decode_string_value
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st

@@ -3,9 +3,9 @@
 import tracemalloc
 
 import pytest
-from ekvdump.outcomes import InvalidValue
-from ekvdump.outputs import Options
-from ekvdump.redis_ttls import decode_ttl_value, render_expiry_row
+from ekvdump.engine.outputs import Options
+from ekvdump.format.outcomes import InvalidValue
+from ekvdump.format.redis_ttls import decode_ttl_value, render_expiry_row
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st

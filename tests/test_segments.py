@@ -7,8 +7,8 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from ekvdump.outcomes import Fault, InvalidSegment, NeedsKeymap
-from ekvdump.segments import decode_segment, encode_binary_segment, encode_fallback, encode_segment, is_fallback
+from ekvdump.format.outcomes import Fault, InvalidSegment, NeedsKeymap
+from ekvdump.format.segments import decode_segment, encode_binary_segment, encode_fallback, encode_segment, is_fallback
 from hypothesis import given
 from hypothesis import strategies as st
 from model import base64url, segment_of

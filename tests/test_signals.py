@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from ekvdump import __version__, cli
-from ekvdump.tree import Blob, Row, Tree
-from ekvdump.verification import Verification
+from ekvdump import __version__
+from ekvdump.cli import main as cli
+from ekvdump.engine.outputs import Blob, Row
+from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.verify.verification import Verification
 from harness import read_tree, run_main
 from test_cli import run_json
 from test_interruption import SIGNALS, listen
@@ -110,7 +112,11 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     told = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
     nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     decode = {"command": "decode", "out": out} | nothing
-    for patched, state in (("ekvdump.decode.Run", "untouched"), ("os.pread", "untouched"), ("os.rename", "unfinished")):
+    for patched, state in (
+        ("ekvdump.engine.run.Run", "untouched"),
+        ("os.pread", "untouched"),
+        ("os.rename", "unfinished"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(patched, send(signal.SIGTERM))
             assert run_json("decode", snapshot_path, out) == told | decode | {"out_state": state}
@@ -141,7 +147,7 @@ def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     told: list[object] = []
     monkeypatch.setattr(os, "unlink", impatient(os.unlink))
     monkeypatch.setattr(os, "rename", send(signal.SIGINT))
-    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
     before = handlers()
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert not [path for path in read_tree(tmp_path / "out") if not path.endswith(".bin")]
@@ -181,9 +187,9 @@ def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
         raise ValueError("something else is wrong")
 
     written: list[object] = []
-    real = Tree.write
+    real = TreeWriter.write
 
-    def write(target: Tree, output: Blob | Row) -> None:
+    def write(target: TreeWriter, output: Blob | Row) -> None:
         if not written:
             Last(wrong)
             Last(send(signal.SIGINT))
@@ -195,7 +201,7 @@ def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda exception: lost.append(exception.exc_type))
     before = sys.unraisablehook
-    monkeypatch.setattr(Tree, "write", write)
+    monkeypatch.setattr(TreeWriter, "write", write)
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert len(written) == 2
     assert lost == [ValueError]
@@ -225,12 +231,12 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
 ) -> None:
     signal.signal(ignored, signal.SIG_IGN)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_print_outcome", send(ignored))
+        patch.setattr("ekvdump.cli.commands.print_decoded", send(ignored))
         assert cli.main(["decode", snapshot_path, str(tmp_path / "one")]) == 0
     other = next(number for number in SIGNALS if number != ignored)
     told: list[list[object]] = []
     monkeypatch.setattr(os, "rename", send(other))
-    monkeypatch.setattr(cli, "_print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
     assert cli.main(["decode", snapshot_path, str(tmp_path / "two")]) == 130
     assert told[0] == [signal.SIG_IGN if number == ignored else signal.SIG_DFL for number in SIGNALS]
     assert signal.getsignal(ignored) == signal.SIG_IGN
@@ -247,7 +253,7 @@ def test_a_handler_that_is_not_pythons_is_left_alone(snapshot_path: str, monkeyp
 def test_a_stream_of_the_callers_own_cannot_be_made_to_go_nowhere(
     snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ekvdump.reports.print_inspection", send(signal.SIGINT))
+    monkeypatch.setattr("ekvdump.cli.text.print_inspection", send(signal.SIGINT))
     streams = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         assert cli.main(["inspect", snapshot_path]) == 130
@@ -273,18 +279,18 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
 @pytest.mark.parametrize(
     ("where", "arguments", "status"),
     [
-        ("ekvdump.cli._parser", [], 130),
-        ("ekvdump.cli._print_state_of_out", ["inspect", "missing"], 7),
-        ("ekvdump.cli._print_state_of_out", ["decode", "missing", "out"], 7),
-        ("ekvdump.reports.print_inspection", ["inspect", "SNAPSHOT"], 130),
-        ("ekvdump.reports.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
-        ("ekvdump.reports.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
-        ("ekvdump.reports.print_outcome", ["decode", "SNAPSHOT", "OUT"], 0),
-        ("ekvdump.reports.render_outcome", ["decode", "--json", "SNAPSHOT", "OUT"], 0),
-        ("ekvdump.reports.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
-        ("ekvdump.reports.print_verdict", ["verify", "SEALED"], 130),
-        ("ekvdump.reports.print_verdict", ["verify", "UNSEALED"], 1),
-        ("ekvdump.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
+        ("ekvdump.cli.main.parse_arguments", [], 130),
+        ("ekvdump.cli.commands.print_state_of_out", ["inspect", "missing"], 7),
+        ("ekvdump.cli.commands.print_state_of_out", ["decode", "missing", "out"], 7),
+        ("ekvdump.cli.text.print_inspection", ["inspect", "SNAPSHOT"], 130),
+        ("ekvdump.cli.json_output.render_inspection", ["inspect", "--json", "SNAPSHOT"], 130),
+        ("ekvdump.cli.text.print_outcome", ["decode", "PARTIAL", "OUT"], 3),
+        ("ekvdump.cli.text.print_outcome", ["decode", "SNAPSHOT", "OUT"], 0),
+        ("ekvdump.cli.json_output.render_outcome", ["decode", "--json", "SNAPSHOT", "OUT"], 0),
+        ("ekvdump.cli.json_output.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
+        ("ekvdump.cli.text.print_verdict", ["verify", "SEALED"], 130),
+        ("ekvdump.cli.text.print_verdict", ["verify", "UNSEALED"], 1),
+        ("ekvdump.format.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
     ],
     ids=range(12),
 )
@@ -309,9 +315,9 @@ def test_outc_6_a_signal_at_other_moments(
 def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Tree._close_handles
+    real = TreeWriter._close_handles
 
-    def interrupted(target: Tree) -> None:
+    def interrupted(target: TreeWriter) -> None:
         real(target)
         if target.is_sealed:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -320,7 +326,7 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     told = run_main(["decode", partial, f"{tmp_path}/one"])
     assert told[0] == 3
     with monkeypatch.context() as patch:
-        patch.setattr(Tree, "_close_handles", interrupted)
+        patch.setattr(TreeWriter, "_close_handles", interrupted)
         assert run_main(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
         said = run_json("decode", partial, f"{tmp_path}/three")
     assert (said["exit_status"], said["out_state"], said["complete"]) == (3, "sealed", False)
@@ -331,7 +337,7 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
 # Says on one pipe that it is about to write to the other, which nobody reads.
 WRITER = """
 import io, os, sys
-from ekvdump.cli import main
+from ekvdump.cli.main import main
 
 class Waiting(io.RawIOBase):
     def __init__(self, descriptor):

@@ -9,10 +9,12 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from ekvdump import decode, snapshot_file, survey
-from ekvdump.outcomes import Changed, Fault, IoError
-from ekvdump.snapshot_file import SnapshotFile, decode_snapshot_name, decode_start, iter_entries
-from ekvdump.visibility import Record
+from ekvdump.engine import first_pass, source
+from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
+from ekvdump.engine.run import decode
+from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile, decode_snapshot_name
+from ekvdump.engine.versions import Record
+from ekvdump.format.outcomes import Changed, Fault, IoError
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
 from test_conventions import REAL_SHAPED
 from writer import (
@@ -145,7 +147,7 @@ def test_file_9_entries_follow_one_another() -> None:
 @pytest.mark.parametrize("window", [20, 64, 1000])
 def test_file_21_the_window_does_not_change_what_is_read(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = entries_of(REAL_SHAPED)
-    monkeypatch.setattr(snapshot_file, "WINDOW_SIZE", window)
+    monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
     assert entries_of(REAL_SHAPED) == whole
     assert shown(REAL_SHAPED) == decode_in_memory(REAL_SHAPED)[1]
 
@@ -240,7 +242,7 @@ def test_file_16_a_footer_covers_every_byte_before_it(header: bytes) -> None:
 
 @pytest.mark.parametrize("window", [64, 100, 256 * 1024])
 def test_file_16_the_footer_is_judged_whatever_the_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot_file, "WINDOW_SIZE", window)
+    monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
     entries = [*ONE, put(STR + b"long", 5, bytes(range(256)) * 4), put(STR + b"z", 5, b"x" * 300)]
     data = snapshot(entries)
     assert len(shown(data)) == 3
@@ -284,13 +286,13 @@ def test_file_17_every_cut_of_a_real_shaped_snapshot_is_a_typed_refusal(header: 
 def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_end(
     monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr(snapshot_file, "WINDOW_SIZE", window)
+    monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
     data = snapshot([put(STR + bytes((size,)), 5, bytes(range(size)), expire_at=2**64 - 1) for size in range(40)])
     source = MemorySource(data)
-    entries = list(iter_entries(source, decode_start(source).entries_offset, source.size))
-    assert len(entries) == 40
-    for entry in entries:
-        head = data[entry.value_offset : entry.value_offset + min(entry.value_size, snapshot_file.VALUE_HEAD_SIZE)]
+    found = list(iter_entries(source, decode_start(source).entries_offset, source.size))
+    assert len(found) == 40
+    for entry in found:
+        head = data[entry.value_offset : entry.value_offset + min(entry.value_size, VALUE_HEAD_SIZE)]
         assert entry.value_head == head
 
 
@@ -375,7 +377,7 @@ class Rewriter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, offset: int, data: bytes) -> None:
         self._path, self._offset, self._data = path, offset, data
-        monkeypatch.setattr("ekvdump.outputs.iter_section", self._rewritten)
+        monkeypatch.setattr("ekvdump.engine.outputs.iter_section", self._rewritten)
 
     def _rewritten(self, *arguments: Any) -> Iterator[Record]:
         status = self._path.stat()
@@ -383,7 +385,7 @@ class Rewriter:
             file.seek(self._offset)
             file.write(self._data)
         os.utime(self._path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return survey.iter_section(*arguments)
+        return first_pass.iter_section(*arguments)
 
 
 @pytest.mark.parametrize("hole", [(32, 8), (40, 20), (60, 8), (68, 1), (69, 8), (60, 40)])
@@ -401,7 +403,7 @@ def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass
 def test_what_is_read_is_told_to_who_watches() -> None:
     told: list[tuple[str, int, int]] = []
     source = MemorySource(b"0123456789")
-    watched = survey.WatchedSource(source, lambda stage, done, total: told.append((stage, done, total)))
+    watched = ProgressSource(source, lambda stage, done, total: told.append((stage, done, total)))
     assert watched.size == 10
     assert watched.read(2, 3) == b"234"
     assert told == [("bytes", 5, 10)]
@@ -409,8 +411,8 @@ def test_what_is_read_is_told_to_who_watches() -> None:
 
 def test_file_21_what_lies_between_is_read_in_windows() -> None:
     source = MemorySource(snapshot([put(STR + b"a", 5, bytes(3_000_000)), put(STR + b"b", 5, b"")]))
-    survey.survey(source)
-    assert source.most_at_once <= snapshot_file.WINDOW_SIZE
+    first_pass.run_first_pass(source)
+    assert source.most_at_once <= WINDOW_SIZE
 
 
 def test_file_21_memory_is_twice_the_largest_value(tmp_path: Path) -> None:
@@ -419,7 +421,7 @@ def test_file_21_memory_is_twice_the_largest_value(tmp_path: Path) -> None:
     (tmp_path / "snapshot").write_bytes(data)
     del data
     tracemalloc.start()
-    decode.decode(str(tmp_path / "snapshot"), str(tmp_path / "out"))
+    decode(str(tmp_path / "snapshot"), str(tmp_path / "out"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * size + 2_000_000
@@ -439,7 +441,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 def test_file_20_a_file_on_another_device_is_another_file() -> None:
     one = os.stat("/proc/self/stat")
-    assert snapshot_file._identity(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
+    assert source._identity(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
 
 
 def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

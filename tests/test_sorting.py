@@ -6,9 +6,9 @@ import tracemalloc
 from io import FileIO
 
 import pytest
-from ekvdump import sorting
-from ekvdump.sorting import Sorter
-from ekvdump.verification import open_unnamed
+from ekvdump.filesystem import external_sort
+from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.verify.verification import open_unnamed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +21,8 @@ NOTES = st.sampled_from([b"", b"a", b"b"])
 @given(st.lists(st.tuples(KEYS, NOTES), max_size=40))
 def test_records_come_in_order_of_their_keys_and_then_notes(records: list[tuple[bytes, bytes]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sorting, "RUN_LINES", 4)
-        patch.setattr(sorting, "MAX_RUNS", 2)
+        patch.setattr(external_sort, "RUN_LINES", 4)
+        patch.setattr(external_sort, "MAX_RUNS", 2)
         sorter = Sorter(open_unnamed)
         for key, note in records:
             sorter.add(key, note)
@@ -34,8 +34,8 @@ def test_records_come_in_order_of_their_keys_and_then_notes(records: list[tuple[
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 100, 1000])
 def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorting, "RUN_LINES", 10)
-    monkeypatch.setattr(sorting, "MAX_RUNS", 3)
+    monkeypatch.setattr(external_sort, "RUN_LINES", 10)
+    monkeypatch.setattr(external_sort, "MAX_RUNS", 3)
     dice = random.Random(count)
     keys = [b"%d" % dice.randrange(10**6) for _ in range(count)]
     sorter = Sorter(open_unnamed)
@@ -47,8 +47,8 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
 
 
 def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorting, "RUN_LINES", 256)
-    monkeypatch.setattr(sorting, "BATCH_LINES", 64)
+    monkeypatch.setattr(external_sort, "RUN_LINES", 256)
+    monkeypatch.setattr(external_sort, "BATCH_LINES", 64)
     peaks = []
     for count in (2_000, 20_000):
         tracemalloc.start()
@@ -64,9 +64,9 @@ def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypa
 
 def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
-    monkeypatch.setattr(sorting, "RUN_LINES", 8)
-    monkeypatch.setattr(sorting, "BATCH_LINES", 3)
-    monkeypatch.setattr(sorting, "write_all", lambda _, data: written.append(data.count(b"\n")))
+    monkeypatch.setattr(external_sort, "RUN_LINES", 8)
+    monkeypatch.setattr(external_sort, "BATCH_LINES", 3)
+    monkeypatch.setattr(external_sort, "write_all", lambda _, data: written.append(data.count(b"\n")))
     sorter = Sorter(open_unnamed)
     for number in range(8):
         sorter.add(b"%d" % number, b"")
@@ -76,9 +76,9 @@ def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_sums_6_what_is_held_is_some_megabytes() -> None:
     # A line has a path of at most some 300 bytes and a hash.
-    assert sorting.RUN_LINES * 400 < 16 * 1024 * 1024
-    assert sorting.BATCH_LINES * 400 < 4 * 1024 * 1024
-    assert 1 < sorting.MAX_RUNS < 100, "so many files are open at once"
+    assert external_sort.RUN_LINES * 400 < 16 * 1024 * 1024
+    assert external_sort.BATCH_LINES * 400 < 4 * 1024 * 1024
+    assert 1 < external_sort.MAX_RUNS < 100, "so many files are open at once"
 
 
 def test_tree_24_a_run_that_cannot_be_written_is_an_error_at_once() -> None:
@@ -88,7 +88,7 @@ def test_tree_24_a_run_that_cannot_be_written_is_an_error_at_once() -> None:
 
     full = os.open("/dev/full", os.O_WRONLY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sorting, "RUN_LINES", 2)
+        patch.setattr(external_sort, "RUN_LINES", 2)
         sorter = Sorter(lambda: Full(os.dup(full), "r+"))
         sorter.add(b"a", b"")
         with pytest.raises(OSError, match="No space left"):

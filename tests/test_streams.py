@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from ekvdump import cli
+from ekvdump.cli import main as cli
 from harness import Terminal, environment_of_a_terminal, run_main
 from test_real import unpack
 from test_tree import FULL

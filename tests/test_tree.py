@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump import tree
-from ekvdump.folders import Folder, inode_of, open_top, write_all
-from ekvdump.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
-from ekvdump.outputs import Options
-from ekvdump.sorting import Sorter
-from ekvdump.tree import Blob, Row, Stock, Tree
+from ekvdump.engine.outputs import Blob, Options, Row
+from ekvdump.filesystem import faults, reading, tree_writer
+from ekvdump.filesystem.directories import inode_of, write_all
+from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.reading import open_top
+from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
+from ekvdump.format.outcomes import DiskFull, Fault, IoError, NotEmpty, Outcome, UnsafePath
 from harness import decode_bytes, prepare_run, read_tree, umask
 from writer import HLL, STR, envelope, put, snapshot
 
@@ -154,10 +155,11 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    target = Tree(spelling, sync=False)
-    target.judge_out()
+    target = TreeWriter(spelling, sync=False)
+    target.check()
+    target.unseal()
     target.write(Blob(("strings",), "k", b"v"))
-    target.take_stock()
+    target.inventory()
     target.seal(b"{}\n")
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
 
@@ -167,7 +169,7 @@ def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(IoError) as caught:
-        Tree(out).judge_out()
+        TreeWriter(out).check()
     assert caught.value.clause == "TREE-29"
     assert caught.value.detail
     assert os.listdir(tmp_path) == ["file"]
@@ -181,20 +183,21 @@ def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
 
     monkeypatch.setattr("os.path.lexists", broken)
     with pytest.raises(IoError) as caught:
-        Tree(str(tmp_path / "outX")).judge_out()
+        TreeWriter(str(tmp_path / "outX")).check()
     assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "outX"))
 
 
 def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
-    monkeypatch.setattr(tree, "flush_file_system", flushed.append)
+    monkeypatch.setattr(tree_writer, "flush_file_system", flushed.append)
     (tmp_path / "out").mkdir()
-    target = Tree(str(tmp_path / "out"))
-    target.take_stock()
+    target = TreeWriter(str(tmp_path / "out"))
+    target.unseal()
+    target.inventory()
     target.seal(b"{}")
     assert flushed
     with pytest.raises(NotEmpty):
-        Tree(str(tmp_path / "out")).judge_out()
+        TreeWriter(str(tmp_path / "out")).check()
 
 
 @pytest.mark.parametrize("present", [False, True])
@@ -285,16 +288,15 @@ class Planter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
         self.done = False
-        write = Tree.write
+        write = TreeWriter.write
 
-        def planted(target: Tree, output: Blob | Row) -> None:
+        def planted(target: TreeWriter, output: Blob | Row) -> None:
             if not self.done:
                 self.done = True
-                target._folder(())
                 act()
             write(target, output)
 
-        monkeypatch.setattr(Tree, "write", planted)
+        monkeypatch.setattr(TreeWriter, "write", planted)
 
 
 def plant_at(
@@ -365,7 +367,7 @@ def test_tree_10_the_output_folder_itself_is_no_link(
 ) -> None:
     plant(tmp_path / "out", kind, canary)
     with pytest.raises(UnsafePath) as caught:
-        Tree(str(tmp_path / "out") + slash).judge_out()
+        TreeWriter(str(tmp_path / "out") + slash).check()
     assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / "out"))
     assert caught.value.detail
 
@@ -487,13 +489,13 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
         else:
             path.symlink_to(canary.folder)
 
-    judge_places = Tree._judge_places
+    judge_places = TreeWriter._check_places
 
-    def swapped(target: Tree) -> None:
+    def swapped(target: TreeWriter) -> None:
         swap()
         judge_places(target)
 
-    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause) == ("unsafe-path", "TREE-12")
     assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
@@ -502,26 +504,26 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
 def test_tree_12_an_output_folder_that_became_a_link_to_itself_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge_places = Tree._judge_places
+    judge_places = TreeWriter._check_places
 
-    def swapped(target: Tree) -> None:
+    def swapped(target: TreeWriter) -> None:
         (tmp_path / "out").rename(tmp_path / "aside")
         (tmp_path / "out").symlink_to("aside")
         judge_places(target)
 
-    monkeypatch.setattr(Tree, "_judge_places", swapped)
+    monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
     assert (fault.clause, fault.path) == ("TREE-12", str(tmp_path / "out"))
 
 
 def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take_stock = Tree.take_stock
+    inventory = TreeWriter.inventory
 
-    def vanished(target: Tree) -> Stock:
+    def vanished(target: TreeWriter) -> Inventory:
         (tmp_path / "out" / BASE / "strings").rename(tmp_path / "aside")
-        return take_stock(target)
+        return inventory(target)
 
-    monkeypatch.setattr(Tree, "take_stock", vanished)
+    monkeypatch.setattr(TreeWriter, "inventory", vanished)
     fault = refused(tmp_path)
     assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", f"{BASE}/strings")
 
@@ -572,7 +574,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
-        rename, sync = os.rename, tree.flush_file_system
+        rename, sync = os.rename, tree_writer.flush_file_system
 
         def renamed(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
             self.calls.append(target)
@@ -583,7 +585,7 @@ class Recorder:
             sync(handle)
 
         monkeypatch.setattr(os, "rename", renamed)
-        monkeypatch.setattr(tree, "flush_file_system", synced)
+        monkeypatch.setattr(tree_writer, "flush_file_system", synced)
 
 
 def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
@@ -617,14 +619,14 @@ def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
 
 def test_tree_21_the_sync_reports_its_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        tree.flush_file_system(-1)
+        tree_writer.flush_file_system(-1)
 
 
 def test_tree_21_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
-    tree.flush_file_system(0)
+    tree_writer.flush_file_system(0)
     assert calls == ["sync"]
 
 
@@ -661,7 +663,7 @@ FAULTS = {
 def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)  # so that runs are written too
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)  # so that runs are written too
     nth = 0
     while True:
         nth += 1
@@ -718,16 +720,16 @@ def test_tree_26_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch
 def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close_sidecars = Tree._close_sidecars
+    close_sidecars = TreeWriter._close_sidecars
 
-    def broken(target: Tree) -> list[Fault]:
+    def broken(target: TreeWriter) -> list[Fault]:
         for sidecar in target._sidecars.values():
             if not sidecar.file.closed:
                 os.dup2(full, sidecar.file.fileno())
         return close_sidecars(target)
 
     full = os.open("/dev/full", os.O_WRONLY)
-    monkeypatch.setattr(Tree, "_close_sidecars", broken)
+    monkeypatch.setattr(TreeWriter, "_close_sidecars", broken)
     try:
         fault = refused(tmp_path)
     finally:
@@ -769,19 +771,19 @@ def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
 ) -> None:
     (tmp_path / "other").mkdir()
     decode_full(tmp_path / "other")
-    begin = Tree._begin
+    unseal = TreeWriter.unseal
 
-    def late(target: Tree) -> Folder:
+    def late(target: TreeWriter) -> None:
         if not (tmp_path / "out").exists():
             (tmp_path / "other" / "out").rename(tmp_path / "out")
             (tmp_path / "out" / ".ekvdump.tmp").touch()
-        return begin(target)
+        unseal(target)
 
     before = read_tree(tmp_path / "other" / "out") | {".ekvdump.tmp": b""}
-    monkeypatch.setattr(Tree, "_begin", late)
+    monkeypatch.setattr(TreeWriter, "unseal", late)
     for data in (FULL, snapshot([])):
         run = prepare_run(data, tmp_path)
-        monkeypatch.setattr(run._tree, "judge_out", lambda: None)
+        monkeypatch.setattr(run._writer, "check", lambda: None)
         with pytest.raises(NotEmpty):
             run.run()
         assert run.out_state == "untouched"
@@ -852,7 +854,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path, data: bytes) -> None:
 def test_no_descriptor_is_left_open_by_a_refused_sidecar_or_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)
     before = open_descriptors()
     with monkeypatch.context() as patch:
         plant_at(tmp_path, patch, canary, SIDECAR, "hard link")
@@ -891,7 +893,7 @@ def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: p
         return min(len(data), 7)
 
     monkeypatch.setattr(os, "write", some)
-    monkeypatch.setattr("ekvdump.folders.WRITE_SIZE", 10)
+    monkeypatch.setattr("ekvdump.filesystem.directories.WRITE_SIZE", 10)
     for size, asked in {7: [7], 10: [10, 3], 11: [10, 4], 25: [10, 10, 10, 4]}.items():
         data = bytes(range(size))
         write_all(9, data)
@@ -911,19 +913,19 @@ def test_tree_38_a_folder_that_is_none_is_told_as_a_platform_does(tmp_path: Path
 
 
 def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
-    fault = tree.fault_of(OSError("something is wrong"), "p")
+    fault = faults.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
 
 
 def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
     first, second, third = (IoError("TREE-25", name, None, name) for name in ("first", "second", "third"))
-    assert tree.first_of([tree.first_of([first, second]), third]).also == (second, third)
+    assert faults.first_of([faults.first_of([first, second]), third]).also == (second, third)
 
 
 def test_tree_21_a_flush_that_fails_says_why() -> None:
     ctypes.set_errno(0)
     with pytest.raises(OSError, match="descriptor") as caught:
-        tree.flush_file_system(-1)
+        tree_writer.flush_file_system(-1)
     assert caught.value.errno == errno.EBADF
 
 
@@ -951,9 +953,9 @@ def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.
             assert size == 1024 * 1024
             return super().read(size)
 
-    monkeypatch.setattr(tree, "opened", lambda *_: Pieces(b"data"))
+    monkeypatch.setattr(reading, "opened", lambda *_: Pieces(b"data"))
     top = open_top(str(tmp_path), handles=True)
-    assert tree.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
+    assert reading.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
     top.close()
 
 
@@ -963,16 +965,16 @@ def test_tree_35_a_folder_of_another_database_that_turns_into_a_link_is_not_foll
 ) -> None:
     decode_full(tmp_path, Options(1))
     other = tmp_path / "out" / "redis" / "db_1"
-    real = Tree._iter_files_and_notes
+    real = TreeWriter._iter_files_and_notes
 
-    def swapped(target: Tree) -> Iterator[tuple[bytes, list[bytes]]]:
+    def swapped(target: TreeWriter) -> Iterator[tuple[bytes, list[bytes]]]:
         for each in real(target):
             if not other.is_symlink():
                 other.rename(tmp_path / "aside")
                 other.symlink_to(tmp_path / "aside")
             yield each
 
-    monkeypatch.setattr(Tree, "_iter_files_and_notes", swapped)
+    monkeypatch.setattr(TreeWriter, "_iter_files_and_notes", swapped)
     with pytest.raises(UnsafePath) as caught:
         decode_full(tmp_path, Options(0, into_existing=True, handles=handles))
     assert place_of(caught.value, tmp_path).startswith("redis/db_1")
@@ -982,7 +984,7 @@ def test_tree_23_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
     run = prepare_run(FULL, tmp_path)
     run.run()
     before = read_tree(tmp_path / "out")
-    assert run._tree.abandon() == []
+    assert run._writer.rollback() == []
     assert read_tree(tmp_path / "out") == before
 
 
@@ -997,11 +999,12 @@ def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: 
 
 
 def test_sums_6_the_runs_lie_in_files_without_a_name(tmp_path: Path) -> None:
-    target = Tree(str(tmp_path / "out"))
+    target = TreeWriter(str(tmp_path / "out"))
+    target.unseal()
     run = target._open_unnamed()
     run.write(b"line\n")
     run.seek(0)
     assert run.read() == b"line\n"
     assert os.listdir(tmp_path / "out") == []
     run.close()
-    target.abandon()
+    target.rollback()

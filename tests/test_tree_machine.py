@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.outcomes import Fault
-from ekvdump.outputs import Options
+from ekvdump.engine.outputs import Options
+from ekvdump.format.outcomes import Fault
 from failures import refused_for, save_case, scene_of, written
 from harness import prepare_run, read_tree
 from hypothesis import settings, target

@@ -16,13 +16,14 @@ from typing import Any, BinaryIO
 
 import model
 import pytest
-from ekvdump.decode import decode
-from ekvdump.folders import Folder, Parts, open_top
-from ekvdump.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
-from ekvdump.outputs import Options
-from ekvdump.sorting import Sorter
-from ekvdump.tree import opened
-from ekvdump.verification import VERIFYING, Verification, decode_unreadable_line, open_unnamed
+from ekvdump.engine.outputs import Options
+from ekvdump.engine.run import decode
+from ekvdump.filesystem.directories import Directory, Parts
+from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.reading import open_top, opened
+from ekvdump.format.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
+from ekvdump.verify.rows import decode_unreadable_line
+from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -157,7 +158,7 @@ def test_progress_counts_the_files(dump: Path) -> None:
 def test_tree_33_a_dump_that_is_too_deep_is_told_by_its_place(
     dump: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
-    monkeypatch.setattr("ekvdump.folders.MAX_DEPTH", 1)
+    monkeypatch.setattr("ekvdump.filesystem.directories.MAX_DEPTH", 1)
     with pytest.raises(UnsafePath) as caught:
         Verification(str(dump), print, handles=handles).run()
     assert (caught.value.clause, caught.value.path) == ("TREE-33", str(dump / BASE))
@@ -168,7 +169,7 @@ def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch
         yield ("MANIFEST.json",), "file"
         raise OSError(errno.EIO, "the disk is broken")
 
-    monkeypatch.setattr("ekvdump.verification.iter_tree", broken)
+    monkeypatch.setattr("ekvdump.verify.verification.iter_tree", broken)
     with pytest.raises(IoError) as caught:
         Verification(str(dump), print).run()
     assert (caught.value.clause, caught.value.detail, caught.value.path) == ("TREE-25", "the disk is broken", str(dump))
@@ -176,12 +177,12 @@ def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/hll_ttl.jsonl"])
 def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def broken(top: Folder, parts: Parts) -> AbstractContextManager[BinaryIO]:
+    def broken(top: Directory, parts: Parts) -> AbstractContextManager[BinaryIO]:
         if "/".join(parts) == name:
             raise OSError(errno.EIO, "the disk is broken")
         return opened(top, parts)
 
-    monkeypatch.setattr("ekvdump.verification.opened", broken)
+    monkeypatch.setattr("ekvdump.verify.verification.opened", broken)
     with pytest.raises(IoError) as caught:
         Verification(str(dump), list[Finding]().append).run()
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump / name))
@@ -221,12 +222,12 @@ def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
     assert verification.manifest is None
 
 
-@pytest.mark.parametrize("name", ["judge_folder", "open_top"])
+@pytest.mark.parametrize("name", ["check_directory", "open_top"])
 def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "the disk is broken")
 
-    monkeypatch.setattr(f"ekvdump.verification.{name}", fail)
+    monkeypatch.setattr(f"ekvdump.verify.verification.{name}", fail)
     with pytest.raises(IoError) as caught:
         verify(dump)
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump))
@@ -384,8 +385,8 @@ def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.M
         sizes.append(len(text))
         raise InvalidManifest("MANI-23", "too large", None, path)
 
-    monkeypatch.setattr("ekvdump.verification.MAX_MANIFEST_SIZE", 9)
-    monkeypatch.setattr("ekvdump.verification.decode_manifest", decode_manifest)
+    monkeypatch.setattr("ekvdump.verify.verification.MAX_MANIFEST_SIZE", 9)
+    monkeypatch.setattr("ekvdump.verify.verification.decode_manifest", decode_manifest)
     verify(dump)
     assert sizes == [10]
 
@@ -588,7 +589,7 @@ def test_a_slash_at_the_end_does_not_make_a_link_a_folder(dump: Path, tmp_path: 
 def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 256)
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 256)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
     peaks = []
@@ -604,7 +605,7 @@ def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
 
 
 def test_veri_17_what_is_too_much_at_once_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 1)
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 1)
     assert verify(dump) == []
 
 
@@ -614,7 +615,7 @@ def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ekvdump.sorting.RUN_LINES", 2)
+    monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)
     monkeypatch.setattr(tempfile, "mkstemp", full)
     with pytest.raises(Fault) as caught:
         Verification(str(dump), print).run()

@@ -4,10 +4,11 @@ import json
 import struct
 
 import pytest
-from ekvdump.conventions import Cursor
-from ekvdump.outcomes import Changed, Truncated
-from ekvdump.snapshot_file import Entry as StoredEntry
-from ekvdump.visibility import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records, precedes
+from ekvdump.engine.entries import Entry as StoredEntry
+from ekvdump.engine.merge_join import precedes
+from ekvdump.engine.versions import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records
+from ekvdump.format.conventions import Cursor
+from ekvdump.format.outcomes import Changed, Truncated
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -243,7 +244,7 @@ def test_visi_21_an_open_key_is_a_size_and_not_a_copy() -> None:
     for size in range(1, 200):
         open_keys.advance(b"\xff" * (size + 8))
         open_keys.open(size, None)
-    assert open_keys.at_hand == b"\xff" * 207
+    assert open_keys.current == b"\xff" * 207
     assert open_keys._sizes == list(range(1, 200))
 
 

@@ -1,4 +1,4 @@
-"""The independent writer of snapshots, and stores like a live one; imports nothing from `reference/`."""
+"""The independent writer of snapshots, and stores like a live one; imports nothing from `command/`."""
 
 import struct
 from collections.abc import Iterable

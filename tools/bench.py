@@ -18,10 +18,10 @@ from pathlib import Path
 from ekvconform.cases import load_cases
 from ekvconform.profiles import bare_profile
 from ekvconform.running import judge_cases
-from ekvdump.outputs import Options, Outputs
-from ekvdump.snapshot_file import SnapshotFile
-from ekvdump.survey import survey
-from ekvdump.tree import Tree, redis_folder
+from ekvdump.engine.first_pass import run_first_pass
+from ekvdump.engine.outputs import Options, Outputs, redis_directory
+from ekvdump.engine.source import SnapshotFile
+from ekvdump.filesystem.tree_writer import TreeWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -117,15 +117,16 @@ def print_stages(snapshot: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     with SnapshotFile(str(snapshot)) as source:
         begin = time.perf_counter()
-        found = survey(source)
+        found = run_first_pass(source)
         surveyed = time.perf_counter()
         outputs = list(Outputs(source, found, Options()))
         decoded = time.perf_counter()
-        tree = Tree(str(out), redis_folder(0), sync=False)
+        tree = TreeWriter(str(out), redis_directory(0), sync=False)
+        tree.unseal()
         for output in outputs:
             tree.write(output)
         written = time.perf_counter()
-        tree.take_stock()
+        tree.inventory()
         tree.seal(b"{}")
         sealed = time.perf_counter()
     print("where the time goes, microseconds a key:")

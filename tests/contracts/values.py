@@ -4,13 +4,14 @@ CrossHair runs these functions with symbolic input and tries to break what stand
 `post`. Loops over sizes (segments, escapes, JSON) are not for it; those are Hypothesis's.
 """
 
-from ekvdump.manifest import require_known_version
-from ekvdump.outcomes import Fault
-from ekvdump.redis_hlls import decode_hll_value
-from ekvdump.redis_strings import Value, decode_bare_value, decode_string_value
-from ekvdump.redis_ttls import decode_ttl_value
-from ekvdump.snapshot_file import Entry
-from ekvdump.visibility import decode_state, find_header_fault, first_suffix_shown, precedes
+from ekvdump.engine.entries import Entry
+from ekvdump.engine.merge_join import precedes
+from ekvdump.engine.versions import decode_state, find_header_fault, first_suffix_shown
+from ekvdump.format.manifest import require_known_version
+from ekvdump.format.outcomes import Fault
+from ekvdump.format.redis_hlls import decode_hll_value
+from ekvdump.format.redis_strings import Value, decode_bare_value, decode_string_value
+from ekvdump.format.redis_ttls import decode_ttl_value
 from writer import envelope, expiry, put, version_suffix
 
 MOST_MS = 9_223_372_036_854_775_807

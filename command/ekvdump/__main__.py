@@ -1,0 +1,5 @@
+"""`python -m ekvdump`."""
+
+from ekvdump.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The command line: arguments, signals, messages and exit statuses."""

@@ -1,0 +1,193 @@
+"""The command line of `ekvdump`: commands, options and help texts.
+
+`ekvdump --version` must start fast, so whatever only some options need is imported where it
+is needed.
+"""
+
+import argparse
+import sys
+from contextlib import nullcontext, suppress
+from typing import Any, Final, NoReturn
+
+from ekvdump import __version__
+from ekvdump.cli.exit_statuses import EXIT_USAGE
+
+EXIT_HELP: Final = """\
+exit status:
+  0  decode: a complete dump; inspect: a sound snapshot; verify: nothing found
+  1  verify found something
+  2  usage
+  3  a partial dump: something in the snapshot is not shown
+  4  the snapshot was refused
+  5  the output folder was refused
+  6  disk full
+  7  other I/O
+  130  interrupted
+"""
+
+MAIN_HELP: Final = f"""\
+examples:
+  ekvdump inspect 0000000000000119.fsm       what is in there?
+  ekvdump decode 0000000000000119.fsm dump   write it out
+  ekvdump verify dump                        is it still whole?
+
+shell completion:
+  ekvdump --print-completion bash > /etc/bash_completion.d/ekvdump
+
+{EXIT_HELP}"""
+
+DECODE_HELP: Final = f"""\
+examples:
+  ekvdump decode 0000000000000119.fsm dump
+  ekvdump decode --only strings,hll --db 3 --into-existing 0000000000000119.fsm dump
+  (cd dump && sha256sum -c CHECKSUMS)
+
+{EXIT_HELP}"""
+
+INSPECT_HELP: Final = f"""\
+example:
+  ekvdump inspect --json 0000000000000119.fsm | jq .entries
+
+{EXIT_HELP}"""
+
+VERIFY_HELP: Final = f"""\
+example:
+  ekvdump verify dump
+
+{EXIT_HELP}"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that also prints a usage error as a JSON object, if the command line contains `--json`."""
+
+    wants_json = False
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Help that cannot be printed is a failure; a usage error is one already. Versions of argparse differ here.
+        with nullcontext() if file is sys.stdout else suppress(OSError):
+            file.write(message)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage error and exit."""
+        if self.wants_json:
+            from ekvdump.cli.json_output import print_json, render_envelope
+
+            print_json(render_envelope(None, EXIT_USAGE) | {"usage": message})
+        super().error(message)
+
+
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """Parse the command line. Raises `SystemExit` when help or a usage error has been printed."""
+    return _parser(wants_json="--json" in words).parse_args(words)
+
+
+def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
+    _Parser.wants_json = wants_json
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="ekvdump",
+        description="Turn an elastickv snapshot into a plain folder, look into one, or check a dump.",
+        epilog=MAIN_HELP,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, metavar="SHELL", help="bash, zsh, tcsh, fish or powershell"
+    )
+    # With `prog` given, the library need not format a usage line to find it.
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=parser.prog)
+
+    def add(name: str, words: str, epilog: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=words[0].lower() + words[1:], description=f"{words}.", epilog=epilog, formatter_class=formatter
+        )
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout (spec/output.schema.json)")
+        command.add_argument("--quiet", action="store_true", help="print errors only, show no progress")
+        return command
+
+    decode = add("decode", "Write a dump of SNAPSHOT into the folder OUT", DECODE_HELP)
+    _add_path(decode, "snapshot", "the .fsm file", "file")
+    _add_path(decode, "out", "the folder to write: absent or empty, unless --into-existing", "dir")
+    decode.add_argument(
+        "--db",
+        type=int,
+        default=0,
+        metavar="N",
+        help="database index in the dump (default 0; a negative one counts as 0)",
+    )
+    decode.add_argument(
+        "--only",
+        type=_only,
+        metavar="TYPES",
+        help="comma-separated, of strings and hll: show these and call that complete",
+    )
+    decode.add_argument(
+        "--salvage", action="store_true", help="list values that no client could read, instead of refusing the snapshot"
+    )
+    decode.add_argument(
+        "--into-existing", action="store_true", help="write into an OUT that holds dumps, over files of the same names"
+    )
+    decode.add_argument("--no-sync", action="store_true", help="do not flush to disk before CHECKSUMS appears")
+    decode.add_argument("--cluster-id", metavar="ID", help="for MANIFEST.json")
+    decode.add_argument("--elastickv-version", metavar="VERSION", help="for MANIFEST.json")
+    decode.add_argument(
+        "--wall-time",
+        type=_wall_time,
+        metavar="TIME",
+        help="RFC 3339 UTC, for MANIFEST.json; the time of the run if not given",
+    )
+
+    inspect = add("inspect", "Say what is in SNAPSHOT, and write nothing", INSPECT_HELP)
+    _add_path(inspect, "snapshot", "the .fsm file", "file")
+
+    verify = add("verify", "Compare the dump in the folder OUT with what its own files say", VERIFY_HELP)
+    _add_path(verify, "out", "the folder that holds the dump", "dir")
+
+    for command in (decode, verify):
+        command.add_argument(
+            "--by-path", action="store_true", help="use paths as on a platform without folder handles (for tests)"
+        )
+    return parser
+
+
+def _add_path(parser: argparse.ArgumentParser, name: str, words: str, kind: str) -> None:
+    argument = parser.add_argument(name, metavar=name.upper(), help=words)
+    # What shell completion offers.
+    argument.complete = {"bash": f"_shtab_compgen_{kind}s", "zsh": "_files"}  # type: ignore[attr-defined]
+
+
+class _PrintVersion(argparse.Action):
+    """Prints the version. The action of argparse would load the formatter of help texts first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser._print_message(f"ekvdump {__version__}\n", sys.stdout)
+        parser.exit()
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints a completion script."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, __: object = None) -> None:
+        import shtab
+
+        if shell not in shtab.SUPPORTED_SHELLS:
+            parser.error(f"no completion for {shell!r}: one of {', '.join(shtab.SUPPORTED_SHELLS)}")
+        print(shtab.complete(parser, shell=str(shell)))
+        parser.exit()
+
+
+def _only(text: str) -> frozenset[str]:
+    from ekvdump.engine.outputs import SELECTABLE
+
+    wanted = frozenset(text.split(","))
+    if not wanted <= set(SELECTABLE):
+        raise argparse.ArgumentTypeError(f"{text!r}: one or more of {', '.join(SELECTABLE)}")
+    return wanted
+
+
+def _wall_time(text: str) -> str:
+    from ekvdump.format.manifest import is_utc_time
+
+    if not is_utc_time(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no RFC 3339 time in UTC, such as 2026-08-22T12:00:00Z")
+    return text

@@ -1,0 +1,122 @@
+"""The text that each command prints without `--json`."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ekvdump.cli.json_output import render_time, version_count
+from ekvdump.format.outcomes import Outcome, printable_path
+from ekvdump.inspection import Inspection
+
+COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
+"""Warnings that list the first few of what they count."""
+COMPLETE_STYLE = "bold green"
+PARTIAL_STYLE = "bold yellow"
+REFUSED_STYLE = "bold red"
+
+
+class Say(Protocol):
+    """A function that prints a line."""
+
+    def __call__(self, words: str, state: str = "", style: str = "") -> None:
+        """Print `words`, and `state` behind them, which a terminal shows in `style`."""
+
+
+def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
+    """Print the answer of `decode`: what was shown, what was not and why."""
+    counters = outcome.counters
+    for line in _iter_counts("entries", counters.entries):
+        say(line)
+    for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL rows", counters.ttls)):
+        words = ", ".join(f"{count} {name}" for name, count in group.items() if count)
+        if words:
+            say(f"{title}: {words}")
+    print_warnings(outcome, say)
+    if outcome.complete:
+        say(f"{out}: ", "complete", COMPLETE_STYLE)
+    else:
+        reasons = ", ".join(f"{reason.count} {reason.reason} ({reason.about})" for reason in outcome.partial_reasons)
+        say(f"{out}: ", f"partial: {reasons}", PARTIAL_STYLE)
+
+
+def print_warnings(outcome: Outcome, say: Say) -> None:
+    """Print each warning with its count and its examples."""
+    import shlex
+
+    for warning in outcome.warnings:
+        about = "".join(f" {shlex.quote(each)}" for each in warning.about)
+        if warning.name in COUNTED_ONE_BY_ONE and warning.count > len(warning.about):
+            about += f" and {warning.count - len(warning.about)} more"
+        say(f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}")
+
+
+def print_inspection(result: Inspection, say: Say) -> None:
+    """Print the answer of `inspect`."""
+    first_pass = result.first_pass
+    facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
+    if first_pass is not None:
+        version, crc = first_pass.start.header_version, first_pass.fsm_crc32c
+        facts["header"] = "none" if version is None else f"version {version}"
+        facts["footer"] += "" if crc is None else f", CRC-32C {crc:08x}"
+        ahead = "by the store's clock, which may run some seconds ahead of the wall clock"
+        time = f"{render_time(result.last_commit_ms)}, {ahead}" if result.last_commit_ms else "nothing was committed"
+        facts["last commit"] = f"{first_pass.start.last_commit_ts}: {time}"
+        none = "none" if result.fault is None else "none so far"
+        in_file = none if first_pass.applied_index is None else f"{first_pass.applied_index}"
+        in_name = "none" if result.name_index is None else f"{result.name_index} (hexadecimal {result.name_index:x})"
+        facts["applied index"] = f"{in_file} in the file, {in_name} in its name"
+        facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
+        expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
+        facts["past expiry"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
+        if result.unreadable_count:
+            facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
+        if first_pass.faulty_count:
+            facts["faulty"] = f"entries whose headers are not sound: {first_pass.faulty_count}; not counted below"
+    for name, words in facts.items():
+        say(f"{name:<14} {words}")
+    if first_pass is not None:
+        for line in _iter_counts("entries by class", first_pass.counters.entries):
+            say(line)
+        for line in _iter_counts("entries by prefix", {prefix or "(bare)": n for prefix, n in result.prefixes.items()}):
+            say(line)
+    path = printable_path(result.path)
+    if result.fault is not None:
+        above = "" if first_pass is None else "; what stands above is what could be read"
+        say(f"{path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
+    elif result.unreadable_count:
+        say(f"{path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
+    elif result.footer == "none":
+        say(f"{path}: ", "nothing is wrong, but there is no footer to prove that it is whole", PARTIAL_STYLE)
+    else:
+        say(f"{path}: ", "sound", COMPLETE_STYLE)
+
+
+def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
+    """Print the answer of `verify`."""
+    for name, count in sorted(counts.items()):
+        say(f"{count} {name}")
+    if counts:
+        words = f"{_number_of(sum(counts.values()), 'finding')} in {_number_of(files, 'file')}"
+        say(f"{out}: ", words, REFUSED_STYLE)
+    else:
+        state, style = {
+            True: (", whole, and complete", COMPLETE_STYLE),
+            False: (" as they were written, of a partial dump: see `outcome` in MANIFEST.json", PARTIAL_STYLE),
+            None: (", whole", COMPLETE_STYLE),
+        }[complete]
+        say(f"{out}: ", f"{_number_of(files, 'file')}{state}", style)
+
+
+def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
+    """Yield a line with the total and a line for each count above 0."""
+    yield _count_line(title, sum(counts.values()))
+    for name, count in counts.items():
+        if count:
+            yield _count_line(f"  {name}", count)
+
+
+def _count_line(name: str, count: int) -> str:
+    return f"{name:<24} {count:>14,}"
+
+
+def _number_of(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"

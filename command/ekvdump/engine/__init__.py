@@ -1,0 +1,1 @@
+"""From a snapshot file to the outputs of one run."""

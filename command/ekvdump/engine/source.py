@@ -1,0 +1,163 @@
+"""The bytes of a snapshot file, read by position. Implements part of spec chapter FILE.
+
+The rules this module lives by: a file is never mapped into memory, since a file that is
+cut while it is read must give a fault and not a signal; no read is larger than its caller
+asks for; and a file that changes while it is read is refused. [FILE-20] [FILE-21]
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol, Self
+
+import google_crc32c
+
+from ekvdump.filesystem.faults import snapshot_fault
+from ekvdump.format.outcomes import (
+    Changed,
+    IoError,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage of a run, how much of it is done, and how much there is."""
+
+
+class Source(Protocol):
+    """The bytes of a snapshot, read by position. [FILE-21]"""
+
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes from `offset` on; the caller has checked that they exist."""
+        ...
+
+
+FOOTER_SIZE: Final = 4
+"""u32_be. [FILE-15]"""
+
+READ_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+"""How a snapshot is opened; a platform may lack some of these."""
+WINDOW_SIZE = 256 * 1024
+"""Largest number of bytes that are read at a time, unless one entry needs more. [FILE-21]"""
+
+SNAPSHOT_NAME: Final = re.compile(r"([0-9a-f]{16})\.fsm")
+"""The file name that a node gives to a snapshot. [FILE-23]"""
+
+
+class SnapshotFile:
+    """An open snapshot. A context manager.
+
+    Raises `IoError` if it cannot be opened or is not a regular file [FILE-22], and `Changed`
+    if it has changed since it was opened [FILE-20].
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            # [FILE-22] A FIFO without a writer would block a plain open.
+            self._fd = os.open(path, READ_FLAGS)
+            status = os.fstat(self._fd)
+        except (OSError, ValueError) as error:
+            raise snapshot_fault(error, "open", path) from error
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise IoError("FILE-22", "the snapshot is not a regular file", None, path)
+        self.size = status.st_size
+        self._identity = _identity(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # nothing was written through it
+            os.close(self._fd)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the `size` bytes from `offset` on."""
+        try:
+            data = os.pread(self._fd, size, offset)
+            while len(data) < size:
+                # One call returns at most 2 GiB, and may return less than asked for.
+                more = os.pread(self._fd, size - len(data), offset + len(data))
+                if not more:
+                    raise Changed("FILE-20", "the snapshot became shorter while it was read", offset, self.path)
+                data += more
+        except OSError as error:
+            raise snapshot_fault(error, "read", self.path, offset) from error
+        return data
+
+    def check_unchanged(self) -> None:
+        """Raise `Changed` if the file has changed since it was opened. [FILE-20]"""
+        try:
+            # By its path and not by its handle, so that a file which replaced the open one is noticed.
+            unchanged = _identity(os.stat(self.path)) == self._identity
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise Changed("FILE-20", "size, inode or modification time changed while it was read", None, self.path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return the properties that change if a file is modified or replaced. [FILE-20]"""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Crc32cReader:
+    """Reads a snapshot forward and computes the CRC-32C of every byte it passes. [FILE-16]
+
+    The last four bytes are not part of it until it is known that they are not a footer.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.size = source.size
+        self._source = source
+        self._crc = 0
+        self._passed = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the `size` bytes from `offset` on, which is never behind an earlier read's offset."""
+        self._pass_to(offset)
+        data = self._source.read(offset, size)
+        fresh = data[self._passed - offset : max(0, self.size - FOOTER_SIZE - offset)]
+        self._crc = google_crc32c.extend(self._crc, fresh)
+        self._passed += len(fresh)
+        return data
+
+    def crc32c_up_to(self, end: int) -> int:
+        """Return the CRC-32C of the bytes before `end`, the end of the file or of what precedes a footer."""
+        self._pass_to(end)
+        return self._crc
+
+    def _pass_to(self, offset: int) -> None:
+        while self._passed < offset:
+            data = self._source.read(self._passed, min(WINDOW_SIZE, offset - self._passed))
+            self._crc = google_crc32c.extend(self._crc, data)
+            self._passed += len(data)
+
+
+def decode_snapshot_name(path: str) -> int | None:
+    """Return the applied index in a file name, or None for another name. [FILE-23]"""
+    match = SNAPSHOT_NAME.fullmatch(os.path.basename(path))
+    return int(match[1], 16) if match else None
+
+
+READING: Final = "bytes"
+"""The stage of a run that reads and checks the snapshot."""
+
+
+class ProgressSource:
+    """A snapshot that reports how far it has been read."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self.size = source.size
+        self._source = source
+        self._progress = progress
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the `size` bytes from `offset` on."""
+        self._progress(READING, offset + size, self.size)
+        return self._source.read(offset, size)

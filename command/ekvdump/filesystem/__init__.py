@@ -1,0 +1,1 @@
+"""Directories and files: safe calls, the dump tree, and sorting on disk."""

@@ -1,0 +1,116 @@
+"""Errors of the file system as faults of the format. Implements the fault clauses of chapter TREE.
+
+This is the one place where an `OSError` becomes a fault. The fault says which clause is
+broken and at which path; what the system said is its detail.
+"""
+
+import errno
+import os
+import stat
+import sys
+from types import TracebackType
+from typing import Final
+
+from ekvdump.filesystem.directories import (
+    Parts,
+)
+from ekvdump.format.outcomes import DiskFull, Fault, IoError, UnsafePath
+
+NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
+"""Errors that mean a full disk. [TREE-24]"""
+NO_SPACE_ON_WINDOWS: Final = frozenset((39, 112))
+"""ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL. [TREE-24]"""
+IN_THE_WAY: Final = {
+    errno.ELOOP: "TREE-13",
+    errno.ENXIO: "TREE-14",
+    errno.EISDIR: "TREE-16",
+    errno.ENOTDIR: "TREE-32",
+    errno.ENOTEMPTY: "TREE-16",
+    errno.EEXIST: "TREE-12",
+    errno.ENOENT: "TREE-12",
+}
+"""Errors that mean that something unexpected is at a path, and the clause for each."""
+
+
+class FaultsAt:
+    """A context that turns an `OSError` into the fault for a path in the output directory.
+
+    If a second error occurs while the first is handled, such as a failing close after a failing
+    write, both are reported. [TREE-27]
+    """
+
+    def __init__(self, out: str, parts: Parts) -> None:
+        self._out = out
+        self._parts = parts
+        self._before: BaseException | None = None
+
+    def __enter__(self) -> None:
+        # An exception that the caller is handling already is not part of this fault.
+        self._before = sys.exc_info()[1]
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        faults: list[Fault] = []
+        cause = error
+        while isinstance(cause, OSError) and cause is not self._before:
+            faults.insert(0, fault_of(cause, os.path.join(self._out, *self._parts)))
+            cause = cause.__context__
+        if faults:
+            raise first_of(faults) from error
+
+
+# ---- verdicts ----
+
+
+def fault_of(error: OSError, path: str) -> Fault:
+    """Return the fault for an error of the file system."""
+    words = error.strerror or str(error)
+    if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
+        return DiskFull("TREE-24", words, None, path)
+    if error.errno in IN_THE_WAY:
+        return UnsafePath(IN_THE_WAY[error.errno], words, None, path)
+    return IoError("TREE-25", words, None, path)
+
+
+def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: int | None = None) -> IoError:
+    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]
+
+    `open` raises `ValueError` for a path that contains NUL.
+    """
+    words = getattr(error, "strerror", None) or str(error)
+    return IoError("FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
+
+
+def temporary_fault() -> IoError:
+    """Return the fault of a system without a directory for temporary files. [VERI-17]"""
+    return IoError("VERI-17", "there is no folder for temporary files: set TMPDIR")
+
+
+def first_of(faults: list[Fault]) -> Fault:
+    """Return the first of several faults, with the others in its `also`. [TREE-27]"""
+    faults[0].also += tuple(faults[1:])
+    return faults[0]
+
+
+def check_directory(status: os.stat_result, path: str) -> None:
+    """Check that a directory may be used. Raises `UnsafePath`."""
+    mode = status.st_mode
+    if stat.S_ISLNK(mode):
+        raise UnsafePath("TREE-13", "a symlink lies where a folder belongs", None, path)
+    if stat.S_ISREG(mode):
+        raise UnsafePath("TREE-32", "a file lies where a folder belongs", None, path)
+    if not stat.S_ISDIR(mode):
+        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
+
+
+def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
+    """Check that a file may be replaced or written. Raises `UnsafePath`."""
+    mode = status.st_mode
+    if stat.S_ISLNK(mode):
+        raise UnsafePath("TREE-13", "a symlink lies where a file belongs", None, path)
+    if stat.S_ISDIR(mode):
+        raise UnsafePath("TREE-16", "a folder lies where a file belongs", None, path)
+    if not stat.S_ISREG(mode):
+        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
+    # [TREE-15] [TREE-17] A sidecar would write into the inode; [TREE-31] a blob only takes its name.
+    if not is_blob and status.st_nlink > 1:
+        raise UnsafePath("TREE-15", "a hard link lies here: the file has other names", None, path)

@@ -1,0 +1,94 @@
+"""Describing a snapshot without writing anything.
+
+One pass: the first pass of every decode, with additional counters. A snapshot that would be
+refused is described as far as it can be read, with the fault and its place.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from ekvdump.engine.entries import Entry, decode_start
+from ekvdump.engine.first_pass import FirstPass, classify_entries
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
+from ekvdump.engine.versions import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SIZE
+from ekvdump.format import keys
+from ekvdump.format.outcomes import Fault, FooterMismatch, InvalidValue, SnapshotFault
+from ekvdump.format.redis_hlls import decode_hll_value
+from ekvdump.format.redis_strings import decode_string_value
+from ekvdump.format.redis_ttls import decode_ttl_value
+
+CLOCK_SHIFT: Final = 16
+"""A commit timestamp is Unix ms, shifted left by this, plus a counter in the lower bits."""
+
+DECODERS: Final[dict[str, Callable[[bytes], int | None]]] = {
+    "string": lambda head: decode_string_value(head).expiry_ms,
+    "hll": lambda head: decode_hll_value(head).expiry_ms,
+    "ttl": decode_ttl_value,
+}
+"""The function that decodes the expiry of a value; the head of the value is enough."""
+
+
+class Inspection:
+    """The description of a snapshot."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size = 0
+        """Bytes."""
+        self.first_pass: FirstPass | None = None
+        """The counters of the first pass; None if not even the header could be read."""
+        self.footer = "not reached"
+        """`sound`, `wrong`, `none` or `not reached`."""
+        self.name_index: int | None = None
+        """The applied index in the file name."""
+        self.tombstone_count = 0
+        """Tombstones among all versions, not only those that count."""
+        self.prefixes: dict[str, int] = {}
+        """Entries by prefix, all versions; `!` for unknown keys and the empty prefix for bare keys."""
+        self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
+        """Visible envelopes and TTL rows whose expiry had passed at the last commit."""
+        self.unreadable_count = 0
+        """Visible strings, HLLs and TTL rows that no client could read."""
+        self.fault: Fault | None = None
+        """Why the snapshot is refused."""
+
+    @property
+    def last_commit_ms(self) -> int | None:
+        """The last commit as Unix time in ms; it may be some seconds ahead of the wall clock."""
+        return None if self.first_pass is None else self.first_pass.start.last_commit_ts >> CLOCK_SHIFT
+
+    def observe(self, entry: Entry, what: str) -> None:
+        """Count what the first pass does not."""
+        prefix = keys.prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
+        self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
+        self.tombstone_count += entry.value_head[0] & TOMBSTONE
+        if what in DECODERS:
+            try:
+                expiry_ms = DECODERS[what](entry.value_head[VALUE_HEADER_SIZE:])
+            except InvalidValue:
+                self.unreadable_count += 1
+            else:
+                if expiry_ms is not None and expiry_ms <= (self.last_commit_ms or 0):
+                    self.expired[what] += 1
+
+
+def inspect(path: str, progress: Progress | None = None) -> Inspection:
+    """Describe a snapshot. Raises `IoError` or `Changed`; any other fault is part of the description."""
+    result = Inspection(path)
+    result.name_index = decode_snapshot_name(path)
+    with SnapshotFile(path) as file:
+        source = ProgressSource(file, progress) if progress else file
+        result.size = file.size
+        try:
+            result.first_pass = FirstPass(decode_start(source))
+            classify_entries(source, result.first_pass, result.observe)
+            result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
+        except SnapshotFault as fault:
+            result.fault = fault
+            if isinstance(fault, FooterMismatch):
+                result.footer = "wrong"
+            elif result.first_pass is not None and result.first_pass.fsm_crc32c is not None:
+                result.footer = "sound"
+        file.check_unchanged()
+    result.prefixes = dict(sorted(result.prefixes.items()))
+    return result

@@ -1,0 +1,1 @@
+"""A dump compared with what its own files say."""

@@ -1,0 +1,79 @@
+"""Rows of sidecars, as a verifier reads them: expiry rows and lines of `unreadable.jsonl`.
+
+A decoder returns None for a row that is malformed; the caller reports it. [VERI-11]
+"""
+
+import json
+import re
+from typing import Any, Final, TypeGuard
+
+from ekvdump.format.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
+from ekvdump.format.manifest import is_number
+from ekvdump.format.outcomes import InvalidSegment, NeedsKeymap
+from ekvdump.format.redis_strings import MAX_EXPIRY_MS
+from ekvdump.format.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_FOLDER
+from ekvdump.format.segments import decode_base64url, decode_segment, encode_segment, refuse_constant
+
+CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
+"""The form of a clause ID. [SALV-3]"""
+PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_KIND: TTL_PREFIX}
+
+
+def decode_row(text: bytes) -> dict[str, Any]:
+    """Decode the JSON object of a row; {} for anything else."""
+    try:
+        row = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def decode_expiry_row(text: bytes) -> tuple[str] | None:
+    """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-11] [RTTL-12]"""
+    row = decode_row(text)
+    segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
+    if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
+        return (segment,)
+    return None
+
+
+def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
+    """Return directory and name of the file that a line of `unreadable.jsonl` lists, or None. [VERI-11] [SALV-3]"""
+    row = decode_row(text)
+    segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
+    offset = row.get("offset")
+    if (
+        isinstance(storage_key, str)
+        and kind in KINDS
+        and segment in segments_of(decode_base64url(storage_key), kind)
+        and is_number(offset)
+        and offset >= 0
+        and isinstance(clause := row.get("clause"), str)
+        and CLAUSE_SHAPE.fullmatch(clause)
+        and len(row) == 5
+    ):
+        return UNREADABLE_FOLDER, f"{segment}.{kind}"
+    return None
+
+
+def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
+    """Return the segments that a record with this storage key and kind may have. [SALV-3]"""
+    if storage_key is None:
+        return []
+    prefix = PREFIX_OF_KIND[kind]
+    segments = [encode_segment(storage_key.removeprefix(prefix))] if storage_key.startswith(prefix) else []
+    # [RSTR-12] A bare string has no prefix.
+    return [*segments, encode_segment(storage_key)] if kind == STRING_KIND else segments
+
+
+def is_segment(value: object) -> TypeGuard[str]:
+    """Return True if a JSON value is a segment. [SEGM-14]"""
+    if not isinstance(value, str):
+        return False
+    try:
+        decode_segment(value)
+    except NeedsKeymap:
+        return True
+    except InvalidSegment:
+        return False
+    return True

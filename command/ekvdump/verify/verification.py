@@ -1,0 +1,409 @@
+"""Comparing a dump with what its own files say. Implements spec chapter VERI.
+
+    files             are compared with
+    ----------------  ---------------------------------------------------------
+    every file        its line in CHECKSUMS, and every line with its file
+    MANIFEST.json     the rules of MANI, and the databases in the dump
+    every sidecar     the blobs of its database, and some blobs with their rows
+
+The rules this module lives by: nothing is written in the dump and no link in it is followed
+[VERI-18]; paths, lines and segments are sorted in unlinked temporary files, so that memory
+does not grow with the dump [VERI-17].
+"""
+
+import os
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from itertools import groupby
+from typing import Any, BinaryIO, Final
+
+from ekvdump.engine.source import Progress
+from ekvdump.filesystem.directories import (
+    DIRECTORY,
+    FILE,
+    HAS_HANDLES,
+    SYMLINK,
+    Parts,
+    entered,
+    iter_tree,
+    look_if_there,
+)
+from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.faults import FaultsAt, check_directory, temporary_fault
+from ekvdump.filesystem.reading import hash_file, open_top, opened
+from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, CHECKSUMS_NAME, DATABASE_NAME, MANIFEST_NAME
+from ekvdump.format.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
+from ekvdump.format.checksums import decode_checksum_line, render_checksum_line
+from ekvdump.format.conventions import iter_bounded_lines
+from ekvdump.format.keymap import KEYMAP_NAME, MAX_LINE_SIZE, SHA_FALLBACK, iter_keymap
+from ekvdump.format.manifest import MAX_MANIFEST_SIZE, decode_manifest, is_number
+from ekvdump.format.outcomes import (
+    BlobWithoutRow,
+    Finding,
+    ForeignFile,
+    InvalidKeymap,
+    InvalidManifest,
+    InvalidRow,
+    InvalidSegment,
+    IoError,
+    KeymapMismatch,
+    LineWithoutBlob,
+    Mismatch,
+    MissingFile,
+    NeedsKeymap,
+    NoLine,
+    NoManifest,
+    NoSeal,
+    NotRegular,
+    RepeatedPath,
+    RepeatedRow,
+    RowWithoutBlob,
+    Symlink,
+    UnsortedLine,
+    UnsupportedManifest,
+    UnusualLine,
+    UnusualSegment,
+    WrongDatabases,
+)
+from ekvdump.format.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
+from ekvdump.format.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
+from ekvdump.format.segments import decode_segment, encode_segment, is_fallback
+from ekvdump.verify.rows import decode_expiry_row, decode_unreadable_line
+
+VERIFYING: Final = "files"
+"""The stage of a run that hashes files."""
+
+# Notes in the sorter of paths.
+A_FILE: Final = b"F"
+NO_FILE: Final = b"X"
+"""A link or a special file, which has been reported already."""
+A_LINE: Final = b"L"
+"""A line of CHECKSUMS; followed by its hash."""
+
+# Notes in the sorter of names, whose keys are `redis/db_<n>/<segment>` or `redis/db_<n>/unreadable/<segment>.<kind>`.
+STRING_BLOB: Final = b"s"
+HLL_BLOB: Final = b"h"
+STRING_ROW: Final = b"S"
+HLL_ROW: Final = b"H"
+KEYMAP_LINE: Final = b"K"
+UNREADABLE_BLOB: Final = b"u"
+UNREADABLE_ROW: Final = b"U"
+
+BLOB_NOTES: Final = {"strings": STRING_BLOB, "hll": HLL_BLOB}
+ROW_NOTES: Final = {STRINGS_TTL_NAME: STRING_ROW, HLL_TTL_NAME: HLL_ROW, UNREADABLE_NAME: UNREADABLE_ROW}
+BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW: UNREADABLE_BLOB}
+SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
+
+Report = Callable[[Finding], None]
+
+
+class Verification:
+    """One verification of a dump. `run` calls `report` with every finding.
+
+    Raises `UnsafePath` or `IoError` if the dump cannot be read.
+    """
+
+    def __init__(
+        self, out: str, report: Report, progress: Progress | None = None, *, handles: bool = HAS_HANDLES
+    ) -> None:
+        self._out = out.rstrip("/") or out[:1]
+        self._report_to = report
+        self._progress = progress
+        self._handles = handles
+        self._paths = Sorter(open_unnamed)
+        self._names = Sorter(open_unnamed)
+        self._sidecars: list[Parts] = []
+        self._databases: set[int] = set()
+        self._top_files: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        """Number of findings by name. [VERI-16]"""
+        self.file_count = 0
+        """Regular files in the tree."""
+        self.manifest: dict[str, Any] | None = None
+        """The members of MANIFEST.json, if it can be read."""
+
+    @property
+    def says_complete(self) -> bool | None:
+        """True if MANIFEST.json says that all databases are complete; None if it does not say."""
+        outcome = (self.manifest or {}).get("outcome")
+        if not isinstance(outcome, dict):
+            return None
+        # [MANI-24] One database that is not known to be complete is enough for None.
+        earlier = outcome.get("earlier")
+        every = [outcome, *(earlier if isinstance(earlier, list) else [])]
+        told = [each.get("complete") if isinstance(each, dict) else None for each in every]
+        if False in told:
+            return False
+        return True if all(each is True for each in told) else None
+
+    def run(self) -> None:
+        """Verify the dump."""
+        with FaultsAt(self._out, ()):
+            if not os.path.lexists(self._out):
+                raise IoError("TREE-3", "there is no such folder", None, self._out)
+            check_directory(os.lstat(self._out), self._out)
+        try:
+            self._temporary_directory = tempfile.gettempdir()
+        except OSError as error:
+            raise temporary_fault() from error
+        with FaultsAt(self._out, ()):
+            self._top = open_top(self._out, handles=self._handles)
+        try:
+            self._walk()
+            self._read_manifest()
+            self._read_checksums()
+            for parts in self._sidecars:
+                self._read_sidecar(parts)
+            self._compare_files()
+            self._compare_names()
+        finally:
+            self._top.close()
+            self._paths.close()
+            self._names.close()
+
+    def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
+        with FaultsAt(self._temporary_directory, ()):
+            sorter.add(key, note)
+
+    def _sorted(self, sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
+        with FaultsAt(self._temporary_directory, ()):
+            yield from sorter
+
+    def _iter_places(self) -> Iterator[tuple[Parts, str]]:
+        with FaultsAt(self._out, ()):
+            yield from iter_tree(self._top, self._out)
+
+    def _report(
+        self, kind: type[Finding], clause: str, detail: str, path: bytes | str, offset: int | None = None
+    ) -> None:
+        self._pass_on(kind(clause, detail, offset, os.fsdecode(path)))
+
+    def _pass_on(self, finding: Finding) -> None:
+        self.counts[finding.name] += 1
+        self._report_to(finding)
+
+    # ---- files ----
+
+    def _walk(self) -> None:
+        for parts, kind in self._iter_places():
+            path = os.fsencode("/".join(parts))
+            if kind == FILE:
+                self.file_count += 1
+                self._note(self._paths, path, A_FILE)
+                self._note_file(parts, path)
+            elif kind == SYMLINK:
+                self._note(self._paths, path, NO_FILE)
+                self._report(Symlink, "VERI-4", "a symlink; it was not followed", path)
+            elif kind != DIRECTORY:
+                self._note(self._paths, path, NO_FILE)
+                self._report(NotRegular, "VERI-4", "a FIFO, socket or device; it was not opened", path)
+
+    def _note_file(self, parts: Parts, path: bytes) -> None:
+        if len(parts) == 1:
+            self._top_files.add(parts[0])
+        if len(parts) < 3 or parts[0] != "redis" or not (match := DATABASE_NAME.fullmatch(parts[1])):
+            return
+        self._databases.add(int(match[1]))
+        directory, name = parts[2], parts[-1]
+        if len(parts) == 3 and (name in ROW_NOTES or name == KEYMAP_NAME):
+            self._sidecars.append(parts)
+        elif len(parts) == 4 and name.endswith(BLOB_SUFFIX):
+            stem = name.removesuffix(BLOB_SUFFIX)
+            if directory in BLOB_NOTES:
+                self._report_segment(stem, path)
+                self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[directory])
+            elif directory == UNREADABLE_FOLDER:
+                segment, _, kind = stem.rpartition(".")
+                if kind in KINDS:
+                    self._report_segment(segment, path)
+                else:
+                    self._report(InvalidSegment, "SALV-4", f"the name does not end in one of {KINDS}", path)
+                self._note(self._names, name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
+
+    def _report_segment(self, segment: str, path: bytes) -> None:
+        try:
+            key = decode_segment(segment)
+        except NeedsKeymap:
+            return  # `_compare_names` checks that it has a line [VERI-8]
+        except InvalidSegment as fault:
+            self._report(InvalidSegment, fault.clause, fault.detail, path)
+            return
+        if encode_segment(key) != segment:
+            self._report(UnusualSegment, "VERI-7", f"this key's segment is {encode_segment(key)}", path)
+
+    # ---- MANIFEST.json ----
+
+    def _read_manifest(self) -> None:
+        if MANIFEST_NAME not in self._top_files:
+            self._report(NoManifest, "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
+            return
+        with self._opened((MANIFEST_NAME,)) as file:
+            text = file.read(MAX_MANIFEST_SIZE + 1)
+        try:
+            self.manifest = decode_manifest(text, MANIFEST_NAME)
+        except (InvalidManifest, UnsupportedManifest) as finding:
+            self._pass_on(finding)
+            return
+        redis = self.manifest["adapters"].get("redis")
+        named = redis.get("databases") if isinstance(redis, dict) else None
+        # [VERI-15] Other decoders may leave them out.
+        if named is not None and not (named == sorted(self._databases) and all(map(is_number, named))):
+            detail = f"`databases` says {named!r:.80}, the folders say {sorted(self._databases)!r:.80}"
+            self._report(WrongDatabases, "VERI-15", detail, MANIFEST_NAME)
+
+    # ---- CHECKSUMS ----
+
+    def _read_checksums(self) -> None:
+        if CHECKSUMS_NAME not in self._top_files:
+            self._report(NoSeal, "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
+            return
+        previous, offset = b"", -1
+        with self._opened((CHECKSUMS_NAME,)) as file:
+            for offset, text in iter_bounded_lines(file, MAX_CHECKSUM_LINE_SIZE + 1):
+                try:
+                    line = decode_checksum_line(text, offset, CHECKSUMS_NAME)
+                except Finding as finding:
+                    self._pass_on(finding)
+                    continue
+                # [VERI-5] Empty parts and `.` are removed, as the system does when it opens a path.
+                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
+                if render_checksum_line(path, line.sha256) != text:
+                    detail = "the line would have been written otherwise"
+                    self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
+                # [VERI-6]
+                if path < previous:
+                    detail = "the path comes before the path of the line before"
+                    self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
+                previous = path
+                self._note(self._paths, path or b".", A_LINE + line.sha256)
+        # [SUMS-10]
+        if offset < 0:
+            self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
+
+    def _compare_files(self) -> None:
+        """Compare every file with its line, in the order of paths."""
+        done = 0
+        for path, records in groupby(self._sorted(self._paths), key=lambda record: record[0]):
+            is_file, is_seen, differs, line_count, found = False, False, False, 0, b""
+            # In the order of notes: the file, its lines, and anything that is not a file.
+            for _, note in records:
+                if note == A_FILE:
+                    is_file = True
+                elif note == NO_FILE:
+                    is_seen = True
+                else:
+                    line_count += 1
+                    if is_file:
+                        found = found or self._hash(tuple(os.fsdecode(path).split("/")))
+                        differs |= note[len(A_LINE) :] != found
+            if is_file:
+                done += 1
+                if self._progress:
+                    self._progress(VERIFYING, done, self.file_count)
+            # [VERI-19]
+            for _ in range(line_count - 1):
+                self._report(RepeatedPath, "VERI-19", "the path has more than one line", path)
+            if differs:
+                # [SUMS-11]
+                self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
+            elif not is_file and not is_seen:
+                self._report_missing(path)
+            elif is_file and not line_count and path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
+                self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
+
+    def _report_missing(self, path: bytes) -> None:
+        """Report why a path that has a line is not a file of the dump."""
+        parts = tuple(os.fsdecode(path).split("/"))
+        for size in range(1, len(parts) + 1):
+            try:
+                with entered(self._top, parts[: size - 1]) as directory:
+                    status = look_if_there(directory, parts[size - 1])
+            except OSError:
+                status = None
+            if status and stat.S_ISLNK(status.st_mode):
+                self._report(Symlink, "SUMS-9", "a symlink on the path of this line; it was not followed", path)
+                return
+            if status and size == len(parts):
+                self._report(NotRegular, "SUMS-16", "not a regular file", path)
+                return
+        self._report(MissingFile, "SUMS-15", "the file is not there", path)
+
+    def _hash(self, parts: Parts) -> bytes:
+        with FaultsAt(self._out, parts):
+            return hash_file(self._top, parts)
+
+    @contextmanager
+    def _opened(self, parts: Parts) -> Iterator[BinaryIO]:
+        with FaultsAt(self._out, parts), opened(self._top, parts) as file:
+            yield file
+
+    # ---- sidecars ----
+
+    def _read_sidecar(self, parts: Parts) -> None:
+        path = "/".join(parts)
+        with self._opened(parts) as file:
+            if parts[2] == KEYMAP_NAME:
+                self._read_keymap(file, parts[1], path)
+                return
+            decode = decode_unreadable_line if parts[2] == UNREADABLE_NAME else decode_expiry_row
+            for offset, text in iter_bounded_lines(file, MAX_LINE_SIZE):
+                names = decode(text) if len(text) <= MAX_LINE_SIZE else None
+                if names is None:
+                    self._report(InvalidRow, "VERI-11", "not a row of this sidecar", path, offset)
+                else:
+                    self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
+
+    def _read_keymap(self, file: BinaryIO, database: str, path: str) -> None:
+        try:
+            for line in iter_keymap(file, path):
+                if line.kind != SHA_FALLBACK:
+                    continue
+                # [VERI-9]
+                if encode_segment(line.original) != line.encoded:
+                    detail = f"the key of this line has the segment {encode_segment(line.original)}"
+                    self._report(KeymapMismatch, "VERI-9", detail, path)
+                else:
+                    self._note(self._names, name_of(database, line.encoded), KEYMAP_LINE)
+        except InvalidKeymap as finding:
+            self._pass_on(finding)  # [KMAP-9]
+
+    def _compare_names(self) -> None:
+        """Compare rows and lines with blobs, in the order of databases and segments."""
+        for name, records in groupby(self._sorted(self._names), key=lambda record: record[0]):
+            notes = Counter(note for _, note in records)
+            base, _, stem = os.fsdecode(name).rpartition("/")
+            for row, sidecar in SIDECAR_OF_ROW.items():
+                where = f"{base.removesuffix('/' + UNREADABLE_FOLDER)}/{sidecar}"
+                # [VERI-13]
+                for _ in range(notes[row] - 1):
+                    self._report(RepeatedRow, "VERI-13", f"{stem} has more than one row", where)
+                # [VERI-12]
+                if notes[row] and not notes[BLOB_OF_ROW[row]]:
+                    self._report(RowWithoutBlob, "VERI-12", f"{stem} has a row and no blob", where)
+            # [VERI-14]
+            if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
+                self._report(BlobWithoutRow, "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
+            blobs = [directory for directory, note in BLOB_NOTES.items() if notes[note]]
+            # [VERI-8]
+            if blobs and is_fallback(stem) and not notes[KEYMAP_LINE]:
+                detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
+                self._report(NeedsKeymap, "VERI-8", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
+            # [VERI-10]
+            if notes[KEYMAP_LINE] and not blobs:
+                self._report(LineWithoutBlob, "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
+
+
+def open_unnamed() -> FileIO:
+    """Create an unlinked temporary file in the system's directory for them. [VERI-18]"""
+    descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
+    os.unlink(path)
+    return FileIO(descriptor, "r+")
+
+
+def name_of(database: str, *names: str) -> bytes:
+    """Return the sort key that blobs, rows and lines of one name share."""
+    return os.fsencode("/".join(("redis", database, *names)))

@@ -1,5 +1,0 @@
-"""`python -m ekvdump`."""
-
-from ekvdump.cli import main
-
-raise SystemExit(main())
