@@ -19,6 +19,8 @@ from typing import Final
 
 UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 """Bytes that stand for themselves. `~` is not among them. [SEGM-1]"""
+PERCENT_FORMS: Final = [chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in range(256)]
+"""The percent form of each byte. [SEGM-1]"""
 MAX_SEGMENT_SIZE: Final = 240
 """Most bytes of a segment. [SEGM-2]"""
 FALLBACK_DIGITS: Final = 32
@@ -33,7 +35,7 @@ BINARY_PREFIX: Final = "b64."
 
 def encode_percent(key: bytes) -> str:
     """Return the percent form, of any size. [SEGM-1]"""
-    return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in key)
+    return "".join(PERCENT_FORMS[byte] for byte in key)
 
 
 def encode_fallback(key: bytes) -> str:
