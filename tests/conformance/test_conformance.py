@@ -38,7 +38,7 @@ from writer import snapshot
 
 pytestmark = pytest.mark.unmeasured
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = load_cases(FIXTURES)
 
 

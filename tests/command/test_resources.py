@@ -14,7 +14,7 @@ from ekvconform.snapshots import BadDescriptionError, describe_snapshot, write_s
 from ekvconform.trees import differences_of_large
 from ekvconform.verdicts import Judgement
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = {case.id: case for case in load_cases()}
 BIG = [case for case in CASES.values() if case.is_big]
 

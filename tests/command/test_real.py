@@ -13,7 +13,7 @@ from ekvdump.engine.run import decode
 from ekvdump.format.outcomes import Encrypted, InvalidValue, Outcome
 from ekvdump.format.segments import decode_segment
 
-REAL = Path(__file__).resolve().parent.parent / "fixtures" / "real"
+REAL = Path(__file__).resolve().parents[2] / "fixtures" / "real"
 SLACK_MS = 2
 
 

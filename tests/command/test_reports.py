@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.unmeasured
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report.schema.json").read_text())
 CASES = load_cases()
 HOSTILE = "<script>alert(1)</script> ]]> | `x` \x00\x1b[31m \ud800 ::error::no\n# head & \"quote' \\ \ufffe"

@@ -15,7 +15,7 @@ from test_spec import DIVERGENCES
 
 pytestmark = pytest.mark.unmeasured
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
 CASES = {case.id: case for case in load_cases()}
 CLAUSES = load_clauses()

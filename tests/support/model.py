@@ -18,7 +18,7 @@ from typing import Any
 
 import google_crc32c
 
-SPEC = Path(__file__).resolve().parent.parent / "spec"
+SPEC = Path(__file__).resolve().parents[2] / "spec"
 TABLE = tomllib.loads((SPEC / "keys.toml").read_text())
 OUTCOMES = tomllib.loads((SPEC / "outcomes.toml").read_text())
 MOST_MS = 9_223_372_036_854_775_807

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from writer import HLL, STR, TTL, Entry, envelope, expiry, operational, put, snapshot
 
-SPEC = (Path(__file__).resolve().parent.parent / "spec" / "11-manifest.md").read_text()
+SPEC = (Path(__file__).resolve().parents[2] / "spec" / "11-manifest.md").read_text()
 (EXAMPLE,) = re.findall(r"^```json\n(.*?)^```", SPEC, re.MULTILINE | re.DOTALL)
 EXAMPLE_SNAPSHOT = snapshot(
     [

@@ -315,7 +315,7 @@ def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
 
 # ---- one object for machines ----
 
-SCHEMA = json.loads((Path(__file__).resolve().parent.parent / "spec" / "output.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "spec" / "output.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 

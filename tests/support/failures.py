@@ -12,7 +12,7 @@ from ekvconform.clauses import load_clauses
 from ekvdump.engine.outputs import Options
 from writer import snapshot
 
-FOLDER = Path(__file__).resolve().parent.parent / "build" / "failures"
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "failures"
 
 
 def refused(fault: str, clause: str, out: str, offset: int | None = None) -> dict[str, Any]:

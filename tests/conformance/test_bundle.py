@@ -18,7 +18,7 @@ from harness import jq_beside
 
 pytestmark = pytest.mark.unmeasured
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "fixtures" / "bundle"
 DOCUMENT = json.loads((BUNDLE / "bundle.json").read_text())
 CASES = {case.id: case for case in load_cases()}

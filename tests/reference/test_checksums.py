@@ -50,7 +50,7 @@ def test_sums_2_sha256sum_writes_and_reads_the_same_lines(tmp_path: Path, name: 
 
 
 def test_sums_1_sums_2_the_specs_example() -> None:
-    spec = (Path(__file__).resolve().parent.parent / "spec" / "12-checksums.md").read_bytes()
+    spec = (Path(__file__).resolve().parents[2] / "spec" / "12-checksums.md").read_bytes()
     for path, data in ((b"redis/db_0/strings/a.bin", b"hi"), (b"redis/db_0/strings/a\nb", b"")):
         assert b"\n" + render_checksum_line(path, hashlib.sha256(data).hexdigest().encode()) in spec
 

@@ -26,7 +26,7 @@ def keymap(*entries: tuple[bytes, bytes], only: set[str] | None = None) -> list[
 
 
 def test_kmap_1_a_line_is_what_the_spec_shows() -> None:
-    spec = (Path(__file__).resolve().parent.parent / "spec" / "10-keymap.md").read_text()
+    spec = (Path(__file__).resolve().parents[2] / "spec" / "10-keymap.md").read_text()
     assert render_keymap_line(segment_of(b"b64.x"), b"b64.x").decode() in spec
     assert files_of(put(STR + b"b64.x", 1, b"v"))["KEYMAP.jsonl"].decode() in spec
 

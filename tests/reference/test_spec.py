@@ -22,7 +22,7 @@ from harness import MemorySource, decode_in_memory
 
 pytestmark = pytest.mark.unmeasured
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "spec").glob("[0-9][0-9]-*.md"))
 DEFINITION = re.compile(r"^\*\*([A-Z]{4}-[0-9]+)\*\* · (MUST|SHOULD|MAY|defines|retired) · ", re.MULTILINE)
 DIVERGENCE = re.compile(r"^\| \*\*(DIVR-[0-9]+)\*\* \|", re.MULTILINE)

@@ -17,7 +17,7 @@ from ekvconform.verdicts import Judgement
 
 pytestmark = pytest.mark.unmeasured
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = {case.id: case for case in load_cases() if case.scene.during}
 CREATE = os.O_CREAT | os.O_WRONLY
 

@@ -15,7 +15,7 @@ from test_golden_cases import BY_PATH, ELSEWHERE
 
 pytestmark = pytest.mark.unmeasured
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())
 CASES = {case.id: case for case in load_cases() if case.id.startswith("tree-at-")}
 
