@@ -1,81 +1,95 @@
 # Two commands do everything on a fresh machine that has Python 3.11+ and make:
-#   make run    sets up a private environment, decodes the real snapshots and judges ekvdump by all cases
-#   make test   sets up the same environment and passes all tests and linters
+#   make run    sets up a private environment, decodes real snapshots and judges the command by all golden cases
+#   make test   sets up the same environment with what the tests need, and passes all tests and linters
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+OFFLINE = { echo "make: a download failed; the network is needed once, to set up $(VENV)" >&2; exit 1; }
+REFERENCE := --profile conformance/profiles/reference.toml
+COMMAND   := --profile conformance/profiles/command.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench browser fixtures hostile mutants coverage deep lint format lock clean
+.PHONY: help run check test nightly bench browser coverage fixtures hostile mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-# The stamp is newer than what the environment was made from, or the environment is made again.
-$(VENV)/stamp: requirements/develop.txt pyproject.toml
+# A stamp is newer than what its part of the environment was made from, or that part is made again. The lock names
+# every package, so nothing is left to resolve: pip is told not to, since an older one would ask for a newer release
+# than the lock's as soon as there is one.
+$(VENV)/run-stamp: requirements/run.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv --clear $(VENV)
-	@# The lock names every package, so nothing is left to resolve: pip is told not to, since an older one
-	@# would ask for a newer release than the lock's as soon as there is one.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/develop.txt
+	@$(PIP) --require-hashes -r requirements/run.txt || $(OFFLINE)
 	$(BIN)/pip check
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
-run: $(VENV)/stamp ## decode the real snapshots, and judge ekvdump by all golden cases
+$(VENV)/stamp: requirements/develop.txt $(VENV)/run-stamp
+	@$(PIP) --require-hashes -r requirements/develop.txt || $(OFFLINE)
+	$(BIN)/pip check
+	touch $@
+
+$(VENV)/nightly-stamp: requirements/nightly.txt $(VENV)/stamp
+	@$(PIP) --require-hashes -r requirements/nightly.txt || $(OFFLINE)
+	$(BIN)/pip check
+	touch $@
+
+run: $(VENV)/run-stamp ## decode real snapshots, and judge the command by all golden cases
 	$(BIN)/python tools/run_real.py
-	$(BIN)/ekvconform run
+	$(BIN)/ekvconform run $(COMMAND)
 
-hostile: $(VENV)/stamp ## tamper with the tree at each moment of a run, make each call fail, decode a large snapshot
-	$(BIN)/ekvconform step
-	$(BIN)/ekvconform faults
-	$(BIN)/ekvconform run big
+# ---- tiers ----
 
-browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
-	$(BIN)/python tools/browser.py
+check: lint ## in a minute: linters, the gate of the spec, golden cases and unit tests of the reference
+	$(BIN)/pytest -n auto tests/reference
 
-fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
-	$(BIN)/python tools/fixtures.py
+test: lint ## in six minutes: linters, all tests, branch coverage of the reference
+	$(BIN)/pytest -n auto tests
+	$(BIN)/pytest -n auto tests/reference --cov --cov-report=term
 
-mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
-	$(BIN)/python tools/mutants.py
+nightly: $(VENV)/nightly-stamp ## in hours: campaigns, all mutants, changed constants, generated mutants, long searches
+	$(BIN)/python tools/nightly.py
 
-# What only `make deep` needs is put into the same environment.
-$(VENV)/deep-stamp: requirements/deep.txt $(VENV)/stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/deep.txt
-	$(BIN)/pip check
-	touch $@
-
-deep: $(VENV)/deep-stamp ## search long: state machines, properties, 100 000 corruptions, changed constants, generated mutants
-	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
-	  $(BIN)/pytest -n auto --hypothesis-profile=deep --hypothesis-seed=$$seed -o faulthandler_timeout=0 \
-	  tests/test_*_machine.py tests/test_properties.py tests/test_corruption.py
-	$(BIN)/python tools/constants.py
-	$(BIN)/python tools/generated_mutants.py
-	$(BIN)/python tools/mutants.py --wide
-
-coverage: $(VENV)/stamp ## what of ekvdump the golden cases reach, without any unit test
-	$(BIN)/python tools/fixture_coverage.py
-
-bench: $(VENV)/stamp ## time and memory, as ratios within one run
-	$(BIN)/python tools/bench.py
+# ---- parts of the tiers ----
 
 lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## linters, tests, branch coverage of ekvdump
-	$(BIN)/pytest -n auto --cov --cov-report=term
+hostile: $(VENV)/run-stamp ## tamper with the tree at each moment of a run, make each call fail, decode large snapshots
+	$(BIN)/ekvconform step $(COMMAND)
+	$(BIN)/ekvconform faults $(COMMAND)
+	$(BIN)/ekvconform run big $(COMMAND)
+
+browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
+	$(BIN)/python tools/browser.py
+
+mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
+	$(BIN)/python tests/mutation/mutants.py
+
+coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
+	$(BIN)/python tools/fixture_coverage.py
+
+bench: $(VENV)/stamp ## time and memory, as ratios within one run
+	$(BIN)/python tools/bench.py
+
+fixtures: $(VENV)/stamp ## bring index and export of the fixtures up to date
+	$(BIN)/python tools/fixtures.py
 
 format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# One declaration of dependencies, in pyproject.toml; one lock for each part of the environment.
+COMPILE := uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
+	--extra terminal --extra conform pyproject.toml --group run
 lock: ## pin the requirements again, with hashes and without addresses
-	for name in runtime develop deep; do \
-	  uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal -p 3.11 \
-	    -o requirements/$$name.txt requirements/$$name.in; done
+	$(COMPILE) -o requirements/run.txt
+	$(COMPILE) --group develop -o requirements/develop.txt
+	$(COMPILE) --group develop --group nightly -o requirements/nightly.txt
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build .coverage* .hypothesis .mypy_cache .ruff_cache
