@@ -159,10 +159,10 @@ class Outputs:
         self.blobs: dict[str, bytes] = {}
         self.sidecars: dict[str, list[bytes]] = {}
         """Path = its lines. A sidecar without a line does not exist. [RTTL-11] [KMAP-4]"""
-        self.orphans: list[bytes] = []
-        """User keys of TTL rows that decide about nothing. [RTTL-9]"""
+        self.orphans: list[str] = []
+        """Segments of the first TTL rows that decide about nothing. [RTTL-15]"""
         self.unreadable: list[str] = []
-        """Segments of unreadable records. [SALV-6]"""
+        """Segments of the first unreadable records. [SALV-6]"""
 
     def add_blob(self, directory: str, name: str, content: bytes) -> None:
         """Add a file that holds one payload. [TREE-2]"""
@@ -237,7 +237,8 @@ class Outputs:
         line = salvage.render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
         self.add_line(salvage.UNREADABLE_NAME, line)  # [SALV-5]
         self.add_blob(salvage.UNREADABLE_DIRECTORY, f"{segment}.{kind}", record.body)  # [SALV-4]
-        self.unreadable.append(segment)
+        if len(self.unreadable) < salvage.MAX_UNREADABLE_EXAMPLES:
+            self.unreadable.append(segment)
 
     # ---- TTL rows ----
 
@@ -280,8 +281,10 @@ class Outputs:
         if any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS):
             self.counters.ttls["unclaimed"] += 1
         else:
+            # [RTTL-10] Only a few of their keys are kept.
             self.counters.ttls["orphan"] += 1
-            self.orphans.append(user_key)
+            if len(self.orphans) < redis_ttls.MAX_ORPHAN_EXAMPLES:
+                self.orphans.append(encode_segment(user_key))
 
 
 # ---- warnings ----
@@ -312,8 +315,6 @@ def warnings_of_records(records: list[Record], outputs: Outputs) -> list[DumpWar
         for type_, count in outputs.counters.undecoded.items():
             warnings += warn("undecoded-type", count, (type_,))
     # [RTTL-15]
-    orphans = tuple(map(encode_segment, outputs.orphans[: redis_ttls.MAX_ORPHAN_EXAMPLES]))
-    warnings += warn("orphan-ttl", len(outputs.orphans), orphans)
+    warnings += warn("orphan-ttl", outputs.counters.ttls["orphan"], tuple(outputs.orphans))
     # [SALV-6]
-    unreadable = tuple(outputs.unreadable[: salvage.MAX_UNREADABLE_EXAMPLES])
-    return warnings + warn("unreadable-value", len(outputs.unreadable), unreadable)
+    return warnings + warn("unreadable-value", outputs.counters.unreadable, tuple(outputs.unreadable))

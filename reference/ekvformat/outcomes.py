@@ -150,6 +150,11 @@ class Counters:
         self.hlls = dict.fromkeys(("written", "excluded", "unreadable"), 0)
         self.ttls = dict.fromkeys(("applied", "redundant", "unclaimed", "orphan", "excluded", "unreadable"), 0)
 
+    @property
+    def unreadable(self) -> int:
+        """How many records cannot be read. [SALV-6]"""
+        return self.strings["unreadable"] + self.hlls["unreadable"] + self.ttls["unreadable"]
+
 
 def text_of_path(path: str) -> str:
     r"""Return a path as text: bytes that are not UTF-8 as `\xHH`, all others as they are. [MANI-4]"""
