@@ -157,8 +157,8 @@ class Outputs:
         self.counters = counters
         self.options = options
         self.blobs: dict[str, bytes] = {}
-        self.sidecars: dict[str, list[bytes]] = {}
-        """Path = its lines. A sidecar without a line does not exist. [RTTL-11] [KMAP-4]"""
+        self.sidecars: dict[str, dict[bytes, None]] = {}
+        """Path = its lines, each once. A sidecar without a line does not exist. [RTTL-11] [KMAP-4]"""
         self.orphans: list[str] = []
         """Segments of the first TTL rows that decide about nothing. [RTTL-15]"""
         self.unreadable: list[str] = []
@@ -170,10 +170,9 @@ class Outputs:
 
     def add_line(self, sidecar: str, line: bytes) -> None:
         """Add a line to a sidecar, once. [KMAP-2]"""
-        lines = self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", [])
-        # Only KEYMAP lines come twice: a key may be shown as an HLL and as a string. [KMAP-3]
-        if sidecar != KEYMAP_NAME or line not in lines:
-            lines.append(line)
+        # A KEYMAP line may come twice, for a key that is shown as an HLL and as a string; the
+        # first place is the one that counts. [KMAP-3]
+        self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", {})[line] = None
 
     def is_wanted(self, section: Section) -> bool:
         """Return True if the caller wants this type. [OUTC-13]"""
