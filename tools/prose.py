@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "reference" / "ekvformat"
-MAX_LINES: Final = 2250
+MAX_LINES: Final = 2320
 """Largest size of the whole reference, in lines."""
 MAX_FUNCTION_LINES: Final = 35
 """Largest size of one function, its docstring and comments included."""
-NOT_FORMAT: Final = ("__main__", "tree")
-"""Modules that may have more code than prose: they say what a program does, and not what bytes mean."""
+NOT_FORMAT: Final = ("__main__", "decode", "manifest", "outcomes", "tree")
+"""Modules that may have more code than prose: they put the chapters in a row, and do not describe bytes."""
 
 
 class Size(NamedTuple):

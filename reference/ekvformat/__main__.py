@@ -9,7 +9,7 @@ from ekvformat.decode import HLLS, STRINGS, Options, database_directory, decode
 from ekvformat.manifest import Provenance, is_utc_time
 from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault, partial_reasons
 from ekvformat.snapshot_file import check_unchanged, read_snapshot
-from ekvformat.tree import Tree, check_snapshot_outside
+from ekvformat.tree import Tree
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +32,7 @@ def run(words: argparse.Namespace) -> int:
     provenance = Provenance(words.snapshot, words.wall_time, words.cluster_id, words.elastickv_version)
     tree = Tree(words.out, words.db, words.into_existing, sync=not words.no_sync)
     # [OUTC-5] The output directory first, and only then the snapshot.
-    tree.check()
-    check_snapshot_outside(words.out, words.snapshot)
+    tree.check(words.snapshot)
     data, identity = read_snapshot(words.snapshot)
     dump = decode(data, words.snapshot, options)
     warnings = tree.write(dump, provenance, partial(check_unchanged, words.snapshot, identity))

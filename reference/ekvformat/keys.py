@@ -11,7 +11,11 @@ tables below are the whole of it:
     internal                    nothing: no client reads them
     unknown                     nothing: nobody knows what they hold
 
-Whatever is not shown is counted and named. [CONV-3]
+Whatever is not shown is counted and named. [CONV-3] Counts are of records and not of
+the keys that a client sees: a hash of ten fields is a dozen records.
+
+Some prefixes begin others: `!hs|meta|` and `!hs|meta|d|` are of one type, but
+`!s3|bucket|gen|` is internal, and nothing is of the type of `!s3|` alone.
 """
 
 from typing import Final
@@ -58,7 +62,10 @@ UNDECODED: Final = COLLECTIONS | {
         b"!sqs|msg|data|", b"!sqs|msg|vis|", b"!sqs|msg|byage|", b"!sqs|msg|dedup|", b"!sqs|msg|group|",
     ),
 }  # fmt: skip
-"""All types that have no chapter yet, in the order of the spec's table. [KEYS-7]"""
+"""All types that have no chapter yet, in the order of the spec's table. [KEYS-7]
+
+Warnings, counters and reasons for a partial dump are in this order.
+"""
 
 PREFIXES: Final = UNDECODED | {
     STRING: (STRING_PREFIX,),
@@ -86,7 +93,8 @@ MAX_BEGINNINGS: Final = 16
 def type_of(storage_key: bytes) -> str:
     """Return the type of a storage key. [KEYS-1]
 
-    The version suffix plays no part: it may look like the rest of a prefix. [KEYS-2]
+    The encoded key plays no part: a prefix may end inside its version suffix, by
+    chance, and that is not the type of the storage key. [KEYS-2]
     """
     return TYPE_OF_PREFIX[max(filter(storage_key.startswith, TYPE_OF_PREFIX), key=len)]
 

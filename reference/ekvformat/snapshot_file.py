@@ -53,7 +53,7 @@ PAYLOAD_MAGIC: Final = b"EKVPBBL1"
 INGEST_MAGIC: Final = b"EKVSSTI1"
 """Begins a payload part of tables, which is not read. [FILE-6]"""
 PAYLOAD_MAGICS: Final = (PAYLOAD_MAGIC, INGEST_MAGIC)
-"""What may stand behind a header. [FILE-26]"""
+"""What may stand behind a header. A second header may not. [FILE-7] [FILE-26]"""
 START_MAGICS: Final = (HEADER_V1_MAGIC, HEADER_V2_MAGIC, *PAYLOAD_MAGICS)
 """What may stand at the start of a snapshot. [FILE-26]"""
 
@@ -111,7 +111,10 @@ def decode_snapshot_file(data: bytes) -> SnapshotFile:
 
 
 def take_header(cursor: Cursor) -> bool:
-    """Take the header. Return True if there is one."""
+    """Take the header. Return True if there is one.
+
+    A node writes one into every file of its own; a backup may have none.
+    """
     # [FILE-1] The ceiling of the node's clock when it wrote; a dump has no use for it.
     if cursor.skip(HEADER_V1_MAGIC):
         cursor.take(HEADER_V1_FIELDS_SIZE, "ceiling_ms", "FILE-8")
@@ -158,7 +161,10 @@ def take_payload_start(cursor: Cursor, magics: tuple[bytes, ...]) -> int:
 
 
 def take_entries(cursor: Cursor) -> list[Entry]:
-    """Take all entries, up to the footer or the end."""
+    """Take all entries, up to the footer or the end.
+
+    Raises the fault at the lowest offset. [OUTC-3]
+    """
     entries: list[Entry] = []
     previous_key: bytes | None = None
     # [FILE-9] [FILE-15] Nothing else marks the end: where an entry would begin, no
@@ -192,7 +198,11 @@ def take_sized(cursor: Cursor, field: str, limit: int, clause: str) -> tuple[byt
 
 
 def take_footer(cursor: Cursor, data: bytes, has_header: bool) -> int | None:
-    """Take the footer; return the CRC-32C it holds, or None if there is none."""
+    """Take the footer; return the CRC-32C it holds, or None if there is none.
+
+    It is judged when all entries are taken: a fault of structure says more about a
+    damaged file than that its bytes are not those that were written. [OUTC-2]
+    """
     offset = cursor.offset
     if cursor.left == 0:
         # [FILE-17] A node writes header and footer together, so with this rule every
@@ -210,7 +220,10 @@ def take_footer(cursor: Cursor, data: bytes, has_header: bool) -> int | None:
 
 
 def decode_snapshot_name(path: str) -> int | None:
-    """Return the applied index that a file name gives, or None. [FILE-23]"""
+    """Return the applied index that a file name gives, or None. [FILE-23]
+
+    `0000000000002710.fsm` is index 10000.
+    """
     match = SNAPSHOT_NAME.fullmatch(os.path.basename(path))
     # Sixteen hexadecimal digits, although many of them look like decimal ones.
     return int(match[1], 16) if match else None
@@ -250,5 +263,8 @@ def check_unchanged(path: str, identity: Identity) -> None:
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return what a file keeps as long as it is left alone. [FILE-20]"""
+    """Return what a file keeps as long as it is left alone. [FILE-20]
+
+    Size and time alone would not tell a file from another one in its place.
+    """
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -106,8 +106,8 @@ class Tree:
 
     # ---- before the first write ----
 
-    def check(self) -> None:
-        """Check the output directory without changing anything. [OUTC-5]"""
+    def check(self, snapshot: str) -> None:
+        """Check the output directory without changing anything; `snapshot` is the path of the snapshot. [OUTC-5]"""
         with faults_at(self.out):
             # [TREE-29] Links on the way to `out` are the caller's, and are followed. [TREE-10]
             parent = os.path.dirname(self.out) or "."
@@ -119,6 +119,10 @@ class Tree:
                     self.check_contents(top)
                 finally:
                     os.close(top)
+
+        # [TREE-41] It could be overwritten before it is decoded.
+        if os.path.realpath(snapshot).startswith(os.path.join(os.path.realpath(self.out), "")):
+            raise Fault("unsafe-path", "TREE-41", "the snapshot is in the output directory", None, snapshot)
 
     def check_contents(self, top: int) -> list[Place]:
         """Refuse what may not be in the output directory; return the leftovers of killed runs."""
@@ -283,7 +287,8 @@ class Tree:
 
     def databases_of(self, others: set[Place]) -> list[int]:
         """Return the indexes whose directory holds a file. [MANI-8]"""
-        return sorted({index for place in (*self.sha256s, *others) if (index := database_of(place)) is not None})
+        names = [place[1] for place in (*self.sha256s, *others) if len(place) > 2 and place[0] == "redis"]
+        return sorted({int(match[1]) for name in names if (match := DATABASE_NAME.fullmatch(name))})
 
     def render_checksums(self, top: int, others: set[Place]) -> bytes:
         """Render a line for every regular file, in bytewise order of the paths. [SUMS-1] [SUMS-3]"""
@@ -465,15 +470,3 @@ def inode_of(status: os.stat_result) -> Inode:
 def encoded(place: Place) -> bytes:
     """Return a path as CHECKSUMS writes it. [SUMS-1]"""
     return os.fsencode("/".join(place))
-
-
-def database_of(place: Place) -> int | None:
-    """Return the database index of a file's directory; None for a file elsewhere."""
-    match = DATABASE_NAME.fullmatch(place[1]) if len(place) > 2 and place[0] == "redis" else None
-    return int(match[1]) if match else None
-
-
-def check_snapshot_outside(out: str, snapshot: str) -> None:
-    """Refuse a snapshot in the output directory: it could be overwritten. [TREE-41]"""
-    if os.path.realpath(snapshot).startswith(os.path.join(os.path.realpath(out), "")):
-        raise Fault("unsafe-path", "TREE-41", "the snapshot is in the output directory", None, snapshot)

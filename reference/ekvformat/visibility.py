@@ -9,6 +9,15 @@
 
     flags: bit 0 tombstone; bits 1-2 encryption state; bits 3-7 reserved
 
+For example, with a last commit of 30, in file order:
+
+    storage key  commit timestamp  value       what it is
+    -----------  ----------------  ----------  ----------------------------------
+    `a`                        30  `new`       the record of `a`
+    `a`                        10  tombstone   history
+    `b`                        31  `late`      future: hides nothing
+    `b`                         5  tombstone   `b` does not exist
+
 The rule this file lives by: of each storage key the newest version that a client
 could have read counts, and no other. With all versions in memory that takes one
 table. The chapter also says how a decoder with bounded memory comes to the same
@@ -85,23 +94,30 @@ class Record(NamedTuple):
 
 
 def is_operational(entry: Entry) -> bool:
-    """Return True for one of the node's own rows, without version suffix and value header."""
-    # [VISI-7] [VISI-10] The whole key has to match, and the size of the value.
+    """Return True for one of the node's own rows, without version suffix and value header.
+
+    What looks like one, but for the size of its value, is an ordinary entry. [VISI-10]
+    """
+    # [VISI-7]
     if len(entry.value) == META_VALUE_SIZE and entry.key in META_KEYS:
         return True
 
-    # [VISI-8] [VISI-10] The id of a node may be any bytes, `|` included, so the bar is
+    # [VISI-8] The id of a node may be any bytes, `|` included, so the bar is
     # the one at its place, and not the last or the first one.
     if len(entry.value) != WRITERS_VALUE_SIZE:
         return False
     before, behind = WRITERS_ID_SIZES
     cursor = Cursor(entry.key, "too-short")
     has_size = cursor.skip(WRITERS_PREFIX) and cursor.left == before + len(WRITERS_BAR) + behind
-    return has_size and cursor.take(before + len(WRITERS_BAR), "node id", "VISI-8").endswith(WRITERS_BAR)
+    return has_size and cursor.peek(before + len(WRITERS_BAR)).endswith(WRITERS_BAR)
 
 
 def applied_index_of(entries: Iterable[Entry]) -> int | None:
-    """Return what the file's own `_meta_applied_index` row says, or None. [VISI-9]"""
+    """Return what the file's own `_meta_applied_index` row says, or None. [VISI-9]
+
+    It is the last index that wrote data, so the one in the file's name is usually a
+    little ahead of it; behind it is worth a warning. [FILE-24]
+    """
     for entry in entries:
         if entry.key == APPLIED_INDEX_KEY and is_operational(entry):
             return Cursor(entry.value, "too-short").u64_le("applied index", "VISI-9")
@@ -125,9 +141,8 @@ def decode_version(entry: Entry) -> Version:
     expire_at = header.u64_le("expire_at", "VISI-2")
 
     check_flags(flags, entry.value_offset, storage_key)
-    is_tombstone = bool(flags & TOMBSTONE)
     body_offset = cursor.offset
-    return Version(storage_key, commit_ts, is_tombstone, expire_at, cursor.rest(), body_offset)
+    return Version(storage_key, commit_ts, bool(flags & TOMBSTONE), expire_at, cursor.rest(), body_offset)
 
 
 def check_flags(flags: int, offset: int, storage_key: bytes) -> None:
@@ -151,7 +166,9 @@ def check_flags(flags: int, offset: int, storage_key: bytes) -> None:
 def visible_records(entries: Sequence[Entry], last_commit_ts: int, counters: Counters) -> list[Record]:
     """Return the visible records, in the order in which their entries stand in the file.
 
-    Counts every entry that is not visible. [OUTC-14]
+    Counts every entry that is not visible. [OUTC-14] A server's own point lookup can
+    miss a key whose newest version comes behind an entry of a longer key that looks
+    like a version of it. Such a key is committed data, and it is here. [VISI-16]
     """
     # [VISI-9] Operational rows are not data. [VISI-6] All headers are judged before
     # any version is looked at: history and tombstones have to be sound too.
@@ -159,20 +176,8 @@ def visible_records(entries: Sequence[Entry], last_commit_ts: int, counters: Cou
     counters.entries["operational"] = len(entries) - len(data)
     versions = [decode_version(entry) for entry in data]
 
-    # [VISI-11] [VISI-15] Versions belong together by their storage key, wherever they
-    # stand. Entries ascend [FILE-14] and the suffix is inverted [VISI-1], so the first
-    # one met is the newest.
-    newest: dict[bytes, Version] = {}
-    for version in versions:
-        if version.commit_ts > last_commit_ts:
-            counters.entries["future"] += 1  # [VISI-14] It hides nothing.
-        elif version.storage_key in newest:
-            counters.entries["history"] += 1
-        else:
-            newest[version.storage_key] = version
-
     records: list[Record] = []
-    for storage_key, version in newest.items():
+    for version in newest_versions(versions, last_commit_ts, counters):
         # [VISI-12] A tombstone hides all older versions.
         if version.is_tombstone:
             counters.entries["deleted"] += 1
@@ -181,8 +186,28 @@ def visible_records(entries: Sequence[Entry], last_commit_ts: int, counters: Cou
         elif 0 < version.expire_at <= last_commit_ts:
             counters.entries["expired"] += 1
         else:
-            records.append(Record(storage_key, version.body, version.body_offset))
+            records.append(Record(version.storage_key, version.body, version.body_offset))
     return records
+
+
+def newest_versions(versions: Iterable[Version], last_commit_ts: int, counters: Counters) -> list[Version]:
+    """Return of each storage key the version that counts; count all others. [VISI-11]
+
+    Versions belong together by their storage key, wherever they stand in the file:
+    entries of another key may stand between them. [VISI-15]
+    """
+    newest: dict[bytes, Version] = {}
+    for version in versions:
+        # [VISI-14] It hides nothing: no client could have read it.
+        if version.commit_ts > last_commit_ts:
+            counters.entries["future"] += 1
+        # Entries ascend [FILE-14] and the version suffix is inverted [VISI-1], so the
+        # first version that is met of a key is its newest.
+        elif version.storage_key in newest:
+            counters.entries["history"] += 1
+        else:
+            newest[version.storage_key] = version
+    return list(newest.values())
 
 
 def compare_keys(key: bytes, other: bytes) -> int:
