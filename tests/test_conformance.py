@@ -11,17 +11,9 @@ from pathlib import Path
 
 import pytest
 from ekvconform import cli
-from ekvconform.cases import BrokenCaseError, load_case, load_cases, select_cases
-from ekvconform.differences import Difference
-from ekvconform.known import (
-    BrokenListError,
-    KnownFailures,
-    load_known_failures,
-)
-from ekvconform.limits import Limits
-from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, Told, bare_profile, load_profile, make_profile
-from ekvconform.sandbox import descendants
-from ekvconform.snapshots import (
+from ekvconform.cases.golden_cases import BrokenCaseError, load_case, load_cases, select_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,
     decode_hex,
@@ -29,7 +21,23 @@ from ekvconform.snapshots import (
     render_bytes,
     render_hex,
 )
-from ekvconform.verdicts import Judgement, judge_case
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.known_failures import (
+    BrokenListError,
+    KnownFailures,
+    load_known_failures,
+)
+from ekvconform.judge.verdicts import Judgement, judge_case
+from ekvconform.run.profiles import (
+    REFERENCE,
+    BrokenProfileError,
+    Profile,
+    Told,
+    bare_profile,
+    load_profile,
+    make_profile,
+)
+from ekvconform.run.sandbox import descendants
 from hypothesis import given
 from hypothesis import strategies as st
 from test_golden_cases import ELSEWHERE
@@ -403,7 +411,7 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
     # In a process of its own, as the command does it, since it takes in what the program leaves behind.
     script = (
         "import pickle, sys, tempfile\n"
-        "from ekvconform.running import judge_cases\n"
+        "from ekvconform.judge.workers import judge_cases\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "case, profile = pickle.load(sys.stdin.buffer)\n"
         "(found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda judgement: None)\n"
@@ -462,7 +470,7 @@ def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise OSError(28, "no space")
 
-    monkeypatch.setattr("ekvconform.sandbox.plant", fail)
+    monkeypatch.setattr("ekvconform.run.sandbox.plant", fail)
     judgement = judge_case(BY_ID["tree-output-not-empty"], REFERENCE, tmp_path)
     assert judgement.verdict == "VOID"
     monkeypatch.setattr(cli, "judge_cases", lambda *_, **__: [judgement])

@@ -6,10 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ekvconform import cli, faults
-from ekvconform.calls import CALLS
-from ekvconform.cases import Case, load_cases
-from ekvconform.faults import (
+from ekvconform import cli
+from ekvconform.campaigns import faults
+from ekvconform.campaigns.faults import (
     ERRORS_OF_CALL,
     ERRORS_OF_KIND,
     FAULTS,
@@ -20,9 +19,11 @@ from ekvconform.faults import (
     named_paths,
     run_trials,
 )
-from ekvconform.profiles import Profile, make_profile
-from ekvconform.stepping import record_moments
-from ekvconform.verdicts import PASS
+from ekvconform.campaigns.races import record_moments
+from ekvconform.cases.golden_cases import Case, load_cases
+from ekvconform.cases.system_calls import CALLS
+from ekvconform.judge.verdicts import PASS
+from ekvconform.run.profiles import Profile, make_profile
 
 pytestmark = pytest.mark.unmeasured
 

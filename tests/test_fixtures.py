@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvconform.cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
-from ekvconform.clauses import load_clauses
-from ekvconform.probing import PROBES
-from ekvconform.suite import faults_of_index, load_index, load_suite, render_updated_index
+from ekvconform.campaigns.profile_inference import PROBES
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.golden_cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
+from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
 from test_spec import DIVERGENCES
 
 pytestmark = pytest.mark.unmeasured

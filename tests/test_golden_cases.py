@@ -10,10 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases import COMPLETE, DECODE, PARTIAL, REFUSED, Case, Expected, Scene, load_cases, select_cases
-from ekvconform.profiles import REFERENCE
-from ekvconform.sandbox import make_sandbox, remove_sandbox
-from ekvconform.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
+from ekvconform.cases.golden_cases import (
+    COMPLETE,
+    DECODE,
+    PARTIAL,
+    REFUSED,
+    Case,
+    Expected,
+    Scene,
+    load_cases,
+    select_cases,
+)
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
+from ekvconform.run.profiles import REFERENCE
+from ekvconform.run.sandbox import make_sandbox, remove_sandbox
 from ekvdump.outcomes import Fault, Outcome
 from ekvdump.outputs import Options
 from harness import decode_in_memory, run_here

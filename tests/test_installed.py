@@ -39,8 +39,9 @@ def run(unpacked: Path, module: str, *words: str) -> subprocess.CompletedProcess
 
 
 def test_it_is_the_unpacked_one_that_runs(unpacked: Path) -> None:
+    program = "from ekvconform.cases.data_files import ROOT; import ekvdump; print(ROOT, ekvdump.__file__)"
     told = subprocess.run(
-        [sys.executable, "-c", "from ekvconform.places import ROOT; import ekvdump; print(ROOT, ekvdump.__file__)"],
+        [sys.executable, "-c", program],
         cwd=unpacked.parent, env=environment(unpacked), stdout=subprocess.PIPE, text=True,
         check=True,
     ).stdout.split()  # fmt: skip

@@ -7,9 +7,9 @@ from typing import Any
 
 import failures
 import pytest
-from ekvconform.cases import load_case
-from ekvconform.profiles import REFERENCE
-from ekvconform.verdicts import FAIL, PASS, judge_case
+from ekvconform.cases.golden_cases import load_case
+from ekvconform.judge.verdicts import FAIL, PASS, judge_case
+from ekvconform.run.profiles import REFERENCE
 from harness import run_here
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test

@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from ekvconform.calls import CALLS, Call
-from ekvconform.cases import BrokenCaseError, Scene, load_case, load_cases
-from ekvconform.holding import CannotHoldError
-from ekvconform.moments import SCENES, Watch, decode_when
-from ekvconform.profiles import REFERENCE, make_profile
-from ekvconform.rearranging import Rearrangement, can_rearrange
-from ekvconform.running import judge_cases
-from ekvconform.sandbox import make_sandbox
-from ekvconform.verdicts import Judgement
+from ekvconform.cases.golden_cases import BrokenCaseError, Scene, load_case, load_cases
+from ekvconform.cases.moments import SCENES, Watch, decode_when
+from ekvconform.cases.system_calls import CALLS, Call
+from ekvconform.judge.verdicts import Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import REFERENCE, make_profile
+from ekvconform.run.sandbox import make_sandbox
+from ekvconform.run.seccomp import CannotHoldError
+from ekvconform.run.tampering import Rearrangement, can_rearrange
 
 pytestmark = pytest.mark.unmeasured
 
@@ -159,7 +159,7 @@ def test_where_no_program_can_be_held_its_case_is_not_judged(monkeypatch: pytest
     def cannot() -> None:
         raise CannotHoldError("not here")
 
-    monkeypatch.setattr("ekvconform.verdicts.require_machine", cannot)
+    monkeypatch.setattr("ekvconform.judge.verdicts.require_machine", cannot)
     case = CASES["tree-during-out-symlink"]
     (found,) = judge_cases([case], REFERENCE, 1, strict_reasons=False, tell=lambda _: None)
     assert (found.verdict, found.differences[0].found) == ("UNSUPPORTED", "not here")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from ekvconform import cli
-from ekvconform.cases import load_cases, select_cases
-from ekvconform.known import load_known_failures
-from ekvconform.probing import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
-from ekvconform.profiles import load_profile
+from ekvconform.campaigns.profile_inference import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
+from ekvconform.cases.golden_cases import load_cases, select_cases
+from ekvconform.judge.known_failures import load_known_failures
+from ekvconform.run.profiles import load_profile
 
 pytestmark = pytest.mark.unmeasured
 

@@ -16,24 +16,24 @@ from typing import Any
 import jsonschema
 import pytest
 from ekvconform import cli
-from ekvconform.cases import load_cases
-from ekvconform.differences import Difference, difference_of_bytes, difference_of_lines
-from ekvconform.page import render_page
-from ekvconform.profiles import REFERENCE
-from ekvconform.reports import iter_annotations, render_badge, render_junit, render_markdown
-from ekvconform.rows import BrokenReportError, Report, iter_jsonl, load_report, make_report
-from ekvconform.sandbox import Finish
-from ekvconform.suite import load_suite
-from ekvconform.terminal import print_report
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import VERDICTS, Judgement
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.suite import load_suite
+from ekvconform.judge.differences import Difference, difference_of_bytes, difference_of_lines
+from ekvconform.judge.verdicts import VERDICTS, Judgement
+from ekvconform.report.formats import iter_annotations, render_badge, render_junit, render_markdown
+from ekvconform.report.html import render_page
+from ekvconform.report.records import BrokenReportError, Report, iter_jsonl, load_report, make_report
+from ekvconform.report.terminal import print_report
+from ekvconform.run.profiles import REFERENCE
+from ekvconform.run.sandbox import Finish
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report" / "report.schema.json").read_text())
 CASES = load_cases()
 HOSTILE = "<script>alert(1)</script> ]]> | `x` \x00\x1b[31m \ud800 ::error::no\n# head & \"quote' \\ \ufffe"
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases import BrokenCaseError, Case, load_case, load_cases, select_cases
-from ekvconform.limits import Limits
-from ekvconform.profiles import REFERENCE, make_profile
-from ekvconform.running import judge_cases
-from ekvconform.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
-from ekvconform.trees import differences_of_large
-from ekvconform.verdicts import Judgement
+from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
+from ekvconform.judge.tree_comparison import differences_of_large
+from ekvconform.judge.verdicts import Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import REFERENCE, make_profile
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CASES = {case.id: case for case in load_cases()}
@@ -93,7 +93,7 @@ def test_what_cannot_be_written_entry_by_entry_is_refused(words: dict[str, objec
 def test_a_large_file_is_compared_in_pieces(
     data: bytes, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ekvconform.trees.BLOCK_SIZE", 4)
+    monkeypatch.setattr("ekvconform.judge.tree_comparison.BLOCK_SIZE", 4)
     (tmp_path / "x").write_bytes(data)
     found = list(differences_of_large("x", bytes(tmp_path / "x"), ((b"ab", 5), (b"c", 1))))
     assert (not found) == right

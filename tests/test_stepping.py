@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from ekvconform import cli
-from ekvconform.calls import Call
-from ekvconform.cases import Case, Scene, load_cases
-from ekvconform.holding import GO_ON, Answer, CannotHoldError, Held, hold_program
-from ekvconform.limits import Limits
-from ekvconform.moments import Moment
-from ekvconform.profiles import Profile, make_profile
-from ekvconform.running import run_watched
-from ekvconform.sandbox import make_sandbox
-from ekvconform.stepping import Step, iter_steps, record_moments, run_steps
+from ekvconform.campaigns.races import Step, iter_steps, record_moments, run_steps
+from ekvconform.cases.golden_cases import Case, Scene, load_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.moments import Moment
+from ekvconform.cases.system_calls import Call
+from ekvconform.judge.workers import run_watched
+from ekvconform.run.profiles import Profile, make_profile
+from ekvconform.run.sandbox import make_sandbox
+from ekvconform.run.seccomp import GO_ON, Answer, CannotHoldError, Held, hold_program
 
 pytestmark = pytest.mark.unmeasured
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ekvconform.cases import load_cases
-from ekvconform.profiles import bare_profile
-from ekvconform.running import judge_cases
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import bare_profile
 from ekvdump.outputs import Options, Outputs
 from ekvdump.snapshot_file import SnapshotFile
 from ekvdump.survey import survey

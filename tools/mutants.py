@@ -34,13 +34,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import Case, load_cases, select_cases
-from ekvconform.faults import iter_trials, judge_flush, run_trials
-from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
-from ekvconform.running import judge_pairs
-from ekvconform.stepping import record_moments
-from ekvconform.terminal import progress_of
-from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
+from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
+from ekvconform.campaigns.races import record_moments
+from ekvconform.cases.golden_cases import Case, load_cases, select_cases
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
+from ekvconform.judge.workers import judge_pairs
+from ekvconform.report.terminal import progress_of
+from ekvconform.run.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
 from rich.console import Console
 from rich.table import Table
 

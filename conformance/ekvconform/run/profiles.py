@@ -37,11 +37,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
-from ekvconform.clauses import load_clauses
-from ekvconform.limits import Limits
-from ekvconform.places import SPEC
-from ekvconform.usage import UsageError
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.data_files import SPEC
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
+from ekvconform.cases.limits import Limits
 
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
 KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))

@@ -73,10 +73,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.limits import Limits
-from ekvconform.moments import SCENES, When, decode_when
-from ekvconform.places import FIXTURES
-from ekvconform.snapshots import (
+from ekvconform.cases.data_files import FIXTURES
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.moments import SCENES, When, decode_when
+from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,
     decode_hex,
@@ -85,7 +85,7 @@ from ekvconform.snapshots import (
     render_hex,
     require_described,
 )
-from ekvconform.tolerances import TOLERANCES
+from ekvconform.cases.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
 BIG: Final = "big"
