@@ -1,9 +1,12 @@
 # Two commands do everything on a fresh machine that has Python 3.11+ and make:
-#   make run    sets up a private environment, decodes the real snapshots and judges the reference by all cases
+#   make run    sets up a private environment, decodes the real snapshots and judges the command by all cases
 #   make test   sets up the same environment and passes all tests and linters
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+
+PROFILE  := --profile conformance/profiles/command.toml
+FLUSHING := '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench browser fixtures hostile mutants coverage deep lint format lock clean
@@ -22,14 +25,15 @@ $(VENV)/stamp: requirements/develop.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-run: $(VENV)/stamp ## decode the real snapshots, and judge the reference by all golden cases
+run: $(VENV)/stamp ## decode the real snapshots, and judge the command by all golden cases
 	$(BIN)/python tools/run_real.py
-	$(BIN)/ekvconform run
+	$(BIN)/ekvconform run $(PROFILE)
 
-hostile: $(VENV)/stamp ## let others into the tree at each moment of a run of the reference, let each call fail, and let it be large
-	$(BIN)/ekvconform step
-	$(BIN)/ekvconform faults
-	$(BIN)/ekvconform run big
+# Flushes are system calls too, so the command is run with them here.
+hostile: $(VENV)/stamp ## run the command under concurrent tampering, with failing system calls, and on large snapshots
+	$(BIN)/ekvconform step $(PROFILE) -- $(FLUSHING)
+	$(BIN)/ekvconform faults $(PROFILE) -- $(FLUSHING)
+	$(BIN)/ekvconform run big $(PROFILE)
 
 browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 	$(BIN)/python tools/browser.py

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from decoders import COMMAND
 from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case, load_cases, select_cases
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
 from ekvconform.judge.tree_comparison import differences_of_large
 from ekvconform.judge.verdicts import Judgement
 from ekvconform.judge.workers import judge_cases
-from ekvconform.run.profiles import REFERENCE, make_profile
+from ekvconform.run.profiles import make_profile
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CASES = {case.id: case for case in load_cases()}
@@ -152,5 +153,5 @@ def test_a_case_with_other_limits_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_reference_keeps_keys_of_a_mib() -> None:
-    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], REFERENCE, 1, strict_reasons=True, tell=lambda _: None)
+    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], COMMAND, 1, strict_reasons=True, tell=lambda _: None)
     assert found.verdict == "PASS"

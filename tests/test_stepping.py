@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from decoders import JUDGE_COMMAND
 from ekvconform import cli
 from ekvconform.campaigns.races import Step, iter_steps, record_moments, run_steps
 from ekvconform.cases.golden_cases import Case, Scene, load_cases
@@ -237,7 +238,7 @@ def test_where_a_program_cannot_be_held_that_is_said(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(CannotHoldError, match="riscv64"):
         hold_program(["true"], make_sandbox(tmp_path, Scene()), Limits(), lambda call: GO_ON)
-    assert cli.main(["step", "rstr-envelope"]) == 2
+    assert cli.main(["step", *JUDGE_COMMAND, "rstr-envelope"]) == 2
 
 
 def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> None:

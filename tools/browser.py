@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from decoders import JUDGE_COMMAND
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "browser"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -69,8 +71,8 @@ def main() -> int:
     page, both = BUILD / "wrong.html", BUILD / "both.html"
     selection = ["file", "rstr", "rhll"]
     ekvconform("run", *selection, "--name", "wrong", "--html", str(page), "--jsonl", str(BUILD / "wrong.jsonl"), *wrong)
-    ekvconform("run", *selection, "--jsonl", str(BUILD / "reference.jsonl"))
-    ekvconform("combine", str(BUILD / "wrong.jsonl"), str(BUILD / "reference.jsonl"), "--html", str(both))
+    ekvconform("run", *selection, *JUDGE_COMMAND, "--jsonl", str(BUILD / "command.jsonl"))
+    ekvconform("combine", str(BUILD / "wrong.jsonl"), str(BUILD / "command.jsonl"), "--html", str(both))
 
     whole = chromium("--dump-dom", page.as_uri())
     cases = rows(whole)

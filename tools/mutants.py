@@ -34,13 +34,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from decoders import COMMAND, COMMAND_THAT_FLUSHES
 from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
 from ekvconform.campaigns.races import record_moments
 from ekvconform.cases.golden_cases import Case, load_cases, select_cases
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
 from ekvconform.judge.workers import judge_pairs
 from ekvconform.report.terminal import progress_of
-from ekvconform.run.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile
+from ekvconform.run.profiles import Profile
 from rich.console import Console
 from rich.table import Table
 
@@ -106,7 +107,7 @@ class Mutant:
             texts[edit.file] = text.replace(edit.old, edit.new)
         return texts
 
-    def build(self, folder: Path, like: Profile = REFERENCE) -> Profile:
+    def build(self, folder: Path, like: Profile = COMMAND) -> Profile:
         """Write the decoder into a folder `program` there; return how it is run, which is `like` the reference.
 
         It is what is changed, and takes the rest from the reference. Raises `BrokenMutantError`.
@@ -232,7 +233,7 @@ def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
     """Return the verdict of each case on its mutant."""
     pairs = [(case, mutant.build) for mutant, case in tries]
     with progress_of(len(pairs)) as tell:
-        judgements = judge_pairs(pairs, REFERENCE.limits, jobs, strict_reasons=True, tell=lambda _: tell(PASS))
+        judgements = judge_pairs(pairs, COMMAND.limits, jobs, strict_reasons=True, tell=lambda _: tell(PASS))
     for (mutant, case), judgement in zip(tries, judgements, strict=True):
         if judgement.verdict == VOID:
             # It catches nothing, but that is no fault of the cases.
@@ -244,7 +245,7 @@ def _try_faults(mutant: Mutant, cases: Sequence[Case], jobs: int) -> dict[str, s
     """Let calls fail under a mutant; return fault = the first verdict that is no pass."""
     case = next(case for case in cases if case.id == mutant.failing)
     with tempfile.TemporaryDirectory(prefix="mutants.") as folder:
-        profile = mutant.build(Path(folder), REFERENCE_THAT_FLUSHES)
+        profile = mutant.build(Path(folder), COMMAND_THAT_FLUSHES)
         moments = record_moments(case, profile)
         flushed = judge_flush(moments)
         verdicts = {flushed.trial.fault: flushed.verdict}

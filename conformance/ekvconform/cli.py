@@ -36,7 +36,7 @@ from ekvconform.judge.known_failures import NOTHING_KNOWN, load_known_failures, 
 from ekvconform.judge.verdicts import PASS, VOID, command_of, first_line
 from ekvconform.judge.workers import SIGNALS, judge_cases
 from ekvconform.report.records import Report, iter_jsonl, load_report, make_report, words_of
-from ekvconform.run.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile, bare_profile, load_profile
+from ekvconform.run.profiles import Profile, bare_profile, load_profile
 from ekvconform.run.sandbox import environment, make_sandbox, require_alive
 
 EXIT_AS_EXPECTED: Final = 0
@@ -46,6 +46,10 @@ EXIT_BROKEN_SUITE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
+NO_PROGRAM: Final = (
+    "no program to judge: name one, as in `ekvconform {command} -- ./my-decoder {{snapshot}} {{out}}`, "
+    "or a profile with --profile"
+)
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
 STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
@@ -58,8 +62,7 @@ KNOWN_HEAD: Final = """\
 """
 EPILOG: Final = """\
 examples:
-  ekvconform run                                        the reference decoder
-  ekvconform run --smoke -- ./decoder {snapshot} {out}  any other program; {db} is the database index
+  ekvconform run --smoke -- ./decoder {snapshot} {out}  a few cases; {db} is the database index
   ekvconform init -- ./decoder {snapshot} {out} {db}    work out a profile, and what is known to fail
   ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
@@ -146,9 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, takes_command=usage is not None)
         return command
 
-    run = add(
-        "run", _run, "run cases against a program, without one against the reference", usage=f"[SELECT ...] {PROGRAM}"
-    )
+    run = add("run", _run, "run cases against a program", usage=f"[SELECT ...] {PROGRAM}")
     _add_selection(run)
     _add_program(run)
     run.add_argument("--name", help="of the program, for reports")
@@ -259,7 +260,9 @@ def _one(case_id: str) -> Case:
 def _profile(options: argparse.Namespace) -> Profile:
     if options.profile is not None:
         return load_profile(options.profile, options.program).located()
-    return bare_profile(options.program).located() if options.program else REFERENCE
+    if options.program:
+        return bare_profile(options.program).located()
+    raise UsageError(NO_PROGRAM.format(command=options.command))
 
 
 # ---- run ----
@@ -434,7 +437,6 @@ def _faults(options: argparse.Namespace) -> int:
 def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[[Case, Profile], set[str]]) -> int:
     """Do something to each case; it says which verdicts there were."""
     profile = _profile(options)
-    profile = REFERENCE_THAT_FLUSHES if profile is REFERENCE else profile
     _require_alive()
     verdicts: set[str] = set()
     for case in [_one(case_id) for case_id in options.cases or default]:
