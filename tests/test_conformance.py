@@ -96,7 +96,7 @@ def test_hex_that_is_none_is_refused() -> None:
 
 # ---- broken suites and profiles ----
 
-GOOD = (FIXTURES / "rstr" / "rstr-expiry-0.toml").read_text()
+GOOD = (FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert cli.main(["show", "rstr-expiry-0"]) == 0
     assert capfd.readouterr().out.endswith(GOOD)
     assert cli.main(["snapshot", "rstr-expiry-0", "-o", str(tmp_path / "s")]) == 0
-    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "rstr" / "rstr-expiry-0.toml").scene.snapshot
+    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").scene.snapshot
     (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
     assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
     assert "version suffix: NOT 5" in capfd.readouterr().out

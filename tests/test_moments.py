@@ -75,7 +75,7 @@ def test_other_words_are_no_moment(words: str) -> None:
 
 
 def test_a_case_with_other_words_is_broken(tmp_path: Path) -> None:
-    text = (FIXTURES / "tree" / "tree-during-out-symlink.toml").read_text()
+    text = (FIXTURES / "cases" / "tree" / "tree-during-out-symlink.toml").read_text()
     for broken in (
         text.replace("before OUT is made", "soon"),
         text.replace("scene = 'symlink'", "scene = 'flood'"),

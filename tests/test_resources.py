@@ -144,7 +144,7 @@ def test_a_claim_of_256_mib_may_not_be_believed() -> None:
 
 
 def test_a_case_with_other_limits_is_broken(tmp_path: Path) -> None:
-    text = (FIXTURES / "file" / "file-value-size-bomb.toml").read_text()
+    text = (FIXTURES / "cases" / "file" / "file-value-size-bomb.toml").read_text()
     for words in ("memory_mib = 0", "memory_mib = true", "memory_gib = 1"):
         (tmp_path / "file-value-size-bomb.toml").write_text(text.replace("memory_mib = 200", words))
         with pytest.raises(BrokenCaseError):

@@ -20,6 +20,7 @@ from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.export import render_case
 from ekvconform.cases.golden_cases import (
+    CASES_NAME,
     COMPLETE,
     DECODE,
     PARTIAL,
@@ -477,7 +478,7 @@ def _show(options: argparse.Namespace) -> int:
     for name in case.clauses:
         if name in clauses:
             print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
-    path = FIXTURES / case.chapter / f"{case.id}.toml"
+    path = FIXTURES / CASES_NAME / case.chapter / f"{case.id}.toml"
     if path.is_file():
         print(path.read_text(encoding="utf-8"), end="")
     else:
