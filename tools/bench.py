@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ekvconform.cases import load_cases
-from ekvconform.profiles import bare_profile
-from ekvconform.running import judge_cases
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import bare_profile
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.outputs import Options, Outputs, redis_directory
 from ekvdump.engine.source import SnapshotFile

@@ -69,8 +69,10 @@ def main() -> int:
     page, both = BUILD / "wrong.html", BUILD / "both.html"
     selection = ["file", "rstr", "rhll"]
     ekvconform("run", *selection, "--name", "wrong", "--html", str(page), "--jsonl", str(BUILD / "wrong.jsonl"), *wrong)
-    ekvconform("run", *selection, "--jsonl", str(BUILD / "reference.jsonl"))
-    ekvconform("combine", str(BUILD / "wrong.jsonl"), str(BUILD / "reference.jsonl"), "--html", str(both))
+    ekvconform(
+        "run", *selection, "--profile", "conformance/profiles/command.toml", "--jsonl", str(BUILD / "command.jsonl")
+    )
+    ekvconform("combine", str(BUILD / "wrong.jsonl"), str(BUILD / "command.jsonl"), "--html", str(both))
 
     whole = chromium("--dump-dom", page.as_uri())
     cases = rows(whole)

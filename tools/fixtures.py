@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from ekvconform.bundle import export
-from ekvconform.cases import load_cases
-from ekvconform.suite import load_suite, render_updated_index
+from ekvconform.cases.export import export
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.suite import load_suite, render_updated_index
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 

@@ -15,8 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from ekvconform.bundle import render_case
-from ekvconform.cases import (
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.data_files import FIXTURES
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.export import render_case
+from ekvconform.cases.golden_cases import (
+    CASES_NAME,
     COMPLETE,
     DECODE,
     PARTIAL,
@@ -27,17 +31,14 @@ from ekvconform.cases import (
     load_cases,
     select_cases,
 )
-from ekvconform.clauses import load_clauses
-from ekvconform.known import NOTHING_KNOWN, load_known_failures, render_updated
-from ekvconform.places import FIXTURES
-from ekvconform.profiles import REFERENCE, REFERENCE_THAT_FLUSHES, Profile, bare_profile, load_profile
-from ekvconform.rows import Report, iter_jsonl, load_report, make_report, words_of
-from ekvconform.running import SIGNALS, judge_cases
-from ekvconform.sandbox import environment, make_sandbox, require_alive
-from ekvconform.snapshots import BadDescriptionError, describe_snapshot, render_hex, write_snapshot
-from ekvconform.suite import load_suite
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import PASS, VOID, command_of, first_line
+from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_hex, write_snapshot
+from ekvconform.cases.suite import load_suite
+from ekvconform.judge.known_failures import NOTHING_KNOWN, load_known_failures, render_updated
+from ekvconform.judge.verdicts import PASS, VOID, command_of, first_line
+from ekvconform.judge.workers import SIGNALS, judge_cases
+from ekvconform.report.records import Report, iter_jsonl, load_report, make_report, words_of
+from ekvconform.run.profiles import Profile, bare_profile, load_profile
+from ekvconform.run.sandbox import environment, make_sandbox, require_alive
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -46,6 +47,10 @@ EXIT_BROKEN_SUITE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
+NO_PROGRAM: Final = (
+    "no program to judge: name one, as in `ekvconform {command} -- ./my-decoder {{snapshot}} {{out}}`, "
+    "or a profile with --profile"
+)
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
 STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
@@ -58,8 +63,7 @@ KNOWN_HEAD: Final = """\
 """
 EPILOG: Final = """\
 examples:
-  ekvconform run                                        the reference decoder
-  ekvconform run --smoke -- ./decoder {snapshot} {out}  any other program; {db} is the database index
+  ekvconform run --smoke -- ./decoder {snapshot} {out}  a few cases; {db} is the database index
   ekvconform init -- ./decoder {snapshot} {out} {db}    work out a profile, and what is known to fail
   ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
@@ -146,9 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, takes_command=usage is not None)
         return command
 
-    run = add(
-        "run", _run, "run cases against a program, without one against the reference", usage=f"[SELECT ...] {PROGRAM}"
-    )
+    run = add("run", _run, "run cases against a program", usage=f"[SELECT ...] {PROGRAM}")
     _add_selection(run)
     _add_program(run)
     run.add_argument("--name", help="of the program, for reports")
@@ -259,14 +261,16 @@ def _one(case_id: str) -> Case:
 def _profile(options: argparse.Namespace) -> Profile:
     if options.profile is not None:
         return load_profile(options.profile, options.program).located()
-    return bare_profile(options.program).located() if options.program else REFERENCE
+    if options.program:
+        return bare_profile(options.program).located()
+    raise UsageError(NO_PROGRAM.format(command=options.command))
 
 
 # ---- run ----
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ekvconform.terminal import print_report, progress_of
+    from ekvconform.report.terminal import print_report, progress_of
 
     profile = _profile(options)
     suite, every = load_suite(), load_cases()
@@ -315,27 +319,27 @@ def _words_of_program(options: argparse.Namespace) -> list[str]:
 
 
 def _write_reports(options: argparse.Namespace, report: Report) -> None:
-    from ekvconform import reports
+    from ekvconform.report import formats
 
     if options.jsonl:
         options.jsonl.write_text("".join(iter_jsonl(report)), encoding="utf-8")
     if options.junit:
-        options.junit.write_text(reports.render_junit(report), encoding="utf-8")
+        options.junit.write_text(formats.render_junit(report), encoding="utf-8")
     if options.markdown:
         # A step summary of CI may hold what other steps said.
         with options.markdown.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(reports.render_markdown(report))
+            file.write(formats.render_markdown(report))
     if options.html:
         _write_page(options.html, [report])
     if options.badge:
-        options.badge.write_text(reports.render_badge(report), encoding="utf-8")
+        options.badge.write_text(formats.render_badge(report), encoding="utf-8")
     if options.annotations:
-        for line in reports.iter_annotations(report):
+        for line in formats.iter_annotations(report):
             print(line.encode("utf-8", "backslashreplace").decode())
 
 
 def _write_page(path: Path, reports: Sequence[Report]) -> None:
-    from ekvconform.page import render_page
+    from ekvconform.report.html import render_page
 
     path.write_text(render_page(reports), encoding="utf-8", errors="backslashreplace")
 
@@ -357,8 +361,8 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ekvconform.probing import PROBES, probe_cases, render_profile, work_out
-    from ekvconform.terminal import print_report, progress_of
+    from ekvconform.campaigns.profile_inference import PROBES, probe_cases, render_profile, work_out
+    from ekvconform.report.terminal import print_report, progress_of
 
     if not options.program:
         raise UsageError("init needs a program: ekvconform init -- CMD .. {snapshot} {out} {db}")
@@ -400,8 +404,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _step(options: argparse.Namespace) -> int:
-    from ekvconform.stepping import iter_steps, record_moments, run_steps
-    from ekvconform.terminal import print_steps, progress_of
+    from ekvconform.campaigns.races import iter_steps, record_moments, run_steps
+    from ekvconform.report.terminal import print_steps, progress_of
 
     def step_through(case: Case, profile: Profile) -> set[str]:
         moments = record_moments(case, profile)
@@ -415,9 +419,9 @@ def _step(options: argparse.Namespace) -> int:
 
 
 def _faults(options: argparse.Namespace) -> int:
-    from ekvconform.faults import iter_trials, judge_flush, run_trials
-    from ekvconform.stepping import record_moments
-    from ekvconform.terminal import print_trials, progress_of
+    from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
+    from ekvconform.campaigns.races import record_moments
+    from ekvconform.report.terminal import print_trials, progress_of
 
     def let_fail(case: Case, profile: Profile) -> set[str]:
         moments = record_moments(case, profile)
@@ -434,7 +438,6 @@ def _faults(options: argparse.Namespace) -> int:
 def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[[Case, Profile], set[str]]) -> int:
     """Do something to each case; it says which verdicts there were."""
     profile = _profile(options)
-    profile = REFERENCE_THAT_FLUSHES if profile is REFERENCE else profile
     _require_alive()
     verdicts: set[str] = set()
     for case in [_one(case_id) for case_id in options.cases or default]:
@@ -475,7 +478,7 @@ def _show(options: argparse.Namespace) -> int:
     for name in case.clauses:
         if name in clauses:
             print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
-    path = FIXTURES / case.chapter / f"{case.id}.toml"
+    path = FIXTURES / CASES_NAME / case.chapter / f"{case.id}.toml"
     if path.is_file():
         print(path.read_text(encoding="utf-8"), end="")
     else:
@@ -537,7 +540,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from ekvconform.bundle import export
+    from ekvconform.cases.export import export
 
     cases = load_cases()
     count = export(cases, load_suite(), options.folder)

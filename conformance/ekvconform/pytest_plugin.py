@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ekvconform.cases import LEVELS, Case, load_cases, select_cases
-from ekvconform.known import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
-from ekvconform.profiles import Profile, load_profile
-from ekvconform.reports import lines_of
-from ekvconform.rows import AS_EXPECTED, make_row
-from ekvconform.running import judge_cases
-from ekvconform.suite import load_suite
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import UNSUPPORTED, Judgement
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import LEVELS, Case, load_cases, select_cases
+from ekvconform.cases.suite import load_suite
+from ekvconform.judge.known_failures import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
+from ekvconform.judge.verdicts import UNSUPPORTED, Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.report.formats import lines_of
+from ekvconform.report.records import AS_EXPECTED, make_row
+from ekvconform.run.profiles import Profile, load_profile
 
 SUITE: pytest.StashKey["Suite"] = pytest.StashKey()
 

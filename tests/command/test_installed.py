@@ -39,8 +39,9 @@ def run(unpacked: Path, module: str, *words: str) -> subprocess.CompletedProcess
 
 
 def test_it_is_the_unpacked_one_that_runs(unpacked: Path) -> None:
+    program = "from ekvconform.cases.data_files import ROOT; import ekvdump; print(ROOT, ekvdump.__file__)"
     told = subprocess.run(
-        [sys.executable, "-c", "from ekvconform.places import ROOT; import ekvdump; print(ROOT, ekvdump.__file__)"],
+        [sys.executable, "-c", program],
         cwd=unpacked.parent, env=environment(unpacked), stdout=subprocess.PIPE, text=True,
         check=True,
     ).stdout.split()  # fmt: skip
@@ -48,7 +49,9 @@ def test_it_is_the_unpacked_one_that_runs(unpacked: Path) -> None:
 
 
 def test_the_suite_runs_from_an_installed_package(unpacked: Path, tmp_path: Path) -> None:
-    ended = run(unpacked, "ekvconform", "run", "--smoke", "--quiet", "--html", str(tmp_path / "page.html"))
+    profile = str(ROOT / "conformance" / "profiles" / "command.toml")
+    words = ["--profile", profile, "--smoke", "--quiet", "--html", str(tmp_path / "page.html")]
+    ended = run(unpacked, "ekvconform", "run", *words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "all 25 cases as expected" in ended.stdout
     assert (tmp_path / "page.html").stat().st_size > 10_000

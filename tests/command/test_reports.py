@@ -15,25 +15,25 @@ from typing import Any
 
 import jsonschema
 import pytest
+from decoders import COMMAND, JUDGE_COMMAND
 from ekvconform import cli
-from ekvconform.cases import load_cases
-from ekvconform.differences import Difference, difference_of_bytes, difference_of_lines
-from ekvconform.page import render_page
-from ekvconform.profiles import REFERENCE
-from ekvconform.reports import iter_annotations, render_badge, render_junit, render_markdown
-from ekvconform.rows import BrokenReportError, Report, iter_jsonl, load_report, make_report
-from ekvconform.sandbox import Finish
-from ekvconform.suite import load_suite
-from ekvconform.terminal import print_report
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import VERDICTS, Judgement
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.suite import load_suite
+from ekvconform.judge.differences import Difference, difference_of_bytes, difference_of_lines
+from ekvconform.judge.verdicts import VERDICTS, Judgement
+from ekvconform.report.formats import iter_annotations, render_badge, render_junit, render_markdown
+from ekvconform.report.html import render_page
+from ekvconform.report.records import BrokenReportError, Report, iter_jsonl, load_report, make_report
+from ekvconform.report.terminal import print_report
+from ekvconform.run.sandbox import Finish
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report" / "report.schema.json").read_text())
 CASES = load_cases()
 HOSTILE = "<script>alert(1)</script> ]]> | `x` \x00\x1b[31m \ud800 ::error::no\n# head & \"quote' \\ \ufffe"
 
@@ -45,7 +45,7 @@ def made(verdict: str, *, number: int = 0, text: str = "", unmapped: str | None 
 
 
 def report_of(*judgements: Judgement, stale: tuple[str, ...] = (), name: str = "decoder") -> Report:
-    return make_report(judgements, replace(REFERENCE, name=name), load_suite(), len(CASES), stale, ["--", "decoder"])
+    return make_report(judgements, replace(COMMAND, name=name), load_suite(), len(CASES), stale, ["--", "decoder"])
 
 
 ALL = report_of(*(made(verdict, number=number) for number, verdict in enumerate((*VERDICTS, "XFAIL", "XPASS"))))
@@ -265,7 +265,7 @@ def test_what_a_program_prints_does_nothing_to_a_terminal(capfd: pytest.CaptureF
 
 
 def test_a_long_run_is_quiet_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "rstr-expiry-0", "rstr-bare"]) == 0
+    assert cli.main(["run", *JUDGE_COMMAND, "rstr-expiry-0", "rstr-bare"]) == 0
     told: Any = capfd.readouterr()
     assert told.err == ""
     assert "\x1b" not in told.out
@@ -274,7 +274,7 @@ def test_a_long_run_is_quiet_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_progress_is_shown_on_a_terminal_and_goes_away() -> None:
     terminal, theirs = pty.openpty()
-    command = [sys.executable, "-m", "ekvconform", "run", "--quiet", "--jobs", "1", "rstr-e*"]
+    command = [sys.executable, "-m", "ekvconform", "run", "--quiet", "--jobs", "1", *JUDGE_COMMAND, "rstr-e*"]
     environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "100"}
     run = subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env=environment)
     os.close(theirs)
@@ -283,7 +283,7 @@ def test_progress_is_shown_on_a_terminal_and_goes_away() -> None:
         while piece := os.read(terminal, 65536):
             shown += piece
     os.close(terminal)
-    assert run.communicate()[0].startswith(b"ekvdump (reference): all ")
+    assert run.communicate()[0].startswith(b"ekvdump: all ")
     assert run.returncode == 0
     assert b"cases" in shown
     assert shown.rstrip().endswith(b"\x1b[2K"), "the bar was wiped away"

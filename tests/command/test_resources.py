@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases import BrokenCaseError, Case, load_case, load_cases, select_cases
-from ekvconform.limits import Limits
-from ekvconform.profiles import REFERENCE, make_profile
-from ekvconform.running import judge_cases
-from ekvconform.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
-from ekvconform.trees import differences_of_large
-from ekvconform.verdicts import Judgement
+from decoders import COMMAND
+from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
+from ekvconform.judge.tree_comparison import differences_of_large
+from ekvconform.judge.verdicts import Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import make_profile
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = {case.id: case for case in load_cases()}
@@ -93,7 +94,7 @@ def test_what_cannot_be_written_entry_by_entry_is_refused(words: dict[str, objec
 def test_a_large_file_is_compared_in_pieces(
     data: bytes, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ekvconform.trees.BLOCK_SIZE", 4)
+    monkeypatch.setattr("ekvconform.judge.tree_comparison.BLOCK_SIZE", 4)
     (tmp_path / "x").write_bytes(data)
     found = list(differences_of_large("x", bytes(tmp_path / "x"), ((b"ab", 5), (b"c", 1))))
     assert (not found) == right
@@ -143,7 +144,7 @@ def test_a_claim_of_256_mib_may_not_be_believed() -> None:
 
 
 def test_a_case_with_other_limits_is_broken(tmp_path: Path) -> None:
-    text = (FIXTURES / "file" / "file-value-size-bomb.toml").read_text()
+    text = (FIXTURES / "cases" / "file" / "file-value-size-bomb.toml").read_text()
     for words in ("memory_mib = 0", "memory_mib = true", "memory_gib = 1"):
         (tmp_path / "file-value-size-bomb.toml").write_text(text.replace("memory_mib = 200", words))
         with pytest.raises(BrokenCaseError):
@@ -152,5 +153,5 @@ def test_a_case_with_other_limits_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_reference_keeps_keys_of_a_mib() -> None:
-    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], REFERENCE, 1, strict_reasons=True, tell=lambda _: None)
+    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], COMMAND, 1, strict_reasons=True, tell=lambda _: None)
     assert found.verdict == "PASS"

@@ -73,6 +73,7 @@ def test_what_an_input_holds_is_not_run(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-def test_the_reference_is_judged_where_nothing_is_said(tmp_path: Path) -> None:
+def test_a_command_or_a_profile_is_needed(tmp_path: Path) -> None:
     status, told = judge(tmp_path, select="rstr-expiry-0")
-    assert status == 0, told
+    assert status == 2
+    assert "no program to judge" in told

@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 from ekvconform import cli
-from ekvconform.bundle import is_portable
-from ekvconform.cases import load_cases
-from ekvconform.snapshots import decode_bytes
+from ekvconform.cases.export import is_portable
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.snapshots import decode_bytes
 from harness import jq_beside
 
 pytestmark = pytest.mark.unmeasured

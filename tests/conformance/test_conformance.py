@@ -10,18 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from decoders import COMMAND, JUDGE_COMMAND, PROFILES
 from ekvconform import cli
-from ekvconform.cases import BrokenCaseError, load_case, load_cases, select_cases
-from ekvconform.differences import Difference
-from ekvconform.known import (
-    BrokenListError,
-    KnownFailures,
-    load_known_failures,
-)
-from ekvconform.limits import Limits
-from ekvconform.profiles import REFERENCE, BrokenProfileError, Profile, Told, bare_profile, load_profile, make_profile
-from ekvconform.sandbox import descendants
-from ekvconform.snapshots import (
+from ekvconform.cases.golden_cases import BrokenCaseError, load_case, load_cases, select_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,
     decode_hex,
@@ -29,7 +22,22 @@ from ekvconform.snapshots import (
     render_bytes,
     render_hex,
 )
-from ekvconform.verdicts import Judgement, judge_case
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.known_failures import (
+    BrokenListError,
+    KnownFailures,
+    load_known_failures,
+)
+from ekvconform.judge.verdicts import Judgement, judge_case
+from ekvconform.run.profiles import (
+    BrokenProfileError,
+    Profile,
+    Told,
+    bare_profile,
+    load_profile,
+    make_profile,
+)
+from ekvconform.run.sandbox import descendants
 from hypothesis import given
 from hypothesis import strategies as st
 from test_golden_cases import ELSEWHERE
@@ -45,10 +53,10 @@ CASES = load_cases(FIXTURES)
 # ---- the cases ----
 
 
-def test_the_reference_passes(tmp_path: Path) -> None:
+def test_the_command_passes(tmp_path: Path) -> None:
     """What test_golden_cases.py leaves to programs, and a chapter of what it does not."""
     report, words = tmp_path / "report.jsonl", ["sums", *(case.id for case in ELSEWHERE)]
-    assert cli.main(["run", "--jobs", "2", "--jsonl", str(report), *words]) == 0
+    assert cli.main(["run", "--jobs", "2", "--jsonl", str(report), *JUDGE_COMMAND, *words]) == 0
     header, *rows, footer = map(json.loads, report.read_text().splitlines())
     assert header["cases"] == len(rows) == len(select_cases(CASES, words)) > 60
     # Not everybody may make a device node; then these cases do not run, and the report says so.
@@ -88,7 +96,7 @@ def test_hex_that_is_none_is_refused() -> None:
 
 # ---- broken suites and profiles ----
 
-GOOD = (FIXTURES / "rstr" / "rstr-expiry-0.toml").read_text()
+GOOD = (FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -121,8 +129,8 @@ def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
     assert {case.chapter for case in select_cases(CASES, ["kmap"])} == {"kmap"}
     assert len(select_cases(CASES, ["visi-reserved-bit-?"])) == 5
     assert {case.level for case in select_cases(CASES, ["may"])} == {"may"}
-    assert cli.main(["run", "no-such-case"]) == 2
-    assert cli.main(["run", "rstr-bare", "no-such-case"]) == 2, "a word with a slip is not passed over"
+    assert cli.main(["run", *JUDGE_COMMAND, "no-such-case"]) == 2
+    assert cli.main(["run", *JUDGE_COMMAND, "rstr-bare", "no-such-case"]) == 2, "a word with a slip is not passed over"
 
 
 def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -208,7 +216,7 @@ def odd(program: str) -> Profile:
     words = {"command": command, "exit": exits, "options": {"into_existing": []}}
     return replace(
         make_profile(words), name="odd", verify=(PYTHON, "-c", program, "{out}"), limits=LIMITS,
-        texts=REFERENCE.texts, warnings=REFERENCE.warnings, findings=REFERENCE.findings,
+        texts=COMMAND.texts, warnings=COMMAND.warnings, findings=COMMAND.findings,
     )  # fmt: skip
 
 
@@ -403,7 +411,7 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
     # In a process of its own, as the command does it, since it takes in what the program leaves behind.
     script = (
         "import pickle, sys, tempfile\n"
-        "from ekvconform.running import judge_cases\n"
+        "from ekvconform.judge.workers import judge_cases\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "case, profile = pickle.load(sys.stdin.buffer)\n"
         "(found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda judgement: None)\n"
@@ -440,6 +448,30 @@ def test_a_program_without_database_index_is_not_asked_for_one(tmp_path: Path) -
     assert judge_case(case, PRODUCTION, tmp_path).verdict == "UNSUPPORTED"
 
 
+@pytest.mark.parametrize("words", [["run"], ["step"], ["faults"], ["repro", "rstr-bare"], ["run", "rstr", "--smoke"]])
+def test_without_a_program_it_says_how_to_name_one(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        "ekvconform: no program to judge: name one, as in "
+        f"`ekvconform {words[0]} -- ./my-decoder {{snapshot}} {{out}}`, or a profile with --profile\n"
+    )
+
+
+def test_a_command_names_the_interpreter_that_runs_the_judge(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('command = ["{python}", "{snapshot}", "{out}"]\nverify = ["{python}", "{out}"]\n')
+    profile = load_profile(tmp_path / "p.toml").located()
+    assert profile.command == (PYTHON, "{snapshot}", "{out}")
+    assert profile.verify == (PYTHON, "{out}")
+    assert load_profile(tmp_path / "p.toml", ["{python}", "-c", "{snapshot}{out}"]).command[0] == PYTHON
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_profile_of_this_repository_can_be_read(path: Path) -> None:
+    assert load_profile(path).texts
+
+
 def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) -> None:
     command = [PYTHON, "-c", "", "{snapshot}", "{out}"]
     assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
@@ -462,11 +494,11 @@ def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise OSError(28, "no space")
 
-    monkeypatch.setattr("ekvconform.sandbox.plant", fail)
-    judgement = judge_case(BY_ID["tree-output-not-empty"], REFERENCE, tmp_path)
+    monkeypatch.setattr("ekvconform.run.sandbox.plant", fail)
+    judgement = judge_case(BY_ID["tree-output-not-empty"], COMMAND, tmp_path)
     assert judgement.verdict == "VOID"
     monkeypatch.setattr(cli, "judge_cases", lambda *_, **__: [judgement])
-    assert cli.main(["run", "tree-output-not-empty"]) == 3
+    assert cli.main(["run", *JUDGE_COMMAND, "tree-output-not-empty"]) == 3
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -494,7 +526,7 @@ def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert cli.main(["show", "rstr-expiry-0"]) == 0
     assert capfd.readouterr().out.endswith(GOOD)
     assert cli.main(["snapshot", "rstr-expiry-0", "-o", str(tmp_path / "s")]) == 0
-    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "rstr" / "rstr-expiry-0.toml").scene.snapshot
+    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").scene.snapshot
     (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
     assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
     assert "version suffix: NOT 5" in capfd.readouterr().out
@@ -577,6 +609,7 @@ def test_known_failures_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "+rstr-envelope  FAIL  # not looked into yet" in capfd.readouterr().out
     assert path.read_text() == "rhll-envelope  FAIL  # bug 1\nrstr-envelope  FAIL  # not looked into yet\n"
     assert cli.main(command) == 0
-    assert cli.main(["run", "--known-failures", str(path), "rhll-envelope"]) == 1, "the reference passes what is listed"
-    assert cli.main(["run", "--update-known-failures", "rhll-envelope"]) == 2
-    assert cli.main(["run", "--known-failures", str(tmp_path / "missing"), "rhll-envelope"]) == 2
+    known = ["run", *JUDGE_COMMAND, "--known-failures"]
+    assert cli.main([*known, str(path), "rhll-envelope"]) == 1, "the command passes what is listed"
+    assert cli.main(["run", *JUDGE_COMMAND, "--update-known-failures", "rhll-envelope"]) == 2
+    assert cli.main([*known, str(tmp_path / "missing"), "rhll-envelope"]) == 2

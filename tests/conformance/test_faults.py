@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ekvconform import cli, faults
-from ekvconform.calls import CALLS
-from ekvconform.cases import Case, load_cases
-from ekvconform.faults import (
+from decoders import JUDGE_COMMAND
+from ekvconform import cli
+from ekvconform.campaigns import faults
+from ekvconform.campaigns.faults import (
     ERRORS_OF_CALL,
     ERRORS_OF_KIND,
     FAULTS,
@@ -20,9 +20,11 @@ from ekvconform.faults import (
     named_paths,
     run_trials,
 )
-from ekvconform.profiles import Profile, make_profile
-from ekvconform.stepping import record_moments
-from ekvconform.verdicts import PASS
+from ekvconform.campaigns.races import record_moments
+from ekvconform.cases.golden_cases import Case, load_cases
+from ekvconform.cases.system_calls import CALLS
+from ekvconform.judge.verdicts import PASS
+from ekvconform.run.profiles import Profile, make_profile
 
 pytestmark = pytest.mark.unmeasured
 
@@ -226,7 +228,7 @@ def test_what_has_to_be_removed_is_found_in_a_text(tmp_path: Path) -> None:
 def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["faults", CASE.id, "--", "false", "{snapshot}", "{out}"]) == 2
     assert f"{CASE.id} ends with 1 without anybody's doing" in capfd.readouterr().err
-    assert cli.main(["faults", "file-bad-magic"]) == 2
+    assert cli.main(["faults", *JUDGE_COMMAND, "file-bad-magic"]) == 2
 
 
 def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvconform.cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
-from ekvconform.clauses import load_clauses
-from ekvconform.probing import PROBES
-from ekvconform.suite import faults_of_index, load_index, load_suite, render_updated_index
+from ekvconform.campaigns.profile_inference import PROBES
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.golden_cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
+from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
 from test_spec import DIVERGENCES
 
 pytestmark = pytest.mark.unmeasured
@@ -152,9 +152,11 @@ def test_the_index_is_of_these_cases() -> None:
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     """A suite of three cases with an index of its own."""
-    (tmp_path / "rstr").mkdir()
+    (tmp_path / "cases" / "rstr").mkdir(parents=True)
     for name in ("rstr-bare", "rstr-legacy", "rstr-expiry-0"):
-        (tmp_path / "rstr" / f"{name}.toml").write_bytes((FIXTURES / "rstr" / f"{name}.toml").read_bytes())
+        (tmp_path / "cases" / "rstr" / f"{name}.toml").write_bytes(
+            (FIXTURES / "cases" / "rstr" / f"{name}.toml").read_bytes()
+        )
     (tmp_path / "index.toml").write_text(render_updated_index(tmp_path))
     assert load_index(tmp_path)["version"] == 1
     assert faults_of_index(tmp_path) == []
@@ -162,7 +164,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def test_a_changed_case_without_a_changed_version_is_a_fault(suite: Path) -> None:
-    case = suite / "rstr" / "rstr-bare.toml"
+    case = suite / "cases" / "rstr" / "rstr-bare.toml"
     case.write_text(case.read_text() + "# more\n")
     assert faults_of_index(suite) == ["rstr-bare: changed, and the suite's version is not"]
     with pytest.raises(BrokenCaseError):
@@ -178,7 +180,7 @@ def test_a_changed_case_without_a_changed_version_is_a_fault(suite: Path) -> Non
 
 def test_an_update_says_which_version_changed_what_and_retires_for_good(suite: Path) -> None:
     index = suite / "index.toml"
-    case = suite / "rstr" / "rstr-bare.toml"
+    case = suite / "cases" / "rstr" / "rstr-bare.toml"
     text = case.read_text()
     case.write_text(text + "# more\n")
     index.write_text(render_updated_index(suite))
@@ -200,5 +202,7 @@ def test_an_update_says_which_version_changed_what_and_retires_for_good(suite: P
 
 
 def test_a_case_that_is_not_in_the_index_is_a_fault(suite: Path) -> None:
-    (suite / "rstr" / "rstr-envelope.toml").write_bytes((FIXTURES / "rstr" / "rstr-envelope.toml").read_bytes())
+    (suite / "cases" / "rstr" / "rstr-envelope.toml").write_bytes(
+        (FIXTURES / "cases" / "rstr" / "rstr-envelope.toml").read_bytes()
+    )
     assert faults_of_index(suite) == ["rstr-envelope: not in the index"]

@@ -5,15 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from ekvconform.calls import CALLS, Call
-from ekvconform.cases import BrokenCaseError, Scene, load_case, load_cases
-from ekvconform.holding import CannotHoldError
-from ekvconform.moments import SCENES, Watch, decode_when
-from ekvconform.profiles import REFERENCE, make_profile
-from ekvconform.rearranging import Rearrangement, can_rearrange
-from ekvconform.running import judge_cases
-from ekvconform.sandbox import make_sandbox
-from ekvconform.verdicts import Judgement
+from decoders import COMMAND, JUDGE_COMMAND
+from ekvconform.cases.golden_cases import BrokenCaseError, Scene, load_case, load_cases
+from ekvconform.cases.moments import SCENES, Watch, decode_when
+from ekvconform.cases.system_calls import CALLS, Call
+from ekvconform.judge.verdicts import Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import make_profile
+from ekvconform.run.sandbox import make_sandbox
+from ekvconform.run.seccomp import CannotHoldError
+from ekvconform.run.tampering import Rearrangement, can_rearrange
 
 pytestmark = pytest.mark.unmeasured
 
@@ -74,7 +75,7 @@ def test_other_words_are_no_moment(words: str) -> None:
 
 
 def test_a_case_with_other_words_is_broken(tmp_path: Path) -> None:
-    text = (FIXTURES / "tree" / "tree-during-out-symlink.toml").read_text()
+    text = (FIXTURES / "cases" / "tree" / "tree-during-out-symlink.toml").read_text()
     for broken in (
         text.replace("before OUT is made", "soon"),
         text.replace("scene = 'symlink'", "scene = 'flood'"),
@@ -159,14 +160,14 @@ def test_where_no_program_can_be_held_its_case_is_not_judged(monkeypatch: pytest
     def cannot() -> None:
         raise CannotHoldError("not here")
 
-    monkeypatch.setattr("ekvconform.verdicts.require_machine", cannot)
+    monkeypatch.setattr("ekvconform.judge.verdicts.require_machine", cannot)
     case = CASES["tree-during-out-symlink"]
-    (found,) = judge_cases([case], REFERENCE, 1, strict_reasons=False, tell=lambda _: None)
+    (found,) = judge_cases([case], COMMAND, 1, strict_reasons=False, tell=lambda _: None)
     assert (found.verdict, found.differences[0].found) == ("UNSUPPORTED", "not here")
 
 
 def test_the_reference_has_all_moments_but_that_of_a_device() -> None:
-    found = judge_cases(list(CASES.values()), REFERENCE, 2, strict_reasons=True, tell=lambda _: None)
+    found = judge_cases(list(CASES.values()), COMMAND, 2, strict_reasons=True, tell=lambda _: None)
     assert {each.case.id: each.verdict for each in found} == dict.fromkeys(CASES, "PASS")
 
 
@@ -202,5 +203,5 @@ def test_what_was_touched_before_the_moment_is_told(tmp_path: Path) -> None:
 def test_repro_says_what_is_left_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from ekvconform import cli
 
-    assert cli.main(["repro", "tree-during-out-symlink", "--folder", str(tmp_path / "scene")]) == 0
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-during-out-symlink", "--folder", str(tmp_path / "scene")]) == 0
     assert "# Somebody else comes in before OUT is made: symlink at ." in capsys.readouterr().out

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases import load_cases, load_places
-from ekvconform.profiles import make_profile
-from ekvconform.running import judge_cases
-from ekvconform.verdicts import Judgement
+from ekvconform.cases.golden_cases import load_cases, load_places
+from ekvconform.judge.verdicts import Judgement
+from ekvconform.judge.workers import judge_cases
+from ekvconform.run.profiles import make_profile
 from test_golden_cases import BY_PATH, ELSEWHERE
 
 pytestmark = pytest.mark.unmeasured

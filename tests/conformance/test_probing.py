@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from decoders import JUDGE_COMMAND
 from ekvconform import cli
-from ekvconform.cases import load_cases, select_cases
-from ekvconform.known import load_known_failures
-from ekvconform.probing import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
-from ekvconform.profiles import load_profile
+from ekvconform.campaigns.profile_inference import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
+from ekvconform.cases.golden_cases import load_cases, select_cases
+from ekvconform.judge.known_failures import load_known_failures
+from ekvconform.run.profiles import load_profile
 
 pytestmark = pytest.mark.unmeasured
 
@@ -164,19 +165,21 @@ def test_a_count_may_stand_against_a_letter() -> None:
 
 
 def test_smoke_is_the_first_thing_to_try(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "--smoke", "--quiet"]) == 0
+    assert cli.main(["run", "--smoke", "--quiet", *JUDGE_COMMAND]) == 0
     assert "all 25 cases as expected" in capfd.readouterr().out
-    assert cli.main(["run", "--smoke", "veri"]) == 2
+    assert cli.main(["run", "--smoke", *JUDGE_COMMAND, "veri"]) == 2
 
 
 def test_a_case_can_be_set_up_again_by_hand(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scene = tmp_path / "scene"
-    assert cli.main(["repro", "tree-other-database-stays", "--folder", str(scene)]) == 0
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--folder", str(scene)]) == 0
     told = capfd.readouterr().out
     assert (scene / "work/out/redis/db_1/strings/a.bin").read_bytes() == b"one"
     command = told.splitlines()[-1]
     assert subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
     assert (scene / "work/out/redis/db_0/strings/k.bin").read_bytes() == b"new"
-    assert cli.main(["repro", "tree-other-database-stays", "--folder", str(scene)]) == 2, "it is there already"
-    assert cli.main(["repro", "no-such-case"]) == 2
-    assert cli.main(["repro", "tree-other-database-stays", "--", "true", "{snapshot}", "{out}"]) == 2
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--folder", str(scene)]) == 2, (
+        "it is there already"
+    )
+    assert cli.main(["repro", *JUDGE_COMMAND, "no-such-case"]) == 2
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--", "true", "{snapshot}", "{out}"]) == 2

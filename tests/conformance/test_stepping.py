@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from decoders import JUDGE_COMMAND
 from ekvconform import cli
-from ekvconform.calls import Call
-from ekvconform.cases import Case, Scene, load_cases
-from ekvconform.holding import GO_ON, Answer, CannotHoldError, Held, hold_program
-from ekvconform.limits import Limits
-from ekvconform.moments import Moment
-from ekvconform.profiles import Profile, make_profile
-from ekvconform.running import run_watched
-from ekvconform.sandbox import make_sandbox
-from ekvconform.stepping import Step, iter_steps, record_moments, run_steps
+from ekvconform.campaigns.races import Step, iter_steps, record_moments, run_steps
+from ekvconform.cases.golden_cases import Case, Scene, load_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.moments import Moment
+from ekvconform.cases.system_calls import Call
+from ekvconform.judge.workers import run_watched
+from ekvconform.run.profiles import Profile, make_profile
+from ekvconform.run.sandbox import make_sandbox
+from ekvconform.run.seccomp import GO_ON, Answer, CannotHoldError, Held, hold_program
 
 pytestmark = pytest.mark.unmeasured
 
@@ -237,7 +238,7 @@ def test_where_a_program_cannot_be_held_that_is_said(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(CannotHoldError, match="riscv64"):
         hold_program(["true"], make_sandbox(tmp_path, Scene()), Limits(), lambda call: GO_ON)
-    assert cli.main(["step", "rstr-envelope"]) == 2
+    assert cli.main(["step", *JUDGE_COMMAND, "rstr-envelope"]) == 2
 
 
 def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> None:

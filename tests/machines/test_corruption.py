@@ -11,7 +11,7 @@ from pathlib import Path
 import failures
 import model
 import pytest
-from ekvconform.cases import load_case, load_cases
+from ekvconform.cases.golden_cases import load_case, load_cases
 from ekvdump.engine.outputs import Options
 from ekvdump.format.outcomes import Fault
 from failures import expected_of, refused, save_case

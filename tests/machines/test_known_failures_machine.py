@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from ekvconform.known import KnownFailures, decode_list, render_updated
+from ekvconform.judge.known_failures import KnownFailures, decode_list, render_updated
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule

@@ -7,9 +7,9 @@ from typing import Any
 
 import failures
 import pytest
-from ekvconform.cases import load_case
-from ekvconform.profiles import REFERENCE
-from ekvconform.verdicts import FAIL, PASS, judge_case
+from decoders import COMMAND
+from ekvconform.cases.golden_cases import load_case
+from ekvconform.judge.verdicts import FAIL, PASS, judge_case
 from harness import run_here
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -64,9 +64,9 @@ def test_what_is_found_is_saved_as_a_case(
         find(machine)
         case = load_case(tmp_path / "found" / f"{case_id}.toml")
         (tmp_path / "wrong").mkdir()
-        assert judge_case(case, REFERENCE, tmp_path / "wrong", run=run_here).verdict == FAIL
+        assert judge_case(case, COMMAND, tmp_path / "wrong", run=run_here).verdict == FAIL
     (tmp_path / "right").mkdir()
-    judgement = judge_case(case, REFERENCE, tmp_path / "right", strict_reasons=True, run=run_here)
+    judgement = judge_case(case, COMMAND, tmp_path / "right", strict_reasons=True, run=run_here)
     assert judgement.verdict == PASS, judgement.differences
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import pytest
 import test_golden_cases as golden
-from ekvconform.cases import Case
+from ekvconform.cases.golden_cases import Case
 
 SIZE = 16
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Final
 
-from ekvconform.cases import load_cases
+from ekvconform.cases.golden_cases import load_cases
 from mutants import MUTANTS, REFERENCE_SOURCE, ROOT, Edit, Mutant, try_mutants
 from rich.console import Console
 from rich.table import Table

@@ -96,7 +96,7 @@ CONFIG: Final = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
-also_copy = ["spec", "fixtures", "tools"]
+also_copy = ["spec", "fixtures", "conformance", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
 pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "{chosen}"]
 use_git_change_detection = false
@@ -117,7 +117,7 @@ NOT_TRIED: Final = "not checked"
 CODECS: Final = ("ascii", "utf-8")
 NO_TESTS: Final = 5
 """How pytest ends where nothing is chosen."""
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder is made in it
+MEMORY: Final = Path("/dev/shm")
 """Where a file system is that need not wait for a disk, for trees that are made and flushed a thousand times."""
 SKIPPED: Final = shutil.ignore_patterns("__pycache__")
 TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -157,7 +157,7 @@ def make_copy(group: Group, modules: Sequence[str]) -> None:
     shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=SKIPPED)
     for name, text in iter_sources():
         (group.copy / "src" / "ekvdump" / name).write_text(text, encoding="utf-8")
-    for name in ("spec", "fixtures", "README.md"):
+    for name in ("spec", "fixtures", "conformance", "README.md"):
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
         "modules": [f"src/ekvdump/{name}.py" for name in modules],

@@ -36,22 +36,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import Case, load_cases, select_cases
-from ekvconform.faults import iter_trials, judge_flush, run_trials
-from ekvconform.limits import Limits
-from ekvconform.profiles import Profile
-from ekvconform.running import judge_pairs
-from ekvconform.stepping import record_moments
-from ekvconform.terminal import progress_of
-from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
-from decoders import load_profile_named, that_flushes
+from decoders import COMMAND, REFERENCE, that_flushes
+from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
+from ekvconform.campaigns.races import record_moments
+from ekvconform.cases.golden_cases import Case, load_cases, select_cases
+from ekvconform.cases.limits import Limits
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
+from ekvconform.judge.workers import judge_pairs
+from ekvconform.report.terminal import progress_of
+from ekvconform.run.profiles import Profile
 from rich.console import Console
 from rich.table import Table
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BY_CLAUSE: Final = Path(__file__).resolve().parent / "by_clause"
 WITHOUT: Final = BY_CLAUSE.parent / "without.toml"
-PROFILES: Final = {"ekvformat": "reference", "ekvdump": "command"}
+PROFILES: Final = {"ekvformat": REFERENCE, "ekvdump": COMMAND}
 """Package = the profile of its program."""
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
 """Lists the cases that catch no mutant: one may be redundant, or its clause has no mutant yet."""
@@ -118,7 +118,7 @@ class Mutant:
     @property
     def profile(self) -> Profile:
         """The profile of the decoder without the change."""
-        return load_profile_named(PROFILES[self.package])
+        return PROFILES[self.package]
 
     def text(self) -> str:
         """Return the text of the changed module. Raises `BrokenMutantError`."""

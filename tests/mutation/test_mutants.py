@@ -6,9 +6,9 @@ from pathlib import Path
 import generated_mutants
 import mutants
 import pytest
-from ekvconform.cases import load_cases
-from ekvconform.clauses import load_clauses
-from ekvconform.faults import FAULTS
+from ekvconform.campaigns.faults import FAULTS
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.golden_cases import load_cases
 from generated_mutants import Change, decorated_behind, function_of, load_explained
 from mutants import BrokenMutantError, Mutant, load_mutants, load_without, try_mutants
 from test_spec import DIVERGENCES

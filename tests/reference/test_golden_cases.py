@@ -10,10 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases import COMPLETE, DECODE, PARTIAL, REFUSED, Case, Expected, Scene, load_cases, select_cases
-from ekvconform.profiles import REFERENCE
-from ekvconform.sandbox import make_sandbox, remove_sandbox
-from ekvconform.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
+from decoders import COMMAND
+from ekvconform.cases.golden_cases import (
+    COMPLETE,
+    DECODE,
+    PARTIAL,
+    REFUSED,
+    Case,
+    Expected,
+    Scene,
+    load_cases,
+    select_cases,
+)
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
+from ekvconform.run.sandbox import make_sandbox, remove_sandbox
 from ekvdump.engine.outputs import Options
 from ekvdump.format.outcomes import Fault, Outcome
 from harness import decode_in_memory, run_here
@@ -39,8 +49,8 @@ TWINS = [
 ]
 AT_PLACES = [case for case in CASES if case.id.startswith("tree-at-")]
 # It says in every run that its writes are unguarded, which no case expects.
-VERB = REFERENCE.command.index("decode") + 1
-BY_PATH = replace(REFERENCE, command=(*REFERENCE.command[:VERB], "--by-path", *REFERENCE.command[VERB:]), warnings=())
+VERB = COMMAND.command.index("decode") + 1
+BY_PATH = replace(COMMAND, command=(*COMMAND.command[:VERB], "--by-path", *COMMAND.command[VERB:]), warnings=())
 IN_MEMORY = [
     case
     for case in CASES
@@ -61,7 +71,7 @@ def require_pass(judgement: Judgement) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_golden_case(case: Case, tmp_path: Path) -> None:
-    judgement = judge_case(case, REFERENCE, tmp_path, strict_reasons=True, run=run_here)
+    judgement = judge_case(case, COMMAND, tmp_path, strict_reasons=True, run=run_here)
     require_pass(judgement)
     remove_sandbox(tmp_path)
 
@@ -77,8 +87,8 @@ def test_by_path(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", TWINS, ids=lambda case: case.id)
 def test_a_case_has_one_defect_for_its_repaired_twin_is_accepted(case: Case, tmp_path: Path) -> None:
     box = make_sandbox(tmp_path, case.scene)
-    command = command_of(REFERENCE, case.scene, box, box.arrange(case.scene))
-    finish = run_here(command, box, REFERENCE.limits, None)
+    command = command_of(COMMAND, case.scene, box, box.arrange(case.scene))
+    finish = run_here(command, box, COMMAND.limits, None)
     assert finish.exit_status in ((0, 3) if case.scene.verb == DECODE else (0,)), finish.stderr
     remove_sandbox(tmp_path)
 

@@ -1,27 +1,24 @@
 """The decoders of this repository, as programs that `ekvconform` judges."""
 
-import sys
-import tomllib
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ekvconform.profiles import Profile, make_profile
+from ekvconform.run.profiles import Profile, load_profile
 
 PROFILES: Final = Path(__file__).resolve().parents[2] / "conformance" / "profiles"
-
-
-@cache
-def load_profile_named(name: str) -> Profile:
-    """Return the profile `reference` or `command`."""
-    words: dict[str, Any] = tomllib.loads((PROFILES / f"{name}.toml").read_text(encoding="utf-8"))
-    for member in ("command", "verify"):
-        if member in words:
-            words[member] = [sys.executable if word == "{python}" else word for word in words[member]]
-    return make_profile(words)
 
 
 def that_flushes(profile: Profile) -> Profile:
     """Return the same decoder without the option that switches the flush to disk off. [TREE-21]"""
     return replace(profile, command=tuple(word for word in profile.command if word != "--no-sync"))
+
+
+REFERENCE: Final = load_profile(PROFILES / "reference.toml").located()
+"""`python -m ekvformat`."""
+COMMAND: Final = load_profile(PROFILES / "command.toml").located()
+"""`ekvdump`, as its users run it, but without the flush."""
+COMMAND_THAT_FLUSHES: Final = that_flushes(COMMAND)
+"""The same, where a program is to be held at its flush too."""
+JUDGE_COMMAND: Final = ("--profile", str(PROFILES / "command.toml"))
+"""Words of `ekvconform` that name the command."""

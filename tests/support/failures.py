@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import model
-from ekvconform.clauses import load_clauses
+from ekvconform.cases.clauses import load_clauses
 from ekvdump.engine.outputs import Options
 from writer import snapshot
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from ekvconform.limits import Limits
-from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
+from ekvconform.cases.limits import Limits
+from ekvconform.run.sandbox import UMASK, Finish, Sandbox, environment
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.outputs import Blob, Options, Outputs

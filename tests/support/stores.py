@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import model
-from ekvconform.cases import load_cases
+from ekvconform.cases.golden_cases import load_cases
 from writer import (
     HEADER_V1,
     HLL,
@@ -91,7 +91,9 @@ def mixed_store(dice: random.Random) -> list[Entry]:
                 body = dice.choice([expiry(dice.choice(expiries) or 5)] * 5 + [b"", bytes(7), bytes(9)])
             elif dice.random() < 0.4:
                 legacy = [b"", b"\xff", b"legacy", b"\xff\x01\x00", b"\xff\x02\x00"]
-                body = dice.choice(legacy + [b"\xff\x01", b"\xff\x02", b"\xff\x01\x01short", b"\xff\x02\x03"][: dice.choice([0, 4])])
+                body = dice.choice(
+                    legacy + [b"\xff\x01", b"\xff\x02", b"\xff\x01\x01short", b"\xff\x02\x03"][: dice.choice([0, 4])]
+                )
             found.update([put(key, commit_ts, body, expire_at=dice.choice([0, 0, 0, 5, 10]))])
     if dice.random() < 0.5:
         found.update([operational(b"_meta_applied_index", 7), operational(b"_meta_last_commit_ts", 9), writers_row()])

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterable
 
-from ekvconform.writer import (
+from ekvconform.cases.writer import (
     HEADER_V1,
     HLL,
     STR,

@@ -5,8 +5,9 @@ member       value
 name         for reports
 command      list of words; {snapshot}, {out} and {db} are replaced, and a word
              {options} by the words of the options that a case needs. Without {db}
-             the program has no other database index than 0. A program with a path
-             is looked for from the profile's folder.
+             the program has no other database index than 0. {python} is the
+             interpreter that runs ekvconform. A program with a path is looked for
+             from the profile's folder.
 verify       the same, with {out}, of the command that looks for what is wrong with a
              dump; none if the program has none
 chapters     the chapters that it claims to keep, in lower case; all if not given
@@ -37,11 +38,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
-from ekvconform.clauses import load_clauses
-from ekvconform.limits import Limits
-from ekvconform.places import SPEC
-from ekvconform.usage import UsageError
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.data_files import SPEC
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
+from ekvconform.cases.limits import Limits
 
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
 KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))
@@ -55,6 +56,8 @@ ANY_REFUSAL: Final = tuple(range(1, 126))
 PARTIAL_STATUS: Final = OUTCOMES_TABLE["exit"]["partial"]
 EXITS: Final = ("complete", "partial", WHOLE, FINDINGS, REFUSED, *REFUSALS)
 CHAPTERS: Final = tuple(dict.fromkeys(name[:4].lower() for name in load_clauses()))
+INTERPRETER: Final = "{python}"
+"""In a word of a command: the interpreter that runs ekvconform."""
 MEMBERS: Final = (
     "name", "command", "verify", "chapters", "options", "exit", "texts", "warnings", "findings", "features", "limits",
 )  # fmt: skip
@@ -186,6 +189,10 @@ def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     return (os.path.abspath(found), *words[1:])
 
 
+def _with_interpreter(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(word.replace(INTERPRETER, sys.executable) for word in words)
+
+
 def _number(text: str, group: str) -> int:
     if not text.isdecimal():
         raise BrokenProfileError(f"the group {group} of a pattern caught {text[:80]!r}, which is no number")
@@ -205,7 +212,7 @@ def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Itera
 def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
     """Read a profile; a command given beside it is used instead of its own. Raises `BrokenProfileError`."""
     try:
-        given = _located(tuple(command), Path.cwd()) if command else ()
+        given = _located(_with_interpreter(command), Path.cwd()) if command else ()
         profile = make_profile(tomllib.loads(path.read_text(encoding="utf-8")), given)
         return replace(profile, folder=path.resolve().parent)
     except (OSError, ValueError) as error:
@@ -223,10 +230,10 @@ def bare_profile(command: Iterable[str]) -> Profile:
 def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profile:
     """Make a profile of what a file says. Raises `ValueError`."""
     _require_known(words, MEMBERS, "a profile")
-    command = command or _words(words, "command")
+    command = command or _with_interpreter(_words(words, "command"))
     if not any("{snapshot}" in word for word in command) or not any("{out}" in word for word in command):
         raise ValueError("command: no {snapshot} or no {out} among its words")
-    verify = _words(words, "verify") if "verify" in words else ()
+    verify = _with_interpreter(_words(words, "verify")) if "verify" in words else ()
     if verify and not any("{out}" in word for word in verify):
         raise ValueError("verify: no {out} among its words")
     options = _table(words, "options")
@@ -327,36 +334,3 @@ def _patterns(words: dict[str, Any], member: str, name: str, known: Iterable[str
             _require_known([each[name]], known, f"{where}: {name}")
         found.append(Pattern(expression, each.get(name, "")))
     return tuple(found)
-
-
-PLACE: Final = r"(?: at offset (?P<offset>[0-9]+))?(?: at '?(?P<path>.*?)'?: )?"
-"""How the reference names a place; a path stands in quotes where a shell wants them."""
-REFERENCE: Final = make_profile(
-    {
-        "name": "ekvdump (reference)",
-        "command": [
-            sys.executable, "-m", "ekvdump", "decode", "--no-sync", "--db={db}", "{options}", "--", "{snapshot}",
-            "{out}",
-        ],
-        "verify": [sys.executable, "-m", "ekvdump", "verify", "--", "{out}"],
-        "options": {
-            "only": ["--only={value}"],
-            "salvage": ["--salvage"],
-            "into_existing": ["--into-existing"],
-            "wall_time": ["--wall-time={value}"],
-            "cluster_id": ["--cluster-id={value}"],
-            "elastickv_version": ["--elastickv-version={value}"],
-        },
-        "exit": {
-            "partial": [3], "snapshot-refused": [4], "tree-refused": [5], "disk-full": [6], "io-error": [7],
-        },
-        "texts": [{"pattern": rf"^ekvdump: (?P<fault>[a-z-]+) \[(?P<clause>[A-Z]{{4}}-[0-9]+)\]{PLACE}"}],
-        "warnings": [{"pattern": r"^warning: (?P<warning>[a-z-]+): (?P<count>[0-9]+): "}],
-        "findings": [{"pattern": rf"^(?P<fault>[a-z-]+) \[(?P<clause>[A-Z]{{4}}-[0-9]+)\]{PLACE}"}],
-    }
-)  # fmt: skip
-"""The embedded default; a program like any other."""
-REFERENCE_THAT_FLUSHES: Final = replace(
-    REFERENCE, command=tuple(word for word in REFERENCE.command if word != "--no-sync")
-)
-"""The same as people run it, for what is to be held at a flush too."""

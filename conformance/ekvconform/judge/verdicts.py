@@ -24,13 +24,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
-from ekvconform.differences import Difference
-from ekvconform.holding import CannotHoldError, require_machine
-from ekvconform.limits import Limits
-from ekvconform.profiles import OUTCOMES_TABLE, Profile
-from ekvconform.rearranging import run_meanwhile
-from ekvconform.sandbox import (
+from ekvconform.cases.golden_cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.tolerances import counted_warnings
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.tree_comparison import SEAL, differences_of_manifest, differences_of_seal, differences_of_tree
+from ekvconform.run.profiles import OUTCOMES_TABLE, Profile
+from ekvconform.run.sandbox import (
     Finish,
     Look,
     Sandbox,
@@ -41,8 +41,8 @@ from ekvconform.sandbox import (
     run_program,
     touched,
 )
-from ekvconform.tolerances import counted_warnings
-from ekvconform.trees import SEAL, differences_of_manifest, differences_of_seal, differences_of_tree
+from ekvconform.run.seccomp import CannotHoldError, require_machine
+from ekvconform.run.tampering import run_meanwhile
 
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ekvconform.snapshots import render_bytes
+from ekvconform.cases.snapshots import render_bytes
 
 WINDOW: Final = 16
 """Bytes on a line."""

@@ -1,4 +1,4 @@
-r"""Golden cases: one TOML file each, in `fixtures/<chapter>/`.
+r"""Golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
 
     member         value
     -------------  --------------------------------------------------------------
@@ -73,10 +73,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.limits import Limits
-from ekvconform.moments import SCENES, When, decode_when
-from ekvconform.places import FIXTURES
-from ekvconform.snapshots import (
+from ekvconform.cases.data_files import FIXTURES
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.moments import SCENES, When, decode_when
+from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,
     decode_hex,
@@ -85,7 +85,7 @@ from ekvconform.snapshots import (
     render_hex,
     require_described,
 )
-from ekvconform.tolerances import TOLERANCES
+from ekvconform.cases.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
 BIG: Final = "big"
@@ -123,6 +123,8 @@ EXPECTED: Final = {
     REFUSED: REFUSAL, COMPLETE: DUMP, PARTIAL: DUMP,
     WHOLE: {"outcome", "exit_status"}, FINDINGS: {"outcome", "exit_status", "findings"},
 }  # fmt: skip
+CASES_NAME: Final = "cases"
+"""Holds a directory for each chapter."""
 PLACES_NAME: Final = "places.toml"
 """The table of what may lie at each place."""
 SMOKE: Final = (
@@ -445,7 +447,7 @@ def _require_known(words: dict[str, Any], known: Iterable[str], what: str) -> No
 
 def case_paths(folder: Path = FIXTURES) -> list[Path]:
     """Return the paths of all fixtures, in the order of chapters and ids. Raises `BrokenCaseError` for none at all."""
-    paths = sorted(folder.glob("????/*.toml"))
+    paths = sorted((folder / CASES_NAME).glob("*/*.toml"))
     if not paths:
         raise BrokenCaseError(f"{folder}: no cases")
     return paths

@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ekvconform.faults import FAULTS, Tried, count_trials
-from ekvconform.moments import SCENES, Moment
-from ekvconform.reports import lines_of, verdict_words
-from ekvconform.rows import AS_EXPECTED, Report, Row, count_matrix
-from ekvconform.stepping import Stepped
-from ekvconform.verdicts import PASS, VERDICTS
+from ekvconform.campaigns.faults import FAULTS, Tried, count_trials
+from ekvconform.campaigns.races import Stepped
+from ekvconform.cases.moments import SCENES, Moment
+from ekvconform.judge.verdicts import PASS, VERDICTS
+from ekvconform.report.formats import lines_of, verdict_words
+from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix
 
 MAX_ALIKE: Final = 3
 MAX_WIDTH: Final = 200

@@ -10,11 +10,11 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import ABSENT, NULL, PRESENT, Expected, Pieces, Scene
-from ekvconform.differences import Difference, difference_of_bytes, difference_of_lines, shown
-from ekvconform.profiles import KEYS_TABLE, OUTCOMES_TABLE
-from ekvconform.sandbox import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
-from ekvconform.tolerances import TOLERANCES, members_fit, mode_fits, same_file
+from ekvconform.cases.golden_cases import ABSENT, NULL, PRESENT, Expected, Pieces, Scene
+from ekvconform.cases.tolerances import TOLERANCES, members_fit, mode_fits, same_file
+from ekvconform.judge.differences import Difference, difference_of_bytes, difference_of_lines, shown
+from ekvconform.run.profiles import KEYS_TABLE, OUTCOMES_TABLE
+from ekvconform.run.sandbox import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
 
 MANIFEST_NAME: Final = b"MANIFEST.json"
 CHECKSUMS_NAME: Final = b"CHECKSUMS"

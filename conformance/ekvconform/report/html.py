@@ -5,11 +5,11 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ekvconform.cases import load_cases
-from ekvconform.clauses import load_clauses
-from ekvconform.reports import verdict_words
-from ekvconform.rows import ALL_VERDICTS, AS_EXPECTED, Report, Row, count_matrix
-from ekvconform.usage import UsageError
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import load_cases
+from ekvconform.report.formats import verdict_words
+from ekvconform.report.records import ALL_VERDICTS, AS_EXPECTED, Report, Row, count_matrix
 
 TEMPLATE: Final = "page.html.j2"
 
@@ -24,7 +24,9 @@ def render_page(reports: Sequence[Report]) -> str:
     if len(set(names)) != len(names):
         raise UsageError(f"two reports are of one program: {', '.join(names)}; `ekvconform run --name` gives another")
     # Everything that is not the template's own is escaped: programs print what they like.
-    environment = Environment(loader=PackageLoader("ekvconform", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("ekvconform.report", "."), autoescape=True, undefined=StrictUndefined
+    )
     matrices = [count_matrix(report.rows) for report in reports]
     chapters = dict.fromkeys(chapter for _, matrix in matrices for chapter, _ in matrix)
     return environment.get_template(TEMPLATE).render(

@@ -29,10 +29,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Final, NamedTuple
 
-from ekvconform.cases import Planted, Scene
-from ekvconform.limits import Limits
-from ekvconform.snapshots import write_snapshot
-from ekvconform.usage import UsageError
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import Planted, Scene
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.snapshots import write_snapshot
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import FINDINGS, REFUSED, Expected
-from ekvconform.clauses import load_clauses
-from ekvconform.known import XFAIL, XPASS
-from ekvconform.places import HERE
-from ekvconform.profiles import Profile
-from ekvconform.suite import Suite
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, first_line
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Expected
+from ekvconform.cases.suite import Suite
+from ekvconform.judge.known_failures import XFAIL, XPASS
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, first_line
+from ekvconform.run.profiles import Profile
 
 Row = dict[str, Any]
 AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
@@ -199,7 +198,7 @@ def load_report(path: Path) -> Report:
     """Read a JSONL report. Raises `BrokenReportError`."""
     import jsonschema
 
-    schema = json.loads((HERE / SCHEMA_NAME).read_text(encoding="utf-8"))
+    schema = json.loads(Path(__file__).with_name(SCHEMA_NAME).read_text(encoding="utf-8"))
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         parts = ["header", *["row"] * (len(lines) - 2), "footer"]

@@ -42,8 +42,8 @@ from typing import IO, Any, Final, NamedTuple
 
 import google_crc32c
 
-from ekvconform.usage import UsageError
-from ekvconform.writer import HEADER_V1, Entry, encoded_entry, footer, header_v2, payload_start, put
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.writer import HEADER_V1, Entry, encoded_entry, footer, header_v2, payload_start, put
 
 ENTRY_MEMBERS: Final = {
     "key",

@@ -7,10 +7,10 @@ from typing import Final
 
 from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
 
-from ekvconform.clauses import load_clauses
-from ekvconform.known import XFAIL
-from ekvconform.rows import AS_EXPECTED, Report, Row, broken_clauses, count_matrix
-from ekvconform.verdicts import PASS, UNSUPPORTED, VOID
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.judge.known_failures import XFAIL
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
+from ekvconform.report.records import AS_EXPECTED, Report, Row, broken_clauses, count_matrix
 
 NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML may hold, in any form."""

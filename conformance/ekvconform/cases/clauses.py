@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from ekvconform.places import SPEC
+from ekvconform.cases.data_files import SPEC
 
 CLAUSE: Final = re.compile(
     r"^\*\*(?P<id>[A-Z]{4}-[0-9]+)\*\* · (?P<level>MUST|SHOULD|MAY|defines|retired) · (?P<text>.*?)(?=\n\n|\Z)",

@@ -26,10 +26,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ekvconform.calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
-from ekvconform.limits import Limits
-from ekvconform.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, descendants, environment
-from ekvconform.usage import UsageError
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.system_calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
+from ekvconform.run.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, descendants, environment
 
 AT_FDCWD: Final = -100
 OWN_PROC: Final = re.compile(r"^/proc/(?:self|thread-self)/")

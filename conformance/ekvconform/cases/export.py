@@ -18,11 +18,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import Case, Expected, Planted, Scene
-from ekvconform.places import HERE
-from ekvconform.snapshots import render_bytes
-from ekvconform.suite import Suite
-from ekvconform.usage import UsageError
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import Case, Expected, Planted, Scene
+from ekvconform.cases.snapshots import render_bytes
+from ekvconform.cases.suite import Suite
 
 SCHEMA_NAME: Final = "bundle.schema.json"
 FORMAT: Final = 1
@@ -41,7 +40,7 @@ def export(cases: Sequence[Case], suite: Suite, folder: Path) -> int:
         place = folder / os.fsdecode(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-    shutil.copyfile(HERE / SCHEMA_NAME, folder / SCHEMA_NAME)
+    shutil.copyfile(Path(__file__).with_name(SCHEMA_NAME), folder / SCHEMA_NAME)
     return len(files) + 1
 
 

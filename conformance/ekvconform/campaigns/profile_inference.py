@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
-from ekvconform.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
-from ekvconform.running import PATIENCE_SECONDS, run_watched
-from ekvconform.sandbox import make_sandbox, run_program
-from ekvconform.trees import SEAL
-from ekvconform.verdicts import command_of, first_line
+from ekvconform.cases.golden_cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
+from ekvconform.judge.tree_comparison import SEAL
+from ekvconform.judge.verdicts import command_of, first_line
+from ekvconform.judge.workers import PATIENCE_SECONDS, run_watched
+from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
+from ekvconform.run.sandbox import make_sandbox, run_program
 
 PROBES: Final = (
     *SMOKE, "tree-empty-output-folder", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",

@@ -28,9 +28,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from ekvconform.differences import Difference
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import (
+from ekvconform.cases.errors import UsageError
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.verdicts import (
     CRASH,
     ESCAPED,
     FAIL,

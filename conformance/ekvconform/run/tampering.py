@@ -17,11 +17,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from ekvconform.calls import RENAME, Call
-from ekvconform.cases import During
-from ekvconform.holding import GO_ON, Answer, hold_program
-from ekvconform.limits import Limits
-from ekvconform.moments import (
+from ekvconform.cases.golden_cases import During
+from ekvconform.cases.limits import Limits
+from ekvconform.cases.moments import (
     FIFO,
     FIFO_READER,
     HARD_LINK,
@@ -34,7 +32,9 @@ from ekvconform.moments import (
     TEMPORARY,
     Watch,
 )
-from ekvconform.sandbox import Finish, Sandbox, touched
+from ekvconform.cases.system_calls import RENAME, Call
+from ekvconform.run.sandbox import Finish, Sandbox, touched
+from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 
 ASIDE: Final = b"aside"
 """Where things are moved to, from the sandbox: what a program still writes into a folder there is not outside."""

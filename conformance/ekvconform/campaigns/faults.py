@@ -55,14 +55,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
-from ekvconform.cases import Case, Planted, Scene
-from ekvconform.differences import Difference
-from ekvconform.holding import GO_ON, Answer, hold_program
-from ekvconform.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments, Names
-from ekvconform.profiles import Profile
-from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import (
+from ekvconform.cases.golden_cases import Case, Planted, Scene
+from ekvconform.cases.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments, Names
+from ekvconform.cases.system_calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.tree_comparison import (
+    CHECKSUMS_NAME,
+    MANIFEST_NAME,
+    NO_FILE,
+    SEAL,
+    differences_of_manifest,
+    differences_of_seal,
+    differences_of_tree,
+)
+from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
+from ekvconform.judge.workers import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
+from ekvconform.run.profiles import Profile
+from ekvconform.run.sandbox import (
     Finish,
     Look,
     Sandbox,
@@ -74,16 +83,7 @@ from ekvconform.sandbox import (
     shown_path,
     touched,
 )
-from ekvconform.trees import (
-    CHECKSUMS_NAME,
-    MANIFEST_NAME,
-    NO_FILE,
-    SEAL,
-    differences_of_manifest,
-    differences_of_seal,
-    differences_of_tree,
-)
-from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
+from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 
 KILL_BEFORE: Final = "kill before"
 KILL_AFTER: Final = "kill after"

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from ekvconform.cases import Case
-from ekvconform.differences import Difference
-from ekvconform.limits import Limits
-from ekvconform.profiles import Profile
-from ekvconform.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import ESCAPED, VOID, Judgement, judge_case
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import Case
+from ekvconform.cases.limits import Limits
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.verdicts import ESCAPED, VOID, Judgement, judge_case
+from ekvconform.run.profiles import Profile
+from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
 
 PATIENCE_SECONDS: Final = 60.0
 """How much longer than its program a watcher may take."""

@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases import PLACES_NAME, BrokenCaseError, case_paths
-from ekvconform.places import FIXTURES
+from ekvconform.cases.data_files import FIXTURES
+from ekvconform.cases.golden_cases import PLACES_NAME, BrokenCaseError, case_paths
 
 INDEX_NAME: Final = "index.toml"
 

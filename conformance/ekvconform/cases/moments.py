@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ekvconform.calls import LOOK, MAKE, OPEN, Call
+from ekvconform.cases.system_calls import LOOK, MAKE, OPEN, Call
 
 DELETED: Final = " (deleted)"
 """What the kernel says behind the name of a file that has none any more."""

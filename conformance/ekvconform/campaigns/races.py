@@ -23,16 +23,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ekvconform.calls import FLUSH, Call
-from ekvconform.cases import Case
-from ekvconform.holding import GO_ON, Answer, hold_program
-from ekvconform.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, Names, places_of
-from ekvconform.profiles import Profile
-from ekvconform.rearranging import OTHER_BYTES, Rearrangement
-from ekvconform.running import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
-from ekvconform.sandbox import Sandbox, make_sandbox
-from ekvconform.usage import UsageError
-from ekvconform.verdicts import ESCAPED, FAIL, PASS, VOID, bad_ending, command_of, first_line
+from ekvconform.cases.errors import UsageError
+from ekvconform.cases.golden_cases import Case
+from ekvconform.cases.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, Names, places_of
+from ekvconform.cases.system_calls import FLUSH, Call
+from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, bad_ending, command_of, first_line
+from ekvconform.judge.workers import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
+from ekvconform.run.profiles import Profile
+from ekvconform.run.sandbox import Sandbox, make_sandbox
+from ekvconform.run.seccomp import GO_ON, Answer, hold_program
+from ekvconform.run.tampering import OTHER_BYTES, Rearrangement
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Compares what a run left with what its case expects, and gives a verdict."""

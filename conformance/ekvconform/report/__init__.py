@@ -1,0 +1,1 @@
+"""Renders verdicts for people and for machines. Decides nothing."""

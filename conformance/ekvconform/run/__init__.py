@@ -1,0 +1,1 @@
+"""How a program is described, and how it is run once in a sandbox. Judges nothing."""
