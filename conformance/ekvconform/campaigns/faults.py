@@ -84,6 +84,7 @@ from ekvconform.run.sandbox import (
     touched,
 )
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
+from ekvconform.run.time_limit import WALL_FACTOR
 
 KILL_BEFORE: Final = "kill before"
 KILL_AFTER: Final = "kill after"
@@ -223,7 +224,9 @@ def run_trials(
         return Tried(trial, VOID, f"{type(error).__name__}: {error}")
 
     # A trial has up to three runs.
-    return run_watched(work, trials, jobs, 3 * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
+    return run_watched(
+        work, trials, jobs, 3 * WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell
+    )
 
 
 class _Attempt:

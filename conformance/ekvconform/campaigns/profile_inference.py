@@ -15,6 +15,7 @@ from ekvconform.judge.verdicts import command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, run_watched
 from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
 from ekvconform.run.sandbox import make_sandbox, run_program
+from ekvconform.run.time_limit import WALL_FACTOR
 
 PROBES: Final = (
     *SMOKE, "tree-empty-output-folder", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
@@ -64,7 +65,7 @@ def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Prob
     def nothing(case: Case, _error: Exception | None = None) -> Probe:
         return Probe(case, None, False, "", ())
 
-    return run_watched(probe, cases, jobs, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
+    return run_watched(probe, cases, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
 
 
 @dataclass(frozen=True, slots=True)

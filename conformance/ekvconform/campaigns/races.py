@@ -33,6 +33,7 @@ from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import Sandbox, make_sandbox
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 from ekvconform.run.tampering import OTHER_BYTES, Rearrangement
+from ekvconform.run.time_limit import WALL_FACTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def record_moments(case: Case, profile: Profile) -> list[Moment]:
     def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
         raise UsageError(f"{case.id} cannot be recorded: {error or WATCHER_ENDED}")
 
-    (moments,) = run_watched(work, [case], 1, profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
+    (moments,) = run_watched(work, [case], 1, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
     if not any(moment.places for moment in moments):
         raise UsageError(f"{case.id}: the program never named OUT; is the command right?")
     return moments
@@ -141,7 +142,7 @@ def run_steps(
     def failed(step: Step, error: Exception) -> Stepped:
         return Stepped(step, VOID, f"{type(error).__name__}: {error}")
 
-    return run_watched(work, steps, jobs, profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
+    return run_watched(work, steps, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
 def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> Stepped:

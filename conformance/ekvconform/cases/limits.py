@@ -10,6 +10,7 @@ class Limits:
     """What a program may use."""
 
     seconds: float = 20.0
+    """Of processor time, or of waiting without any; see `run/time_limit.py`."""
     memory_mib: float = 1024
     """Private resident memory of the program and all its descendants, sampled every `SAMPLE_MS`."""
     files_mib: float = 1024

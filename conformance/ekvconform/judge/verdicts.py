@@ -193,7 +193,8 @@ def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | Non
     if finish.over_limit:
         return LIMIT, Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")
     if finish.hung:
-        return HANG, Difference("the run", "an end", f"not done after {profile.limits.seconds:g} s", clause="CONV-8")
+        found = f"not done after {profile.limits.seconds:g} s of processor time, or of waiting"
+        return HANG, Difference("the run", "an end", found, clause="CONV-8")
     if finish.left_running:
         return FAIL, Difference("processes still running at its end", "none", str(finish.left_running))
     if finish.signal is not None:

@@ -12,6 +12,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from ekvconform.judge.differences import Difference
 from ekvconform.judge.verdicts import ESCAPED, VOID, Judgement, judge_case
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
+from ekvconform.run.time_limit import WALL_FACTOR, StarvedError
 
 PATIENCE_SECONDS: Final = 60.0
 """How much longer than its program a watcher may take."""
@@ -75,7 +77,7 @@ def judge_pairs(
         return Judgement(pair[0], VOID, (Difference("the runner", "a verdict", words),))
 
     seconds = max((limits.but(case.limits).seconds for case, _ in pairs), default=0)
-    return run_watched(judge, pairs, jobs, seconds + PATIENCE_SECONDS, ended, failed, tell)
+    return run_watched(judge, pairs, jobs, WALL_FACTOR * seconds + PATIENCE_SECONDS, ended, failed, tell)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,8 @@ def run_watched(
 
     `work` is given the item, a new folder, and a descriptor that is readable when it is to stop.
     `ended` gives the result of an item whose process did not tell one in time, and `failed` of one whose
-    work raised an exception. `UsageError` passes on, and everything is ended.
+    work raised an exception. `UsageError` passes on, and everything is ended. An item that was starved of
+    processor time is done again when all others are done, with none beside it; a line on stderr says so.
     """
     adopt_orphans()
     base = Path(os.path.realpath(tempfile.mkdtemp(prefix="ekvconform.")))
@@ -109,8 +112,14 @@ def run_watched(
     running: dict[int, _Watcher[Item]] = {}
     results: dict[int, Result] = {}
     pending = list(enumerate(items))[::-1]
+    starved: list[tuple[int, Item]] = []
+    is_second_round = False
     try:
-        while pending or running:
+        while pending or running or starved:
+            if not pending and not running:
+                print(f"starved of processor time, run again alone: {len(starved)}", file=sys.stderr)
+                pending, starved, jobs = starved, [], 1
+                is_second_round = True
             while pending and len(running) < jobs:
                 place, item = pending.pop()
                 folder = base / str(place)
@@ -125,7 +134,13 @@ def run_watched(
                     continue
                 del running[reader]
                 os.close(reader)
-                results[watcher.place] = _result(watcher, running, ended, failed)
+                try:
+                    results[watcher.place] = _result(watcher, running, ended, failed)
+                except StarvedError as error:
+                    if not is_second_round:
+                        starved.append((watcher.place, watcher.item))
+                        continue
+                    results[watcher.place] = failed(watcher.item, error)
                 tell(results[watcher.place])
     finally:
         os.close(stop_writer)
@@ -175,7 +190,7 @@ def _result(
     ended: Callable[[Item], Result],
     failed: Callable[[Item, Exception], Result],
 ) -> Result:
-    """Return what a watcher has told; if it told nothing, end what it has left."""
+    """Return what a watcher has told; if it told nothing, end what it has left. Raises `StarvedError`."""
     os.kill(watcher.pid, signal.SIGKILL)  # it is our child and not waited for, so it is there, dead or alive
     os.waitpid(watcher.pid, 0)
     try:
@@ -190,7 +205,7 @@ def _result(
     if good:
         result: Result = value
         return result
-    if isinstance(value, UsageError):
+    if isinstance(value, UsageError | StarvedError):
         raise value
     return failed(watcher.item, value)
 

@@ -33,6 +33,7 @@ from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import Planted, Scene
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.snapshots import write_snapshot
+from ekvconform.run.time_limit import TimeLimit
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
@@ -409,6 +410,7 @@ class Running:
         self._box = box
         self._limits = limits
         self._begin = begin
+        self._time = TimeLimit(limits.seconds, begin)
         self._stop = stop
         self._hung = False
         self._over_limit: str | None = None
@@ -418,7 +420,7 @@ class Running:
     def finish(self, served: Mapping[int, Callable[[], None]] = MappingProxyType({})) -> Finish:
         """Wait for the end, end what is left, and say how it went; what becomes readable of `served` is served.
 
-        Raises `StoppedError`, or `OSError` where something does not end.
+        Raises `StoppedError`, `StarvedError`, or `OSError` where something does not end.
         """
         try:
             self._wait(served)
@@ -456,6 +458,7 @@ class Running:
                 for descriptor, serve in served.items():
                     if events.get(descriptor, 0) & select.POLLIN:
                         serve()
+                        self._time.note_progress(time.monotonic())
                 now = time.monotonic()
                 if handle not in events and now < next_look:
                     continue  # it is served more often than it is looked at
@@ -467,7 +470,7 @@ class Running:
                     next_walk = time.monotonic() + PATIENCE * (time.monotonic() - now)
                 if handle in events or self._over_limit:
                     return
-                if now - self._begin > self._limits.seconds:
+                if self._time.is_reached(descendants(os.getpid()), now):
                     self._hung = True
                     return
         finally:
