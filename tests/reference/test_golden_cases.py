@@ -24,8 +24,9 @@ from ekvconform.cases.golden_cases import (
 )
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
 from ekvconform.run.sandbox import make_sandbox, remove_sandbox
-from ekvdump.engine.outputs import Options
-from ekvdump.format.outcomes import Fault, Outcome
+from ekvdump.engine.outcome import Outcome
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
 from harness import decode_in_memory, run_here
 
 # They take seconds each, and reach nothing that others do not.
