@@ -9,7 +9,7 @@ from typing import Any
 
 import model
 from ekvconform.clauses import load_clauses
-from ekvdump.engine.outputs import Options
+from ekvformat.decode import Options
 from writer import snapshot
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "failures"
@@ -45,14 +45,28 @@ def expected_of(expected: model.Expected, *, has_footer: bool) -> dict[str, Any]
 
 
 def save_case(
-    case_id: str, data: bytes, options: Options, expect: Mapping[str, Any], scene: Mapping[str, Any] | None = None
+    case_id: str,
+    data: bytes,
+    options: Options,
+    expect: Mapping[str, Any],
+    scene: Mapping[str, Any] | None = None,
+    *,
+    into_existing: bool = False,
 ) -> Path:
     """Write a case. Hypothesis shows the smallest one last, so that is what stays."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     chapter = case_id[:4].upper()
     lines = [f"id = '{case_id}'", "title = 'Found by a state machine'", f"clauses = ['{chapter}-1']", 'level = "must"']
     lines += ["snapshot = '''", *(data[at : at + 16].hex(" ").upper() for at in range(0, len(data), 16)), "'''"]
-    lines += ["", "[run]", f"db = {options.database}", f"options = {toml(options_of(options))}", "", "[scene]"]
+    words = options_of(options, into_existing=into_existing)
+    lines += [
+        "",
+        "[run]",
+        f"db = {options.database}",
+        f"options = {toml(words)}",
+        "",
+        "[scene]",
+    ]
     lines += [f"{toml(path)} = {toml(what)}" for path, what in (scene or {}).items()]
     lines += ["", "[expect]", *(f"{name} = {toml(value)}" for name, value in expect.items())]
     if expect["outcome"] == "refused":
@@ -67,8 +81,8 @@ def save_case(
     return path
 
 
-def options_of(options: Options) -> dict[str, Any]:
-    flags = {"salvage": options.salvage, "into_existing": options.into_existing}
+def options_of(options: Options, *, into_existing: bool) -> dict[str, Any]:
+    flags = {"salvage": options.salvage, "into_existing": into_existing}
     only = {} if options.only is None else {"only": ",".join(sorted(options.only))}
     return {**{name: True for name, value in flags.items() if value}, **only}
 

@@ -14,12 +14,15 @@ from ekvconform.limits import Limits
 from ekvconform.sandbox import UMASK, Finish, Sandbox, environment
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outputs import Blob, Options, Outputs
-from ekvdump.engine.run import Run, decide_outcome
+from ekvdump.engine.outcome import Outcome, decide_outcome
+from ekvdump.engine.outputs import Blob, Outputs
+from ekvdump.engine.run import Run
+from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import Inventory
-from ekvdump.format.keymap import MAX_LINE_SIZE
-from ekvdump.format.manifest import Provenance
-from ekvdump.format.outcomes import Fault, Outcome
+from ekvdump.verify.keymap import MAX_LINE_SIZE
+from ekvformat.decode import NO_OPTIONS, Options
+from ekvformat.manifest import Provenance
+from ekvformat.outcomes import Fault
 
 WALL_TIME = "2026-08-22T12:00:00Z"
 
@@ -38,7 +41,7 @@ class MemorySource:
         return self.data[offset : offset + size]
 
 
-def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome, dict[str, bytes]]:
+def decode_in_memory(data: bytes, options: Options = NO_OPTIONS) -> tuple[Outcome, dict[str, bytes]]:
     """Decode without a file system; the files are those that the outputs amount to."""
     source = MemorySource(data)
     outputs = Outputs(source, run_first_pass(source), options)
@@ -51,19 +54,41 @@ def decode_in_memory(data: bytes, options: Options = Options()) -> tuple[Outcome
         else:
             path = "/".join((*output.directory, output.sidecar))
             files[path] = files.get(path, b"") + output.line
-    return decide_outcome(outputs._first_pass, outputs, None, options, Inventory((), 0, ())), files
+    return decide_outcome(outputs, None, Inventory([], 0, ()), handles=True), files
 
 
-def decode_bytes(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Outcome:
+def decode_bytes(
+    data: bytes,
+    folder: Path,
+    options: Options = NO_OPTIONS,
+    *,
+    name: str = "snapshot",
+    into_existing: bool = False,
+    sync: bool = True,
+    handles: bool = HAS_HANDLES,
+) -> Outcome:
     """Decode into `folder/out`, from the file `folder/name`."""
-    return prepare_run(data, folder, options, name=name).run()
+    return prepare_run(data, folder, options, name=name, into_existing=into_existing, sync=sync, handles=handles).run()
 
 
-def prepare_run(data: bytes, folder: Path, options: Options = Options(), *, name: str = "snapshot") -> Run:
+def prepare_run(
+    data: bytes,
+    folder: Path,
+    options: Options = NO_OPTIONS,
+    *,
+    name: str = "snapshot",
+    into_existing: bool = False,
+    sync: bool = True,
+    handles: bool = HAS_HANDLES,
+) -> Run:
     """Return what `decode_bytes` runs."""
     snapshot = folder / name
     snapshot.write_bytes(data)
-    return Run(str(snapshot), str(folder / "out"), options, Provenance(str(snapshot), wall_time=WALL_TIME))
+    provenance = Provenance(str(snapshot), wall_time=WALL_TIME)
+    return Run(
+        str(snapshot), str(folder / "out"), options, provenance,
+        into_existing=into_existing, sync=sync, handles=handles,
+    )  # fmt: skip
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
@@ -88,7 +113,7 @@ def stat_of_tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def refusal(data: bytes, options: Options = Options()) -> tuple[str, str, int | None, bytes | None]:
+def refusal(data: bytes, options: Options = NO_OPTIONS) -> tuple[str, str, int | None, bytes | None]:
     """Decode what must be refused: fault, clause, offset, key."""
     with pytest.raises(Fault) as caught:
         decode_in_memory(data, options)

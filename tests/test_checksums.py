@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ekvdump.format import checksums
-from ekvdump.format.checksums import ChecksumLine, decode_checksum_line, render_checksum_line
-from ekvdump.format.conventions import iter_bounded_lines
-from ekvdump.format.outcomes import Finding
+from ekvdump.verify.checksums import MAX_LINE_SIZE, ChecksumLine, decode_checksum_line
+from ekvdump.verify.findings import Finding
+from ekvdump.verify.lines import iter_bounded_lines
+from ekvformat.checksums import render_checksum_line
 from harness import BoundedLines, decode_bytes, fault_of, read_tree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,7 +113,7 @@ def test_sums_7_any_other_line_is_malformed(line: bytes) -> None:
 
 def test_sums_7_a_line_may_have_8_kib() -> None:
     line = SHA + b"  " + b"a" * (8192 - 66)
-    lines = list(iter_bounded_lines(BoundedLines(line + b"\n" + line + b"a\n" + line), checksums.MAX_LINE_SIZE + 1))
+    lines = list(iter_bounded_lines(BoundedLines(line + b"\n" + line + b"a\n" + line), MAX_LINE_SIZE + 1))
     assert decode_checksum_line(lines[0][1]) == ChecksumLine(SHA, b"a" * (8192 - 66))
     assert lines[1][0] == 8193
     assert refused(lines[1][1]) == ("malformed-line", "SUMS-7", 100)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from distinguish import find_body
-from ekvdump.format.outcomes import InvalidValue
-from ekvdump.format.redis_ttls import decode_ttl_value
+from ekvformat.outcomes import Fault
+from ekvformat.redis_ttls import decode_ttl_value
 from mutants import BrokenMutantError, load_mutants
 
 pytestmark = pytest.mark.unmeasured
@@ -81,7 +81,7 @@ def test_a_value_is_found_that_a_mutant_decodes_otherwise(tmp_path: Path) -> Non
     body = find_body(MUTANTS["rttl-short-row-is-taken"], tmp_path, 8)
     assert body is not None
     assert len(body) < 8
-    with pytest.raises(InvalidValue):
+    with pytest.raises(Fault, match=r"^invalid-value"):
         decode_ttl_value(body)
 
 

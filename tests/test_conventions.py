@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ekvdump.format.conventions import Cursor, iter_bounded_lines
-from ekvdump.format.outcomes import Fault, SnapshotFault, Truncated
+from ekvdump.verify.lines import iter_bounded_lines
+from ekvformat.conventions import Cursor
+from ekvformat.outcomes import Fault
 from harness import decode_bytes, decode_in_memory, fault_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ REAL_SHAPED = snapshot(
 
 
 def test_conv_5_fields_are_read_by_size_and_byte_order() -> None:
-    cursor = Cursor(bytes(range(1, 28)), Truncated)
+    cursor = Cursor(bytes(range(1, 28)), "truncated")
     assert cursor.u8("a", "CONV-5") == 1
     assert cursor.u16_be("b", "CONV-5") == 0x0203
     assert cursor.u64_be("c", "CONV-5") == 0x04050607_08090A0B
@@ -42,22 +43,22 @@ def test_conv_5_fields_are_read_by_size_and_byte_order() -> None:
 
 
 def test_conv_6_offsets_count_from_the_start_of_the_snapshot() -> None:
-    cursor = Cursor(b"abc", Truncated, offset=100, key=b"k")
+    cursor = Cursor(b"abc", "truncated", origin=100, key=b"k")
     cursor.take(2, "first", "CONV-6")
-    with pytest.raises(Truncated) as caught:
+    with pytest.raises(Fault, match=r"^truncated") as caught:
         cursor.u64_be("second", "RSTR-4")
     assert fault_of(caught.value) == ("truncated", "RSTR-4", 102)
     assert caught.value.key == b"k"
-    assert caught.value.detail == "cut inside second: 1 of 8 bytes are there"
+    assert caught.value.detail == "second is cut: 1 of 8 bytes are there"
     assert cursor.rest() == b"c"
 
 
 def test_conv_6_a_cut_names_the_field() -> None:
-    cursor = Cursor(b"", Truncated)
+    cursor = Cursor(b"", "truncated")
     for read in (cursor.u8, cursor.u16_be, cursor.u64_be, cursor.u64_le):
-        with pytest.raises(Truncated) as caught:
+        with pytest.raises(Fault, match=r"^truncated") as caught:
             read("the field", "CONV-6")
-        assert caught.value.detail.startswith("cut inside the field: 0 of ")
+        assert caught.value.detail.startswith("the field is cut: 0 of ")
 
 
 class ReadsOf(io.BytesIO):
@@ -82,9 +83,9 @@ def test_conv_8_of_a_long_line_only_the_beginning_is_given() -> None:
 
 
 def test_conv_5_a_prefix_is_taken_only_if_it_is_whole() -> None:
-    cursor = Cursor(b"\xff\x01x", Truncated)
+    cursor = Cursor(b"\xff\x01x", "truncated")
     assert not cursor.skip(b"\xff\x02")
-    assert not Cursor(b"\xff", Truncated).skip(b"\xff\x01")
+    assert not Cursor(b"\xff", "truncated").skip(b"\xff\x01")
     assert cursor.skip(b"\xff\x01")
     assert cursor.rest() == b"x"
 
@@ -125,7 +126,7 @@ def judge(data: bytes) -> None:
     try:
         decode_in_memory(data)
     except Fault as fault:
-        assert isinstance(fault, SnapshotFault)
+        assert fault.exit_status == 4
         assert fault.clause
         assert fault.offset is not None
         assert 0 <= fault.offset <= len(data)
@@ -159,7 +160,7 @@ def test_conv_8_any_damage_to_a_real_shaped_snapshot(seed: int) -> None:
 
 
 def test_conv_8_a_refusal_has_fault_clause_offset_and_no_output(tmp_path: Path) -> None:
-    with pytest.raises(Truncated) as caught:
+    with pytest.raises(Fault, match=r"^truncated") as caught:
         decode_bytes(REAL_SHAPED[:-1], tmp_path)
     assert caught.value.clause
     assert not (tmp_path / "out").exists()

@@ -12,8 +12,8 @@ import failures
 import model
 import pytest
 from ekvconform.cases import load_case, load_cases
-from ekvdump.engine.outputs import Options
-from ekvdump.format.outcomes import Fault
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
 from failures import expected_of, refused, save_case
 from harness import decode_in_memory
 from hypothesis import settings

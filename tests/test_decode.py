@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import WRITING, Run, decode
 from ekvdump.engine.source import READING, SnapshotFile, Source
 from ekvdump.filesystem.tree_writer import TreeWriter
-from ekvdump.format.manifest import Provenance
-from ekvdump.format.outcomes import Changed, Fault, InvalidValue
+from ekvformat.decode import Options
+from ekvformat.manifest import Provenance
+from ekvformat.outcomes import Fault
 from harness import WALL_TIME, read_tree
 from writer import STR, TTL, expiry, put, snapshot
 
@@ -58,7 +58,7 @@ def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
     assert (run.out_state, run.sealed_outcome) == ("sealed", outcome)
     (tmp_path / "bad").write_bytes(UNREADABLE)
     run = Run(str(tmp_path / "bad"), str(tmp_path / "two"))
-    with pytest.raises(InvalidValue):
+    with pytest.raises(Fault, match=r"^invalid-value"):
         run.run()
     assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
     assert not {"MANIFEST.json", "CHECKSUMS"} & set(read_tree(tmp_path / "two"))
@@ -82,19 +82,19 @@ def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkey
 
     monkeypatch.setattr(TreeWriter, "write", noted(TreeWriter.write))
     monkeypatch.setattr(TreeWriter, "rollback", noted(TreeWriter.rollback))
-    with pytest.raises(InvalidValue):
+    with pytest.raises(Fault, match=r"^invalid-value"):
         run.run()
     assert told == [False, True]
 
 
 def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise Changed("FILE-20", "another", None, None)
+        raise Fault("changed", "FILE-20", "another", None, None)
 
     (tmp_path / "snapshot").write_bytes(DATA)
     run = Run(str(tmp_path / "snapshot"), str(tmp_path / "out"))
     monkeypatch.setattr(TreeWriter, "seal", fail)
-    with pytest.raises(Changed):
+    with pytest.raises(Fault, match=r"^changed"):
         run.run()
     assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
 
@@ -121,7 +121,7 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     monkeypatch.setattr(SnapshotFile, "read", read_tampered)
     monkeypatch.setattr("ekvdump.engine.run.run_first_pass", survey_first)
     run = Run(str(path), str(tmp_path / "out"))
-    with pytest.raises(Changed) as caught:
+    with pytest.raises(Fault, match=r"^changed") as caught:
         run.run()
     assert (caught.value.clause, caught.value.path) == ("FILE-20", str(path))
     assert caught.value.detail.startswith("not any more what was judged: ")

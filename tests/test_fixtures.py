@@ -64,15 +64,14 @@ def test_a_refusal_is_for_the_fault_that_its_clause_has() -> None:
 
 
 MODULES = {
-    "snapshot_file": ["engine.entries", "engine.source"],
-    "visibility": ["engine.versions"],
-    "tree": ["filesystem.tree_writer", "filesystem.faults", "filesystem.reading"],
-    "folders": ["filesystem.directories"],
+    "snapshot_file": ["ekvformat.snapshot_file", "ekvdump.engine.entries", "ekvdump.engine.source"],
+    "visibility": ["ekvformat.visibility", "ekvdump.engine.versions"],
+    "tree": ["ekvdump.filesystem.tree_writer", "ekvdump.filesystem.faults", "ekvdump.filesystem.reading"],
+    "folders": ["ekvdump.filesystem.directories"],
 } | {
-    name: [f"format.{name}"]
-    for name in (
-        "keys", "redis_strings", "redis_hlls", "redis_ttls", "segments", "keymap", "manifest", "checksums", "salvage",
-    )
+    name: [f"ekvformat.{name}"] for name in ("keys", "redis_strings", "redis_hlls", "redis_ttls", "salvage")
+} | {
+    name: [f"ekvformat.{name}", f"ekvdump.verify.{name}"] for name in ("segments", "keymap", "manifest", "checksums")
 }  # fmt: skip
 """Where the constants are that `coverage.toml` lists under the name of a chapter."""
 NAMES = {"DIRECTORY_MODE": "FOLDER_MODE", "OPEN_DIRECTORY": "OPEN_FOLDER", "ONLY_DIRECTORY": "DIRECTORY"}
@@ -84,7 +83,7 @@ def format_constants() -> dict[str, Any]:
     found = {}
     for name, places in MODULES.items():
         for place in places:
-            module = importlib.import_module(f"ekvdump.{place}")
+            module = importlib.import_module(place)
             assert module.__file__
             for constant in re.findall(
                 r"^([A-Z][A-Z0-9_]*)(?:: Final\b|, )", Path(module.__file__).read_text(), re.MULTILINE

@@ -14,8 +14,9 @@ from ekvconform.cases import COMPLETE, DECODE, PARTIAL, REFUSED, Case, Expected,
 from ekvconform.profiles import REFERENCE
 from ekvconform.sandbox import make_sandbox, remove_sandbox
 from ekvconform.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
-from ekvdump.engine.outputs import Options
-from ekvdump.format.outcomes import Fault, Outcome
+from ekvdump.engine.outcome import Outcome
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
 from harness import decode_in_memory, run_here
 
 # They take seconds each, and reach nothing that others do not.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from ekvdump.cli.json_output import render_inspection, render_time, version_count
-from ekvdump.format.outcomes import Changed, IoError
 from ekvdump.inspection import Inspection, inspect
+from ekvformat.outcomes import Fault
 from harness import stat_of_tree
 from test_conventions import REAL_SHAPED
 from test_real import unpack
@@ -143,12 +143,12 @@ def test_operational_rows_are_no_versions(tmp_path: Path) -> None:
 def test_file_22_what_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in ("fifo", "missing"):
-        with pytest.raises(IoError):
+        with pytest.raises(Fault, match=r"^io-error"):
             inspect(str(tmp_path / name))
 
 
 def test_file_20_a_snapshot_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Meddler(monkeypatch, 2, "touched", tmp_path / "snapshot")
     (tmp_path / "snapshot").write_bytes(REAL_SHAPED)
-    with pytest.raises(Changed):
+    with pytest.raises(Fault, match=r"^changed"):
         inspect(str(tmp_path / "snapshot"))

@@ -13,7 +13,6 @@ from pathlib import Path
 import model
 import pytest
 from ekvdump.cli.signals import Interrupted
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
@@ -93,7 +92,7 @@ def check_no_half_blob(out: Path) -> None:
 
 
 def check_the_next_run_completes(tmp_path: Path) -> None:
-    decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), Options(into_existing=True, sync=False))
+    decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), into_existing=True, sync=False)
     files = read_tree(tmp_path / "out")
     assert {path: data for path, data in files.items() if path.startswith("redis")} == WHOLE
     findings: list[object] = []
@@ -109,7 +108,7 @@ def test_tree_40_tree_43_a_killed_run_leaves_no_half_blob_and_the_next_run_compl
     tmp_path = tmp_path_factory.mktemp("killed")
     (tmp_path / "snapshot").write_bytes(DATA)
     if earlier:
-        decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), Options(sync=False))
+        decode(str(tmp_path / "snapshot"), str(tmp_path / "out"), sync=False)
     result = run_and_end(tmp_path, nth, when, "SIGKILL")
     if result.returncode == -signal.SIGKILL:
         files = set(read_tree(tmp_path / "out")) if (tmp_path / "out").exists() else set()

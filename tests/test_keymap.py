@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from ekvdump.engine.outputs import Options
-from ekvdump.format.keymap import KeymapLine, decode_keymap_line, iter_keymap, render_keymap_line
-from ekvdump.format.outcomes import InvalidKeymap
+from ekvdump.verify.findings import Finding
+from ekvdump.verify.keymap import KeymapLine, decode_keymap_line, iter_keymap
+from ekvformat.decode import Options
+from ekvformat.keymap import render_keymap_line
 from harness import BoundedLines, decode_in_memory, fault_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def test_kmap_4_without_a_line_the_file_does_not_exist() -> None:
 
 
 def refused(line: bytes) -> tuple[str, str, int | None]:
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(line, 100, "some/KEYMAP.jsonl")
     assert caught.value.path == "some/KEYMAP.jsonl"
     return fault_of(caught.value)
@@ -88,7 +89,7 @@ def test_kmap_5_a_line_may_have_4_mib_lf_included() -> None:
     assert len(line_of(limit)) == limit
     (line,) = iter_keymap(BoundedLines(line_of(limit)))
     assert len(line.original) == (limit + 2 - len(FRAME)) * 3 // 4
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         list(iter_keymap(BoundedLines(ANY_LINE + line_of(limit + 1))))
     assert fault_of(caught.value) == ("invalid-keymap", "KMAP-5", len(ANY_LINE))
     # The longest key there is fits.
@@ -138,23 +139,23 @@ def test_kmap_8_an_original_is_base64url_without_padding(original: str) -> None:
 def test_kmap_9_the_first_bad_line_ends_the_reading() -> None:
     lines = iter_keymap(io.BytesIO(ANY_LINE + b"bad\n" + ANY_LINE))
     assert next(lines).encoded == "s"
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         next(lines)
     assert caught.value.offset == len(ANY_LINE)
     assert list(lines) == []
 
 
 def test_kmap_6_a_reader_that_has_no_place_names_the_file() -> None:
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(b"x")
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         list(iter_keymap(io.BytesIO(b"x")))
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
 
 
 def test_kmap_6_what_is_no_json_is_named() -> None:
-    with pytest.raises(InvalidKeymap) as caught:
+    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(ANY_LINE.replace(b'"s"', b"NaN"))
     assert "NaN is no JSON" in caught.value.detail
 

@@ -1,10 +1,11 @@
 """Chapter KEYS: key prefixes and types."""
 
 import pytest
+from ekvdump.engine import key_types
 from ekvdump.engine.first_pass import MAX_EXTENTS, run_first_pass
-from ekvdump.engine.outputs import Options
-from ekvdump.format import keys
-from ekvdump.format.keys import type_of
+from ekvdump.engine.key_types import type_of
+from ekvformat import keys
+from ekvformat.decode import Options
 from harness import MemorySource, decode_in_memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,15 +37,15 @@ def test_keys_1_the_longest_prefix_wins(prefix: bytes, rest: bytes) -> None:
 
 @pytest.mark.parametrize(("prefix", "type_"), TYPE_OF_PREFIX)
 def test_keys_1_the_prefix_of_a_key_can_be_shown(prefix: str, type_: str) -> None:
-    assert keys.prefix_of(prefix.encode() + b"\0") == prefix.encode()
+    assert key_types.prefix_of(prefix.encode() + b"\0") == prefix.encode()
 
 
 def test_keys_1_the_least_key_above_all_that_begin_with_a_prefix() -> None:
-    assert keys._after(b"ab|") == b"ab}"
+    assert key_types._after(b"ab|") == b"ab}"
 
 
 def test_keys_1_what_no_prefix_begins_has_none() -> None:
-    assert keys.prefix_of(b"a") == b""
+    assert key_types.prefix_of(b"a") == b""
 
 
 def test_keys_2_the_type_is_the_storage_keys() -> None:
@@ -71,7 +72,7 @@ def test_keys_4_unknown_records_make_the_dump_partial() -> None:
         ("unknown-prefix", "unknown", 1)
     ]
     outcome, _ = decode_in_memory(data, Options(only=frozenset({"strings"})))
-    assert (outcome.exit_status, outcome.warnings, outcome.partial_reasons) == (0, (), ())
+    assert (outcome.exit_status, outcome.warnings, outcome.partial_reasons) == (0, [], [])
 
 
 def test_a_section_has_few_stretches_however_the_keys_lie() -> None:
@@ -123,7 +124,7 @@ def test_keys_6_internal_records_are_counted_and_not_shown() -> None:
     assert files == {}
     assert outcome.counters.entries["internal"] == len(entries) == 10
     assert outcome.complete
-    assert outcome.warnings == ()
+    assert outcome.warnings == []
 
 
 def test_keys_7_keys_8_keys_10_types_without_a_chapter_are_counted_by_name() -> None:

@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
-from ekvdump.format.manifest import (
-    Provenance,
-    decode_manifest,
-    is_rfc3339_time,
-    is_utc_time,
-    render_earlier,
-    require_known_version,
-)
-from ekvdump.format.outcomes import Fault
+from ekvdump.verify.manifest import decode_manifest, is_rfc3339_time, require_known_version
+from ekvformat.decode import NO_OPTIONS, Options
+from ekvformat.manifest import Provenance, is_utc_time, render_earlier
+from ekvformat.outcomes import Fault
 from harness import decode_bytes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +40,7 @@ ALL: dict[str, Any] = {"dynamodb": {}, "s3": {}, "redis": {}, "sqs": {}}
 def manifest_of(
     tmp_path: Path,
     entries: list[Entry],
-    options: Options = Options(),
+    options: Options = NO_OPTIONS,
     *,
     last_commit: int = 9,
     name: str = "snapshot",
@@ -331,8 +325,8 @@ def test_mani_24_what_an_earlier_manifest_says_is_kept() -> None:
     assert earlier({**SOUND, "earlier": [before]}) == [{"database": 3, **KEPT}]
 
 
-@pytest.mark.parametrize("before", [None, b"", b"{}", json.dumps(edited(format_version=2, outcome=SOUND)).encode()])
-def test_mani_24_without_a_manifest_that_can_be_read_nothing_is_known(before: bytes | None) -> None:
+@pytest.mark.parametrize("before", [b"", b"{}", json.dumps(edited(format_version=2, outcome=SOUND)).encode()])
+def test_mani_24_without_a_manifest_that_can_be_read_nothing_is_known(before: bytes) -> None:
     assert render_earlier([3], before) == [{"database": 3, **NOTHING}]
 
 

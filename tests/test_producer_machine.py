@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import model
 import pytest
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import Run as DecoderRun
-from ekvdump.format.manifest import Provenance
-from ekvdump.format.outcomes import Fault
+from ekvformat.decode import Options
+from ekvformat.manifest import Provenance
+from ekvformat.outcomes import Fault
 from failures import expected_of, save_case
 from harness import WALL_TIME, read_tree
 from hypothesis import settings, target
@@ -236,7 +236,7 @@ class Producer(RuleBasedStateMachine):
             expected = model.expected_dump(
                 entries, LAST_COMMIT, place=read.place, database=run.database, only=only, salvage=run.salvage
             )
-        options = Options(run.database, run.only, run.salvage, sync=False)
+        options = Options(run.database, run.only, run.salvage)
         try:
             self.compare(data, expected, options, run)
         except (Exception, pytest.fail.Exception):
@@ -259,12 +259,12 @@ class Producer(RuleBasedStateMachine):
                 REACH(f"refused {expected.refusal[1]}")
                 for out in ("out", "again")[: 1 + how.again]:
                     with pytest.raises(Fault) as caught:
-                        DecoderRun(str(path), f"{folder}/{out}", options, provenance).run()
+                        DecoderRun(str(path), f"{folder}/{out}", options, provenance, sync=False).run()
                     fault = caught.value
                     assert (fault.name, fault.clause, fault.key or b"", fault.offset) == expected.refusal
                     assert not Path(folder, out, "CHECKSUMS").exists()
                 return
-            outcome = DecoderRun(str(path), f"{folder}/out", options, provenance).run()
+            outcome = DecoderRun(str(path), f"{folder}/out", options, provenance, sync=False).run()
             counters = model.expected_counters(expected)
             assert {group: getattr(outcome.counters, group) for group in counters} == counters
             self.check_sums(counters)
@@ -285,7 +285,7 @@ class Producer(RuleBasedStateMachine):
             assert checksums == model.checksums({**files, "MANIFEST.json": manifest})
             if how.again:
                 REACH("again")
-                DecoderRun(str(path), f"{folder}/again", options, provenance).run()
+                DecoderRun(str(path), f"{folder}/again", options, provenance, sync=False).run()
                 assert read_tree(Path(folder) / "again") == read_tree(Path(folder) / "out")
 
     def check_sums(self, counters: dict[str, dict[str, int]]) -> None:

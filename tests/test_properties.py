@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import model
 import pytest
 from ekvdump.engine import first_pass, versions
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
 from ekvdump.engine.versions import Body, OpenKeys
-from ekvdump.format.manifest import Provenance
-from ekvdump.format.outcomes import Counters, Fault
+from ekvformat.decode import Options
+from ekvformat.manifest import Provenance
+from ekvformat.outcomes import Counters, Fault
 from harness import WALL_TIME, decode_bytes, decode_in_memory, read_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -125,9 +125,9 @@ def test_conv_1_salv_1_a_dump_is_what_the_model_says(
         entries, last_commit, place=len(header) + 16, database=max(0, database), only=only, salvage=salvage
     )
     types = None if only is None else frozenset(only)
-    options = Options(database, types, salvage, sync=False, handles=handles)
+    options = Options(database, types, salvage)
     try:
-        outcome = decode_bytes(data, folder, options)
+        outcome = decode_bytes(data, folder, options, sync=False, handles=handles)
     except Fault as fault:
         event("refused")
         assert (fault.name, fault.clause, fault.key, fault.offset) == expected.refusal
@@ -177,8 +177,8 @@ def test_mani_3_a_second_run_with_the_same_time_is_byte_identical(
             decode(
                 str(snapshot_path),
                 str(folder / out),
-                Options(sync=False),
-                Provenance(str(snapshot_path), wall_time=WALL_TIME),
+                provenance=Provenance(str(snapshot_path), wall_time=WALL_TIME),
+                sync=False,
             )
             trees.append(read_tree(folder / out))
         except Fault as fault:

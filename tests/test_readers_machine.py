@@ -7,10 +7,15 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from ekvdump.format.checksums import decode_checksum_line, render_checksum_line
-from ekvdump.format.keymap import KeymapLine, iter_keymap, render_keymap_line
-from ekvdump.format.manifest import Provenance, decode_manifest, render_manifest
-from ekvdump.format.outcomes import Counters, Fault, InvalidKeymap, Outcome
+from ekvdump.verify.checksums import decode_checksum_line
+from ekvdump.verify.findings import Finding
+from ekvdump.verify.keymap import KeymapLine, iter_keymap
+from ekvdump.verify.manifest import decode_manifest
+from ekvformat.checksums import render_checksum_line
+from ekvformat.decode import Options, Summary
+from ekvformat.keymap import render_keymap_line
+from ekvformat.manifest import Provenance, render_manifest
+from ekvformat.outcomes import Counters, Fault
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -74,14 +79,14 @@ class Sidecars(RuleBasedStateMachine):
         """What each line says, or the clause that it breaks."""
         self.sums: list[bytes] = []
         self.sums_said: list[tuple[bytes, bytes] | str] = []
-        self.write(Provenance("s.fsm", wall_time=WALL_TIME), 0, [])
+        self.write(Summary(Options(), 0, None, None, Counters(), []), Provenance("s.fsm", WALL_TIME), [])
         self.form: dict[str, Any] = {}
         self.tail = ""
         self.broken: dict[str, str] = {}
         """Member = the clause that its value breaks."""
 
-    def write(self, provenance: Provenance, database: int, databases: list[int]) -> None:
-        text = render_manifest(provenance, Outcome(Counters(), (), ()), database, databases, None, only=False)
+    def write(self, summary: Summary, provenance: Provenance, databases: list[int]) -> None:
+        text = render_manifest(summary, provenance, summary.warnings, databases, b"")
         self.manifest: dict[str, Any] = json.loads(text)
         self.sound = dict(self.manifest)
 
@@ -135,7 +140,7 @@ class Sidecars(RuleBasedStateMachine):
             assert list(lines) == []
             REACH("KEYMAP read")
         else:
-            with pytest.raises(InvalidKeymap) as caught:
+            with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
                 next(lines)
             assert caught.value.clause == bad
             assert caught.value.offset == sum(map(len, self.keymap[: len(good)]))
@@ -206,7 +211,8 @@ class Sidecars(RuleBasedStateMachine):
         databases: list[int],
     ) -> None:
         database = databases[0] if databases else 0
-        self.write(Provenance("s.fsm", crc32c, index, last_commit, WALL_TIME, cluster_id, version), database, databases)
+        summary = Summary(Options(database), last_commit, crc32c, index, Counters(), [])
+        self.write(summary, Provenance("s.fsm", WALL_TIME, cluster_id, version), databases)
         self.broken.clear()
         REACH("MANIFEST.json written")
         # Written by hand, as MANI-1, MANI-6 and MANI-24 say: what is not known is not there.

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ekvdump.engine.outcome import Outcome
 from ekvdump.engine.run import decode
-from ekvdump.format.outcomes import Encrypted, InvalidValue, Outcome
-from ekvdump.format.segments import decode_segment
+from ekvdump.verify.segments import decode_segment
+from ekvformat.outcomes import Fault
 
 REAL = Path(__file__).resolve().parent.parent / "fixtures" / "real"
 SLACK_MS = 2
@@ -150,7 +151,7 @@ def assert_counters_add_up(outcome: Outcome) -> None:
 
 
 def test_rstr_9_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+    with pytest.raises(Fault, match=r"^invalid-value") as refusal:
         decode(unpack("grown", tmp_path), str(tmp_path / "out"))
     unreadable = {key for key, seen in read_seen("grown").items() if "error" in seen}
     assert len(unreadable) == 10
@@ -163,7 +164,7 @@ def test_rstr_9_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) ->
 
 
 def test_visi_5_an_encrypted_store_is_refused_before_the_first_write(tmp_path: Path) -> None:
-    with pytest.raises(Encrypted) as refusal:
+    with pytest.raises(Fault, match=r"^encrypted") as refusal:
         decode(unpack("encrypted", tmp_path), str(tmp_path / "out"))
     fault = refusal.value
     assert (fault.clause, fault.offset) == ("VISI-5", 905)

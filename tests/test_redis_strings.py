@@ -1,8 +1,8 @@
 """Chapter RSTR: Redis strings."""
 
 import pytest
-from ekvdump.format.outcomes import InvalidValue
-from ekvdump.format.redis_strings import Value, decode_string_value
+from ekvformat.outcomes import Fault
+from ekvformat.redis_strings import Value, decode_string_value
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ def test_rstr_2_every_body_is_what_the_model_says(body: bytes) -> None:
     try:
         payload, expiry_ms, _ = read_value(body, 1, "RSTR")
     except UnreadableError as unreadable:
-        with pytest.raises(InvalidValue) as caught:
+        with pytest.raises(Fault, match=r"^invalid-value") as caught:
             decode_string_value(body, 100, b"k")
         assert caught.value.clause == unreadable.args[0]
         assert caught.value.key == b"k"
@@ -46,21 +46,21 @@ def test_rstr_2_ff_01_is_an_envelope_even_if_a_legacy_writer_meant_bytes() -> No
 
 
 def test_rstr_3_the_flags_byte_is_not_optional() -> None:
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(Fault, match=r"^invalid-value") as caught:
         decode_string_value(b"\xff\x01", 100)
     assert fault_of(caught.value) == ("invalid-value", "RSTR-3", 102)
-    assert caught.value.detail.startswith("cut inside flags:")
-    with pytest.raises(InvalidValue) as caught:
+    assert caught.value.detail.startswith("flags is cut:")
+    with pytest.raises(Fault, match=r"^invalid-value") as caught:
         decode_string_value(b"\xff\x01")
     assert (caught.value.offset, caught.value.key) == (2, b"")
 
 
 @pytest.mark.parametrize("size", range(8))
 def test_rstr_4_an_expiry_that_is_cut_is_unreadable(size: int) -> None:
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(Fault, match=r"^invalid-value") as caught:
         decode_string_value(b"\xff\x01\x01" + bytes(size), 100)
     assert fault_of(caught.value) == ("invalid-value", "RSTR-4", 103)
-    assert caught.value.detail.startswith("cut inside expiry:")
+    assert caught.value.detail.startswith("expiry is cut:")
     assert decode_string_value(b"\xff\x01\x01" + bytes(8)) == Value(b"", 0)
 
 

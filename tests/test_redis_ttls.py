@@ -3,9 +3,9 @@
 import tracemalloc
 
 import pytest
-from ekvdump.engine.outputs import Options
-from ekvdump.format.outcomes import InvalidValue
-from ekvdump.format.redis_ttls import decode_ttl_value, render_expiry_row
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
+from ekvformat.redis_ttls import decode_ttl_value, render_expiry_row
 from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,11 +28,11 @@ def test_rttl_1_a_row_has_exactly_eight_bytes(body: bytes) -> None:
     if len(body) == 8:
         assert decode_ttl_value(body) == min(int.from_bytes(body, "big"), MOST)
         return
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(Fault, match=r"^invalid-value") as caught:
         decode_ttl_value(body, 100, b"k")
     assert fault_of(caught.value) == ("invalid-value", "RTTL-1", 100)
     assert caught.value.key == b"k"
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(Fault, match=r"^invalid-value") as caught:
         decode_ttl_value(body)
     assert (caught.value.offset, caught.value.key) == (0, b"")
 

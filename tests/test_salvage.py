@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
-from ekvdump.format.salvage import render_unreadable_line
+from ekvformat.decode import Options
+from ekvformat.salvage import render_unreadable_line
 from harness import decode_in_memory, refusal
 from model import segment_of
 from test_real import REAL, assert_counters_add_up, complaints, read_dump, read_seen, unpack

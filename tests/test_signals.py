@@ -290,7 +290,7 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
         ("ekvdump.cli.json_output.render_outcome", ["decode", "--json", "PARTIAL", "OUT"], 3),
         ("ekvdump.cli.text.print_verdict", ["verify", "SEALED"], 130),
         ("ekvdump.cli.text.print_verdict", ["verify", "UNSEALED"], 1),
-        ("ekvdump.format.outcomes.Finding.__str__", ["verify", "UNSEALED"], 1),
+        ("ekvdump.cli.text.text_of_fault", ["verify", "UNSEALED"], 1),
     ],
     ids=range(12),
 )

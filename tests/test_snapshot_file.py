@@ -9,12 +9,13 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from ekvdump.engine import first_pass, source
+from ekvdump.engine import first_pass
 from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
 from ekvdump.engine.run import decode
-from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile, decode_snapshot_name
+from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile
 from ekvdump.engine.versions import Record
-from ekvdump.format.outcomes import Changed, Fault, IoError
+from ekvformat.outcomes import Fault
+from ekvformat.snapshot_file import decode_snapshot_name, identity_of
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
 from test_conventions import REAL_SHAPED
 from writer import (
@@ -299,12 +300,12 @@ def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_en
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"EKVTHLC1" + bytes(3), "cut inside ceiling_ms: 3 of 8 bytes are there"),
-        (b"EKVTHLC2\0", "cut inside header size: 1 of 2 bytes are there"),
-        (b"EKVTHLC2" + struct.pack(">H", 20) + bytes(4), "cut inside header fields: 4 of 20 bytes are there"),
-        (b"EKVPBBL1" + bytes(5), "cut inside last commit: 5 of 8 bytes are there"),
-        (b"EKVTHLC3" + bytes(9), 'header version "3" is not known'),
-        (b"123456789", 'neither a header nor a payload magic: "12345678"'),
+        (b"EKVTHLC1" + bytes(3), "ceiling_ms is cut: 3 of 8 bytes are there"),
+        (b"EKVTHLC2\0", "header size is cut: 1 of 2 bytes are there"),
+        (b"EKVTHLC2" + struct.pack(">H", 20) + bytes(4), "header fields is cut: 4 of 20 bytes are there"),
+        (b"EKVPBBL1" + bytes(5), "last commit is cut: 5 of 8 bytes are there"),
+        (b"EKVTHLC3" + bytes(9), "the version of the header is not known"),
+        (b"123456789", "neither a header nor a payload magic: b'12345678'"),
         (payload_start(1) + struct.pack("<Q", 9) + bytes(12), "cut inside value size: 3 of 8 bytes are there"),
         (payload_start(1) + struct.pack("<Q9xQ", 9, 30) + bytes(12), "cut inside value: 12 of 30 bytes are there"),
     ],
@@ -362,7 +363,7 @@ def test_file_20_a_snapshot_that_changes_while_it_is_read_is_refused(
     # An inode that is freed may be given out again at once; one that is held is not.
     snapshot_path = tmp_path / "snapshot"
     Meddler(monkeypatch, at, what, snapshot_path)
-    with pytest.raises(Changed) as caught:
+    with pytest.raises(Fault, match=r"^changed") as caught:
         decode_bytes(snapshot(ONE), tmp_path)
     assert caught.value.clause == "FILE-20"
     assert caught.value.detail
@@ -396,8 +397,8 @@ def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass
     Rewriter(monkeypatch, tmp_path / "snapshot", hole[0], filler * hole[1])
     try:
         decode_bytes(snapshot([put(STR + b"a", 5, b"hi"), put(STR + b"b", 5, b"ho")]), tmp_path)
-    except Changed as fault:
-        assert fault.clause == "FILE-20"
+    except Fault as fault:
+        assert (fault.name, fault.clause) == ("changed", "FILE-20")
 
 
 def test_what_is_read_is_told_to_who_watches() -> None:
@@ -434,14 +435,14 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for _ in range(3):
         with SnapshotFile(str(tmp_path / "snapshot")):
             pass
-        with pytest.raises(IoError):
+        with pytest.raises(Fault, match=r"^io-error"):
             SnapshotFile(str(tmp_path / "fifo"))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_file_20_a_file_on_another_device_is_another_file() -> None:
     one = os.stat("/proc/self/stat")
-    assert source._identity(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
+    assert identity_of(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
 
 
 def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,12 +456,12 @@ def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch:
 def test_file_22_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, tmp_path / "missing"):
-        with pytest.raises(IoError) as caught:
+        with pytest.raises(Fault, match=r"^io-error") as caught:
             SnapshotFile(str(path))
         assert fault_of(caught.value) == ("io-error", "FILE-22", None)
         assert caught.value.path == str(path)
     assert caught.value.detail == "cannot open the snapshot: No such file or directory"
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         SnapshotFile("a\0b")
     assert caught.value.detail == "cannot open the snapshot: embedded null byte"
 
@@ -481,7 +482,7 @@ def test_what_is_asked_for_is_read_also_where_the_system_gives_less(
         assert file.read(3, 5) == b"34567"
         monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, (size + 1) // 2, offset))
         assert file.read(3, 5) == b"34567"
-        with pytest.raises(Changed) as caught:
+        with pytest.raises(Fault, match=r"^changed") as caught:
             file.read(3, 8)
     assert fault_of(caught.value) == ("changed", "FILE-20", 3)
 
@@ -491,7 +492,7 @@ def test_file_22_an_error_of_reading_has_the_path(tmp_path: Path, monkeypatch: p
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "pread", broken)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         decode_bytes(snapshot(ONE), tmp_path)
     assert fault_of(caught.value) == ("io-error", "FILE-22", 0)
     assert caught.value.path == str(tmp_path / "snapshot")
@@ -530,4 +531,4 @@ def test_file_24_a_name_behind_the_files_own_index_is_a_warning(
     outcome = decode_bytes(snapshot([*ONE, operational(b"_meta_applied_index", row)]), tmp_path, name=name)
     assert [warning.name for warning in outcome.warnings] == (["index-behind"] if given else [])
     if given:
-        assert outcome.warnings[0].detail == "the name says applied index 4, the file 5"
+        assert outcome.warnings[0].detail == "the applied index in the file's name is below the one in the file"

@@ -1,6 +1,5 @@
 """The gate between spec, code and tests, and the spec's worked examples."""
 
-import inspect
 import re
 import tomllib
 from collections import Counter
@@ -12,12 +11,13 @@ import pytest
 from ekvdump.cli import exit_statuses
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.versions import first_suffix_shown
-from ekvdump.format import keys, outcomes
-from ekvdump.format.conventions import Cursor
-from ekvdump.format.outcomes import Fault, InvalidValue, Truncated
-from ekvdump.format.redis_hlls import decode_hll_value
-from ekvdump.format.redis_strings import decode_string_value
-from ekvdump.format.redis_ttls import decode_ttl_value
+from ekvdump.verify.findings import FINDINGS
+from ekvformat import keys
+from ekvformat.conventions import Cursor
+from ekvformat.outcomes import FAULTS, WARNINGS, Counters, Fault
+from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_strings import decode_string_value
+from ekvformat.redis_ttls import decode_ttl_value
 from harness import MemorySource, decode_in_memory
 
 pytestmark = pytest.mark.unmeasured
@@ -74,7 +74,7 @@ def test_each_chapter_defines_only_its_own_clauses() -> None:
         assert {name.split("-")[0] for name, _ in DEFINITION.findall(text)} <= {letters[1]}
 
 
-@pytest.mark.parametrize("folder", ["command", "conformance", "tests", "spec"])
+@pytest.mark.parametrize("folder", ["reference", "command", "conformance", "tests", "spec"])
 def test_every_citation_is_of_a_clause_that_exists(folder: str) -> None:
     texts = [path.read_text() for path in (python_files(folder) if folder != "spec" else CHAPTERS)]
     assert sorted(set().union(*map(citations, texts)) - IDS) == []
@@ -83,10 +83,11 @@ def test_every_citation_is_of_a_clause_that_exists(folder: str) -> None:
 def test_every_module_of_a_chapter_cites_its_clauses() -> None:
     for chapter in CHAPTERS:
         letters = SPEC_TEXT[chapter][2:6]
-        # What a judge lets pass is the judge's; all other chapters are the decoder's.
-        folder = "conformance" if letters == "TOLE" else "command"
-        texts = [path.read_text() for path in python_files(folder)]
-        texts = [text for text in texts if f"Implements spec chapter {letters}." in text]
+        # What a judge lets pass is the judge's; all other chapters are the decoders'.
+        folders = ("conformance",) if letters == "TOLE" else ("reference", "command")
+        texts = [path.read_text() for folder in folders for path in python_files(folder)]
+        claim = re.compile(rf"Implements (?:[a-z ]+ of )?spec chapter {letters}[.,:]")
+        texts = [text for text in texts if claim.search(text)]
         assert bool(texts) == (letters != "DIVR"), "divergences are not ours"
         for text in texts:
             assert letters in {name.split("-")[0] for name in citations(text)}
@@ -142,6 +143,7 @@ def test_keys_1_the_prefix_table_is_the_same_in_all_three_places() -> None:
 
     reference = {name: tuple(p.decode() for p in prefixes) for name, prefixes in keys.PREFIXES.items()}
     assert reference.pop(keys.UNKNOWN) == ("!",)
+    assert reference.pop(keys.BARE) == ("",)
     assert reference == companion
     assert list(table["undecoded"]) == list(keys.UNDECODED)
 
@@ -153,19 +155,9 @@ def test_keys_1_the_prefix_table_is_the_same_in_all_three_places() -> None:
     assert prose == companion
 
 
-def fault_classes() -> dict[str, int]:
-    found: dict[str, int] = {}
-    for _, value in inspect.getmembers(outcomes, inspect.isclass):
-        if issubclass(value, Fault) and hasattr(value, "name"):
-            assert value.name not in found
-            assert value.advice, "a fault without advice"
-            found[value.name] = value.exit_status
-    return found
-
-
 def test_outc_6_faults_and_exit_statuses_are_the_same_in_all_three_places() -> None:
     table = tomllib.loads((ROOT / "spec" / "outcomes.toml").read_text())
-    assert fault_classes() == table["faults"]
+    assert FAULTS | dict.fromkeys(FINDINGS, exit_statuses.EXIT_FINDINGS) == table["faults"]
     exits = {
         name.removeprefix("EXIT_").lower().replace("_", "-"): value
         for name, value in vars(exit_statuses).items()
@@ -190,16 +182,16 @@ def test_outc_9_warnings_are_the_same_in_prose_and_companion() -> None:
     prose = SPEC_TEXT[ROOT / "spec" / "13-outcomes.md"]
     rows = re.findall(r"^\| `([a-z-]+)` \| ([A-Z]{4}-[0-9]+) \| (yes|no) \|$", prose, re.MULTILINE)
     assert {name: {"clause": clause, "partial": partial == "yes"} for name, clause, partial in rows} == table
+    assert {name: kind.makes_partial for name, kind in WARNINGS.items()} == {
+        name: each["partial"] for name, each in table.items()
+    }
 
 
 def test_outc_14_counters_are_the_same_in_code_and_companion() -> None:
     table = tomllib.loads((ROOT / "spec" / "outcomes.toml").read_text())["counters"]
-    assert {name: tuple(fates) for name, fates in table.items()} == {
-        "entries": outcomes.ENTRY_CLASSES,
-        "strings": outcomes.STRING_FATES,
-        "hlls": outcomes.HLL_FATES,
-        "ttls": outcomes.TTL_FATES,
-    }
+    names = {group: list(counts) for group, counts in vars(Counters()).items()}
+    assert names.pop("undecoded") == list(keys.UNDECODED)
+    assert names == table
 
 
 # ---- worked examples ----
@@ -217,7 +209,7 @@ def hex_blocks() -> dict[str, bytes]:
 
 
 def decode_text(data: bytes) -> tuple[bytes, int]:
-    cursor = Cursor(data, Truncated)
+    cursor = Cursor(data, "truncated")
     return cursor.take(2, "text", "CONV-5"), int.from_bytes(cursor.take(4, "number", "CONV-5"), "big")
 
 
@@ -227,7 +219,7 @@ def operational_rows(data: bytes) -> tuple[int, int | None]:
 
 
 def unreadable_clause(data: bytes) -> str:
-    with pytest.raises(InvalidValue) as refusal:
+    with pytest.raises(Fault, match=r"^invalid-value") as refusal:
         decode_string_value(data)
     return refusal.value.clause
 

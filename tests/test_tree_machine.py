@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outputs import Options
-from ekvdump.format.outcomes import Fault
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
 from failures import refused_for, save_case, scene_of, written
 from harness import prepare_run, read_tree
 from hypothesis import settings, target
@@ -199,12 +199,12 @@ class Output(RuleBasedStateMachine):
 
     def decode(self, database: int, data: bytes, files: dict[str, bytes], *, into_existing: bool) -> None:
         own = f"redis/db_{database}/"
-        options = Options(database, into_existing=into_existing, sync=False)
+        options = Options(database)
         allowed = self.refusals(own, into_existing)
         replaced = [path for path in files if self.is_link(own + path)]
         scene, expect = scene_of(self.out), self.expected(own, files, allowed)
         try:
-            run = prepare_run(data, self.out.parent, options)
+            run = prepare_run(data, self.out.parent, options, into_existing=into_existing, sync=False)
             if allowed:
                 with pytest.raises(Fault) as caught:
                     run.run()
@@ -217,7 +217,7 @@ class Output(RuleBasedStateMachine):
                 REACH(*(["TREE-31"] if replaced else []))
             self.compare()
         except (Exception, pytest.fail.Exception):
-            save_case("tree-found-by-the-machine", data, options, expect, scene)
+            save_case("tree-found-by-the-machine", data, options, expect, scene, into_existing=into_existing)
             raise
 
     def expected(self, own: str, files: dict[str, bytes], allowed: set[str]) -> dict[str, Any]:

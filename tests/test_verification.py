@@ -16,14 +16,15 @@ from typing import Any, BinaryIO
 
 import model
 import pytest
-from ekvdump.engine.outputs import Options
 from ekvdump.engine.run import decode
 from ekvdump.filesystem.directories import Directory, Parts
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
-from ekvdump.format.outcomes import Fault, Finding, InvalidManifest, IoError, UnsafePath
+from ekvdump.verify.findings import Finding
 from ekvdump.verify.rows import decode_unreadable_line
 from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed
+from ekvformat.decode import Options
+from ekvformat.outcomes import Fault
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ FULL = snapshot(
 
 @pytest.fixture
 def dump(tmp_path: Path) -> Path:
-    decode_bytes(FULL, tmp_path, Options(salvage=True, sync=False))
+    decode_bytes(FULL, tmp_path, Options(salvage=True), sync=False)
     return tmp_path / "out"
 
 
@@ -81,13 +82,13 @@ def reseal(out: Path) -> None:
 @pytest.mark.parametrize("handles", [True, False])
 @pytest.mark.parametrize("name", ["fresh", "grown-clean", "interleaved", "empty", "grown"])
 def test_veri_16_a_dump_of_a_real_snapshot_has_no_finding(tmp_path: Path, name: str, handles: bool) -> None:
-    decode(unpack(name, tmp_path), str(tmp_path / "out"), Options(salvage=True, sync=False))
+    decode(unpack(name, tmp_path), str(tmp_path / "out"), Options(salvage=True), sync=False)
     assert verify(tmp_path / "out", handles=handles) == []
 
 
 def test_veri_16_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
-    decode(unpack("fresh", tmp_path), str(tmp_path / "out"), Options(3, sync=False))
-    decode(unpack("grown", tmp_path), str(tmp_path / "out"), Options(0, salvage=True, into_existing=True, sync=False))
+    decode(unpack("fresh", tmp_path), str(tmp_path / "out"), Options(3), sync=False)
+    decode(unpack("grown", tmp_path), str(tmp_path / "out"), Options(0, salvage=True), into_existing=True, sync=False)
     assert verify(tmp_path / "out") == []
 
 
@@ -159,7 +160,7 @@ def test_tree_33_a_dump_that_is_too_deep_is_told_by_its_place(
     dump: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
     monkeypatch.setattr("ekvdump.filesystem.directories.MAX_DEPTH", 1)
-    with pytest.raises(UnsafePath) as caught:
+    with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         Verification(str(dump), print, handles=handles).run()
     assert (caught.value.clause, caught.value.path) == ("TREE-33", str(dump / BASE))
 
@@ -170,7 +171,7 @@ def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr("ekvdump.verify.verification.iter_tree", broken)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
     assert (caught.value.clause, caught.value.detail, caught.value.path) == ("TREE-25", "the disk is broken", str(dump))
 
@@ -183,7 +184,7 @@ def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: py
         return opened(top, parts)
 
     monkeypatch.setattr("ekvdump.verify.verification.opened", broken)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), list[Finding]().append).run()
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump / name))
 
@@ -228,7 +229,7 @@ def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: p
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr(f"ekvdump.verify.verification.{name}", fail)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         verify(dump)
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump))
 
@@ -383,7 +384,7 @@ def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.M
 
     def decode_manifest(text: bytes, path: str) -> dict[str, Any]:
         sizes.append(len(text))
-        raise InvalidManifest("MANI-23", "too large", None, path)
+        raise Finding("invalid-manifest", "MANI-23", "too large", None, path)
 
     monkeypatch.setattr("ekvdump.verify.verification.MAX_MANIFEST_SIZE", 9)
     monkeypatch.setattr("ekvdump.verify.verification.decode_manifest", decode_manifest)
@@ -527,7 +528,7 @@ def test_salv_3_only_a_string_can_lie_in_a_bare_key(dump: Path, kind: str) -> No
 
 
 def test_rttl_12_the_name_in_a_row_may_be_a_fallback(tmp_path: Path) -> None:
-    decode_bytes(snapshot([put(STR + LONG, 1, envelope(1, b"", 9999))]), tmp_path, Options(sync=False))
+    decode_bytes(snapshot([put(STR + LONG, 1, envelope(1, b"", 9999))]), tmp_path, sync=False)
     assert SEGMENT in (tmp_path / "out" / BASE / "strings_ttl.jsonl").read_text()
     assert verify(tmp_path / "out") == []
 
@@ -629,14 +630,14 @@ def test_tree_25_a_temporary_file_that_cannot_be_read_is_not_the_dumps_fault(
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr(Sorter, "__iter__", broken)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
     assert (caught.value.clause, caught.value.path) == ("TREE-25", tempfile.gettempdir())
 
 
 def test_salv_3_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
     data = snapshot([put(b"k", 1, b"v"), put(TTL + b"k", 1, b"")])
-    decode_bytes(data, tmp_path, Options(salvage=True, sync=False))
+    decode_bytes(data, tmp_path, Options(salvage=True), sync=False)
     assert verify(tmp_path / "out") == []
 
 
@@ -647,15 +648,15 @@ def test_veri_17_without_a_folder_for_temporary_files_nothing_is_looked_at(
         raise FileNotFoundError(2, "No usable temporary directory")
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
-    with pytest.raises(IoError) as caught:
+    with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
     assert caught.value.clause == "VERI-17"
     assert "TMPDIR" in caught.value.detail
 
 
 def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
-    decode_bytes(FULL, tmp_path, Options(1, salvage=True, sync=False))
-    decode_bytes(snapshot([put(STR + b"x", 1, b"")]), tmp_path, Options(2, into_existing=True, sync=False))
+    decode_bytes(FULL, tmp_path, Options(1, salvage=True), sync=False)
+    decode_bytes(snapshot([put(STR + b"x", 1, b"")]), tmp_path, Options(2), into_existing=True, sync=False)
     (tmp_path / "out/redis/db_2/strings_ttl.jsonl").write_bytes(b'{"key":"s1","expire_at_ms":1}\n')
     reseal(tmp_path / "out")
     assert told(verify(tmp_path / "out")) == [("row-without-blob", "VERI-12", "redis/db_2/strings_ttl.jsonl")]
@@ -701,7 +702,7 @@ def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypat
         return real(path, *arguments, **keywords)
 
     monkeypatch.setattr(os, "open", broken)
-    with pytest.raises(IoError):
+    with pytest.raises(Fault, match=r"^io-error"):
         Verification(str(dump), lambda _: None).run()
 
 
@@ -816,7 +817,7 @@ def test_veri_16_any_single_edit_of_a_dump_is_found_and_named(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[bytes, bytes]], edit: tuple[str, int, int]
 ) -> None:
     folder = tmp_path_factory.mktemp("edited")
-    decode_bytes(snapshot(entries), folder, Options(salvage=True, sync=False))
+    decode_bytes(snapshot(entries), folder, Options(salvage=True), sync=False)
     out = folder / "out"
     assert verify(out) == []
     name, which, number = edit

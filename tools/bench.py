@@ -19,9 +19,10 @@ from ekvconform.cases import load_cases
 from ekvconform.profiles import bare_profile
 from ekvconform.running import judge_cases
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outputs import Options, Outputs, redis_directory
+from ekvdump.engine.outputs import Outputs, redis_directory
 from ekvdump.engine.source import SnapshotFile
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvformat.decode import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

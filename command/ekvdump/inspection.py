@@ -7,15 +7,18 @@ refused is described as far as it can be read, with the fault and its place.
 from collections.abc import Callable
 from typing import Final
 
+from ekvformat.outcomes import Fault
+from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_strings import decode_string_value
+from ekvformat.redis_ttls import decode_ttl_value
+from ekvformat.snapshot_file import decode_snapshot_name
+from ekvformat.visibility import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SIZE
+
+from ekvdump.cli.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.engine.entries import Entry, decode_start
 from ekvdump.engine.first_pass import FirstPass, classify_entries
-from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
-from ekvdump.engine.versions import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SIZE
-from ekvdump.format import keys
-from ekvdump.format.outcomes import Fault, FooterMismatch, InvalidValue, SnapshotFault
-from ekvdump.format.redis_hlls import decode_hll_value
-from ekvdump.format.redis_strings import decode_string_value
-from ekvdump.format.redis_ttls import decode_ttl_value
+from ekvdump.engine.key_types import prefix_of
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 
 CLOCK_SHIFT: Final = 16
 """A commit timestamp is Unix ms, shifted left by this, plus a counter in the lower bits."""
@@ -59,13 +62,13 @@ class Inspection:
 
     def observe(self, entry: Entry, what: str) -> None:
         """Count what the first pass does not."""
-        prefix = keys.prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
+        prefix = prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
         self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
         self.tombstone_count += entry.value_head[0] & TOMBSTONE
         if what in DECODERS:
             try:
                 expiry_ms = DECODERS[what](entry.value_head[VALUE_HEADER_SIZE:])
-            except InvalidValue:
+            except Fault:
                 self.unreadable_count += 1
             else:
                 if expiry_ms is not None and expiry_ms <= (self.last_commit_ms or 0):
@@ -73,7 +76,7 @@ class Inspection:
 
 
 def inspect(path: str, progress: Progress | None = None) -> Inspection:
-    """Describe a snapshot. Raises `IoError` or `Changed`; any other fault is part of the description."""
+    """Describe a snapshot. Raises `io-error` or `changed`; any other fault is part of the description."""
     result = Inspection(path)
     result.name_index = decode_snapshot_name(path)
     with SnapshotFile(path) as file:
@@ -83,9 +86,11 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
             result.first_pass = FirstPass(decode_start(source))
             classify_entries(source, result.first_pass, result.observe)
             result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
-        except SnapshotFault as fault:
+        except Fault as fault:
+            if fault.exit_status != EXIT_SNAPSHOT_REFUSED:
+                raise
             result.fault = fault
-            if isinstance(fault, FooterMismatch):
+            if fault.name == "footer-mismatch":
                 result.footer = "wrong"
             elif result.first_pass is not None and result.first_pass.fsm_crc32c is not None:
                 result.footer = "sound"

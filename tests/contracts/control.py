@@ -1,6 +1,6 @@
 """A contract with a planted fault: the run that does not refute it proves nothing of the others."""
 
-from ekvdump.format.redis_ttls import decode_ttl_value
+from ekvformat.redis_ttls import decode_ttl_value
 from writer import expiry
 
 

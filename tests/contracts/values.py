@@ -7,11 +7,11 @@ CrossHair runs these functions with symbolic input and tries to break what stand
 from ekvdump.engine.entries import Entry
 from ekvdump.engine.merge_join import precedes
 from ekvdump.engine.versions import decode_state, find_header_fault, first_suffix_shown
-from ekvdump.format.manifest import require_known_version
-from ekvdump.format.outcomes import Fault
-from ekvdump.format.redis_hlls import decode_hll_value
-from ekvdump.format.redis_strings import Value, decode_bare_value, decode_string_value
-from ekvdump.format.redis_ttls import decode_ttl_value
+from ekvdump.verify.manifest import require_known_version
+from ekvformat.outcomes import Fault
+from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_strings import Value, decode_bare_value, decode_string_value
+from ekvformat.redis_ttls import decode_ttl_value
 from writer import envelope, expiry, put, version_suffix
 
 MOST_MS = 9_223_372_036_854_775_807

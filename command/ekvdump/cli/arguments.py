@@ -186,7 +186,7 @@ def _only(text: str) -> frozenset[str]:
 
 
 def _wall_time(text: str) -> str:
-    from ekvdump.format.manifest import is_utc_time
+    from ekvformat.manifest import is_utc_time
 
     if not is_utc_time(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no RFC 3339 time in UTC, such as 2026-08-22T12:00:00Z")

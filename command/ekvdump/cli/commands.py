@@ -17,10 +17,13 @@ from ekvdump.cli.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED
 from ekvdump.cli.streams import console_of
 
 if TYPE_CHECKING:
+    from ekvformat.outcomes import Fault
+
+    from ekvdump.engine.outcome import Outcome
     from ekvdump.engine.run import Run
     from ekvdump.engine.source import Progress
-    from ekvdump.format.outcomes import Fault, Finding, Outcome
     from ekvdump.inspection import Inspection
+    from ekvdump.verify.findings import Finding
     from ekvdump.verify.verification import Verification
 
 MAX_LISTED_FINDINGS: Final = 1000
@@ -64,19 +67,12 @@ class Moment:
 
 def decode(options: argparse.Namespace, moment: Moment) -> Ending:
     """Decode a snapshot into a dump."""
-    from ekvdump.engine.outputs import Options
+    from ekvformat.decode import Options
+    from ekvformat.manifest import Provenance
+
     from ekvdump.engine.run import Run
     from ekvdump.filesystem.directories import HAS_HANDLES
-    from ekvdump.format.manifest import Provenance
 
-    wanted = Options(
-        database=options.db,
-        only=options.only,
-        salvage=options.salvage,
-        into_existing=options.into_existing,
-        sync=not options.no_sync,
-        handles=HAS_HANDLES and not options.by_path,
-    )
     provenance = Provenance(
         options.snapshot,
         wall_time=options.wall_time,
@@ -84,7 +80,16 @@ def decode(options: argparse.Namespace, moment: Moment) -> Ending:
         elastickv_version=options.elastickv_version,
     )
     with progress_of(options) as progress:
-        moment.run = Run(options.snapshot, options.out, wanted, provenance, progress)
+        moment.run = Run(
+            options.snapshot,
+            options.out,
+            Options(options.db, options.only, options.salvage),
+            provenance,
+            progress,
+            into_existing=options.into_existing,
+            sync=not options.no_sync,
+            handles=HAS_HANDLES and not options.by_path,
+        )
         outcome = moment.run.run()
     return decoded(options, outcome)
 
@@ -106,6 +111,7 @@ def inspect(options: argparse.Namespace, moment: Moment) -> Ending:
 
 def verify(options: argparse.Namespace, moment: Moment) -> Ending:
     """Compare a dump with what its own files say."""
+    from ekvdump.cli.text import text_of_fault
     from ekvdump.filesystem.directories import HAS_HANDLES
     from ekvdump.verify.verification import Verification
 
@@ -116,7 +122,7 @@ def verify(options: argparse.Namespace, moment: Moment) -> Ending:
             listed.append(finding)
         elif not options.json and not options.quiet:
             moment.ending = Ending(EXIT_FINDINGS)
-            print(finding)
+            print(text_of_fault(finding))
             moment.ending = None
 
     with progress_of(options) as progress:
@@ -156,8 +162,7 @@ def print_decoded(options: argparse.Namespace, outcome: "Outcome") -> None:
             | render_outcome(outcome)
         )
     elif not options.quiet:
-        from ekvdump.cli.text import print_outcome
-        from ekvdump.format.outcomes import printable_path
+        from ekvdump.cli.text import print_outcome, printable_path
 
         print_outcome(outcome, printable_path(options.out), say)
 
@@ -179,8 +184,7 @@ def print_inspected(options: argparse.Namespace, result: "Inspection") -> None:
 
         print_inspection(result, say)
     if fault is not None:
-        print_error(str(fault))
-        print_error(fault.advice)
+        print_faults((fault,))
 
 
 def print_verified(options: argparse.Namespace, verification: "Verification", listed: "list[Finding]") -> None:
@@ -200,8 +204,7 @@ def print_verified(options: argparse.Namespace, verification: "Verification", li
             }
         )
     elif not options.quiet:
-        from ekvdump.cli.text import print_verdict
-        from ekvdump.format.outcomes import printable_path
+        from ekvdump.cli.text import print_verdict, printable_path
 
         print_verdict(printable_path(options.out), verification.file_count, dict(counts), complete, say)
 
@@ -209,9 +212,7 @@ def print_verified(options: argparse.Namespace, verification: "Verification", li
 def print_failed(options: argparse.Namespace, run: "Run | None", fault: "Fault") -> None:
     """Print a fault, the faults met while cleaning up after it, and what to do."""
     faults = (fault, *fault.also)
-    for each in faults:
-        print_error(str(each))
-    print_error(fault.advice)
+    print_faults(faults)
     print_state_of_out(options, run)
     if options.json:
         print_unanswered(options, run, fault.exit_status, faults)
@@ -245,8 +246,8 @@ def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
     """Print what is in the output directory after a decode, and how to continue."""
     if options.command != "decode":
         return
+    from ekvdump.cli.text import printable_path
     from ekvdump.engine.run import UNTOUCHED
-    from ekvdump.format.outcomes import printable_path
 
     out = printable_path(options.out)
     if run is None or run.out_state == UNTOUCHED:
@@ -259,6 +260,16 @@ def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
 
 
 # ---- lines ----
+
+
+def print_faults(faults: "Sequence[Fault]") -> None:
+    """Print faults, and what to do about the first of them."""
+    from ekvdump.cli.advice import advice_for
+    from ekvdump.cli.text import text_of_fault
+
+    for fault in faults:
+        print_error(text_of_fault(fault))
+    print_error(advice_for(faults[0]))
 
 
 def print_error(words: str) -> None:

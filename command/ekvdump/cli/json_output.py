@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ekvformat import outcomes
+from ekvformat.outcomes import Fault
+from ekvformat.segments import encode_base64url, encode_percent
+
 from ekvdump import __version__
-from ekvdump.format.outcomes import Fault, Outcome, os_path_bytes
-from ekvdump.format.segments import encode_base64url, encode_percent
+from ekvdump.cli.advice import advice_for
+from ekvdump.engine.outcome import Outcome
 from ekvdump.inspection import Inspection
 
 
@@ -39,7 +43,7 @@ def render_fault(fault: Fault) -> dict[str, Any]:
         "path": None if fault.path is None else text_of_path(fault.path),
         "key": None if fault.key is None else encode_base64url(fault.key),
         "detail": fault.detail,
-        "advice": fault.advice,
+        "advice": advice_for(fault),
     }
 
 
@@ -49,7 +53,7 @@ def render_outcome(outcome: Outcome | None) -> dict[str, Any]:
         return {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     return {
         "complete": outcome.complete,
-        "counters": outcome.counters.by_group(),
+        "counters": vars(outcome.counters),
         "warnings": [warning._asdict() for warning in outcome.warnings],
         "partial_reasons": [reason._asdict() for reason in outcome.partial_reasons],
     }
@@ -98,4 +102,4 @@ def render_time(unix_ms: int) -> str:
 
 def text_of_path(path: str) -> str:
     r"""Return a path as text: backslashes doubled, bytes that are not UTF-8 as `\xHH`."""
-    return os_path_bytes(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+    return outcomes.text_of_path(path.replace("\\", "\\\\"))

@@ -68,7 +68,7 @@ def _run(words: list[str], moment: Moment) -> None:
     except SystemExit as asked:
         moment.ending = Ending(int(asked.code or 0))  # argparse has printed help or a usage error
         return
-    from ekvdump.format.outcomes import Fault
+    from ekvformat.outcomes import Fault
 
     try:
         ending = COMMANDS[options.command](options, moment)

@@ -1,10 +1,13 @@
-"""The text that each command prints without `--json`."""
+"""The text that each command prints: its answer without `--json`, and its faults."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Protocol
 
+from ekvformat.outcomes import Fault
+
 from ekvdump.cli.json_output import render_time, version_count
-from ekvdump.format.outcomes import Outcome, printable_path
+from ekvdump.engine.outcome import Outcome
 from ekvdump.inspection import Inspection
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
@@ -40,8 +43,6 @@ def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
 
 def print_warnings(outcome: Outcome, say: Say) -> None:
     """Print each warning with its count and its examples."""
-    import shlex
-
     for warning in outcome.warnings:
         about = "".join(f" {shlex.quote(each)}" for each in warning.about)
         if warning.name in COUNTED_ONE_BY_ONE and warning.count > len(warning.about):
@@ -120,3 +121,33 @@ def _count_line(name: str, count: int) -> str:
 
 def _number_of(count: int, name: str) -> str:
     return f"{count} {name}{'s' * (count != 1)}"
+
+
+# ---- faults ----
+
+
+def text_of_fault(fault: Fault) -> str:
+    """Return a fault or finding as one line. [OUTC-1]"""
+    place = f" at offset {fault.offset}" if fault.offset is not None else ""
+    if fault.path is not None:
+        place += f" at {printable_path(fault.path)}"
+    if fault.key is not None:
+        place += f", key {printable(fault.key)}"
+    return f"{fault.name} [{fault.clause}]{place}: {fault.detail}"
+
+
+def printable_path(path: str) -> str:
+    r"""Return a path as a shell reads it; one that is not printable as bash and zsh do, in `$'..'`."""
+    if path.isprintable():
+        return shlex.quote(path)
+    data = path.encode("utf-8", "surrogateescape")
+    shown = (chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in data)
+    return f"$'{''.join(shown)}'"
+
+
+def printable(data: bytes, limit: int = 200) -> str:
+    r"""Return a key as `redis-cli` reads it: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
+    shown = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
+    )
+    return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")

@@ -7,23 +7,23 @@ never keys or values.
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ekvformat import keys
+from ekvformat.decode import PREFIX_OF_TYPE
+from ekvformat.outcomes import Counters, Fault
+from ekvformat.visibility import APPLIED_INDEX_KEY, VERSION_SUFFIX_SIZE, applied_index_of
+
 from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, iter_entries
+from ekvdump.engine.key_types import type_of
 from ekvdump.engine.source import Crc32cReader, Source
 from ekvdump.engine.versions import (
-    APPLIED_INDEX_KEY,
     EXISTS,
     FAULTY,
-    META_VALUE_SIZE,
     OPERATIONAL,
-    VERSION_SUFFIX_SIZE,
     Record,
     Versions,
     find_header_fault,
     iter_records,
 )
-from ekvdump.format import keys
-from ekvdump.format.keys import type_of
-from ekvdump.format.outcomes import Counters, Fault
 
 MAX_EXTENTS: Final = 8
 """Separate ranges of a section; a further range is joined to the last one, with everything between them."""
@@ -78,14 +78,14 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
     end = first_pass.start.entries_offset
 
     for entry in iter_entries(reader, end, source.size):
-        offset, key, value_offset, value_size, value_head = entry
+        offset, key, value_offset, value_size, _ = entry
         end = value_offset + value_size
         what = versions.classify(entry)  # [OUTC-14]
 
         if what == OPERATIONAL:
             counts[what] += 1
             if key == APPLIED_INDEX_KEY:
-                first_pass.applied_index = int.from_bytes(value_head[:META_VALUE_SIZE], "little")
+                first_pass.applied_index = applied_index_of([entry.as_in_memory()])
             continue
 
         # [OUTC-2] [OUTC-3] The first header fault is raised only when structure and footer have been checked.
@@ -96,7 +96,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
 
         storage_key = key[:-VERSION_SUFFIX_SIZE]
         type_ = type_of(storage_key)
-        if type_ in keys.SHOWN:
+        if type_ in PREFIX_OF_TYPE:
             # Every version counts here, visible or not: a tombstone hides the versions behind it.
             _extend(first_pass.extents.setdefault(type_, []), offset, end)
         if what == EXISTS:
@@ -128,7 +128,7 @@ def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
 def iter_section(source: Source, first_pass: FirstPass, type_: str) -> Iterator[Record]:
     """Yield the visible records of one type, in canonical order.
 
-    Raises a `SnapshotFault` only if the snapshot has changed since the first pass.
+    Raises a fault only if the snapshot has changed since the first pass.
     """
     entries = (entry for start, end in first_pass.extents.get(type_, ()) for entry in iter_entries(source, start, end))
     return iter_records(entries, first_pass.start.last_commit_ts, lambda key: type_of(key) == type_)

@@ -8,62 +8,39 @@ holding either of them [RTTL-7] [RSTR-13].
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, cast
 
+from ekvformat import keys
+from ekvformat.decode import (
+    BARE_SECTION,
+    HLL_SECTION,
+    HLLS,
+    PREFIX_OF_TYPE,
+    STRING_SECTION,
+    STRINGS,
+    Options,
+    Section,
+    database_directory,
+)
+from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
+from ekvformat.outcomes import Counters, Fault
+from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_ttls import MAX_ORPHAN_EXAMPLES, TTL_VALUE_SIZE, decode_ttl_value, render_expiry_row
+from ekvformat.salvage import (
+    MAX_UNREADABLE_EXAMPLES,
+    TTL_KIND,
+    UNREADABLE_DIRECTORY,
+    UNREADABLE_NAME,
+    render_unreadable_line,
+)
+from ekvformat.segments import encode_segment, is_fallback
+
 from ekvdump.engine.first_pass import FirstPass, iter_section
 from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.source import Source
 from ekvdump.engine.versions import Record
-from ekvdump.filesystem.directories import HAS_HANDLES, Parts
-from ekvdump.format import keys
-from ekvdump.format.keymap import KEYMAP_NAME, render_keymap_line
-from ekvdump.format.outcomes import InvalidValue
-from ekvdump.format.redis_hlls import ENVELOPE_PREFIX as HLL_ENVELOPE
-from ekvdump.format.redis_hlls import decode_hll_value
-from ekvdump.format.redis_strings import ENVELOPE_PREFIX as STRING_ENVELOPE
-from ekvdump.format.redis_strings import Value, decode_bare_value, decode_string_value
-from ekvdump.format.redis_ttls import (
-    HLL_TTL_NAME,
-    MAX_ORPHAN_EXAMPLES,
-    STRINGS_TTL_NAME,
-    TTL_VALUE_SIZE,
-    decode_ttl_value,
-    render_expiry_row,
-)
-from ekvdump.format.salvage import (
-    HLL_KIND,
-    MAX_UNREADABLE_EXAMPLES,
-    STRING_KIND,
-    TTL_KIND,
-    UNREADABLE_FOLDER,
-    UNREADABLE_NAME,
-    render_unreadable_line,
-)
-from ekvdump.format.segments import encode_segment, is_fallback
+from ekvdump.filesystem.directories import Parts
 
-STRINGS: Final = "strings"
-HLLS: Final = "hll"
 SELECTABLE: Final = (STRINGS, HLLS)
 """The kinds of blobs that a caller can select, and the names of their directories. [OUTC-13]"""
-
-
-class Options(NamedTuple):
-    """The options of a run."""
-
-    database: int = 0
-    """The database index. [TREE-1]"""
-    only: frozenset[str] | None = None
-    """The selected kinds, of `SELECTABLE`; None for all. [OUTC-13]"""
-    salvage: bool = False
-    """List unreadable values instead of refusing the snapshot. [SALV-1]"""
-    into_existing: bool = False
-    """Accept an output directory that is not empty. [TREE-33]"""
-    sync: bool = True
-    """Flush everything to disk before the seal. [TREE-21]"""
-    handles: bool = HAS_HANDLES
-    """Write the tree by directory handles. [TREE-38]"""
-
-    def wants(self, selectable: str) -> bool:
-        """Return True if a kind is selected. [OUTC-13]"""
-        return self.only is None or selectable in self.only
 
 
 class Blob(NamedTuple):
@@ -84,45 +61,28 @@ class Row(NamedTuple):
 
 def redis_directory(database: int) -> Parts:
     """Return the directory of one database. [TREE-1] [TREE-4] [TREE-28]"""
-    return ("redis", f"db_{max(0, database)}")
+    return tuple(database_directory(database).split("/"))
 
 
-class Section(NamedTuple):
-    """The records of one type that become blobs."""
-
-    type: str
-    prefix: bytes
-    """Precedes the user key in the storage key. [RSTR-1] [RHLL-1] [RSTR-12]"""
-    directory: str
-    """One of `SELECTABLE`."""
-    sidecar: str
-    kind: str
-    """In `unreadable.jsonl`. [SALV-3]"""
-    decode: Callable[[bytes, int, bytes], Value]
-    envelope: bytes | None
-    """Begins a value that alone determines its expiry. [RSTR-10] [RHLL-10]"""
+def shown_count(counters: Counters) -> int:
+    """Return how many keys have been written as a string or an HLL."""
+    return counters.strings["written"] + counters.hlls["written"]
 
 
-HLL_SECTION: Final = Section(
-    keys.HLL, keys.HLL_PREFIX, HLLS, HLL_TTL_NAME, HLL_KIND, decode_hll_value, HLL_ENVELOPE
-)  # fmt: skip
-STRING_SECTION: Final = Section(
-    keys.STRING, keys.STRING_PREFIX, STRINGS, STRINGS_TTL_NAME, STRING_KIND, decode_string_value, STRING_ENVELOPE
-)
-BARE_SECTION: Final = Section(
-    keys.BARE, b"", STRINGS, STRINGS_TTL_NAME, STRING_KIND, decode_bare_value, None
-)  # fmt: skip
+def showable_count(counters: Counters) -> int:
+    """Return how many keys could be: some of them may be shadowed, excluded or unreadable."""
+    return sum(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
 
 
 class Outputs:
     """The outputs of one run, in output order, with the counters that are updated on the way."""
 
-    def __init__(self, source: Source, found: FirstPass, options: Options) -> None:
+    def __init__(self, source: Source, first_pass: FirstPass, options: Options) -> None:
         self._source = source
-        self._first_pass = found
-        self._options = options
+        self.first_pass = first_pass
+        self.options = options
         self._directory: Parts = redis_directory(options.database)
-        self.counters = found.counters
+        self.counters = first_pass.counters
         self.orphan_examples: list[str] = []
         """Segments of orphans. [RTTL-15]"""
         self.unreadable_examples: list[str] = []
@@ -133,22 +93,26 @@ class Outputs:
             yield from self._iter_section(section)
         yield from self._iter_ttl_rows()
 
+    def _wants(self, selectable: str) -> bool:
+        """Return True if a kind of `SELECTABLE` is selected. [OUTC-13]"""
+        return self.options.only is None or selectable in self.options.only
+
     # ---- records ----
 
     def _records(self, type_: str) -> Iterator[Record]:
-        return iter_section(self._source, self._first_pass, type_)
+        return iter_section(self._source, self.first_pass, type_)
 
     def _join(self, section: Section) -> MergeJoin:
-        return MergeJoin(self._records(section.type), section.prefix)
+        return MergeJoin(self._records(section.type), PREFIX_OF_TYPE[section.type])
 
     def _body(self, record: Record) -> bytes:
         return self._source.read(record.body_offset, record.body_size)
 
     def _is_envelope(self, section: Section, record: Record) -> bool:
-        if section.envelope is None:
+        if section.envelope_prefix is None:
             return False
-        size = min(len(section.envelope), record.body_size)
-        return self._source.read(record.body_offset, size) == section.envelope
+        size = min(len(section.envelope_prefix), record.body_size)
+        return self._source.read(record.body_offset, size) == section.envelope_prefix
 
     # ---- strings and HLLs ----
 
@@ -156,27 +120,29 @@ class Outputs:
         counters = self.counters
         fates = counters.hlls if section is HLL_SECTION else counters.strings
         # [OUTC-17]
-        if not self._options.wants(section.directory):
+        if not self._wants(section.directory):
             fates["excluded"] += counters.entries[section.type]
             return
         shadowing = self._join(STRING_SECTION) if section is BARE_SECTION else None
         is_damaged = self._damage_by_rows(section)
         is_in_keymap = self._lines_of_hlls(section)
+        prefix_size = len(PREFIX_OF_TYPE[section.type])
 
         for record in self._records(section.type):
-            user_key = record.storage_key[len(section.prefix) :]
+            user_key = record.storage_key[prefix_size:]
             # [RSTR-13] [SALV-8]
             if shadowing is not None and shadowing.find(user_key) is not None:
                 fates["shadowed"] += 1
                 continue
             body = self._body(record)
             segment = encode_segment(user_key)
+            has_bad_row = is_damaged(user_key)  # not below: what reading the snapshot raises is not about this value
             try:
                 value = section.decode(body, record.body_offset, record.storage_key)
-                if is_damaged(user_key) and not (section.envelope and body.startswith(section.envelope)):
+                if has_bad_row and not (section.envelope_prefix and body.startswith(section.envelope_prefix)):
                     detail = "a TTL row of another size decides about this key"
-                    raise InvalidValue("RTTL-1", detail, record.body_offset, None, record.storage_key)
-            except InvalidValue as fault:
+                    raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
+            except Fault as fault:
                 yield from self._unreadable(section.kind, segment, record, body, fault)
                 fates["unreadable"] += 1
                 continue
@@ -196,7 +162,7 @@ class Outputs:
 
         Without `salvage` the answer is not needed: the row itself raises the fault later.
         """
-        if not self._options.salvage:
+        if not self.options.salvage:
             return lambda _: False
         rows = MergeJoin(self._records(keys.TTL), keys.TTL_PREFIX)
         # [RTTL-7] If the key has a string too, the row governs the string.
@@ -212,7 +178,7 @@ class Outputs:
 
     def _lines_of_hlls(self, section: Section) -> Callable[[bytes], bool]:
         """Return a predicate: does this user key have its KEYMAP line already, as an HLL? [KMAP-2] [KMAP-3]"""
-        if section is HLL_SECTION or not self._options.wants(HLLS):
+        if section is HLL_SECTION or not self._wants(HLLS):
             return lambda _: False
         hlls = self._join(HLL_SECTION)
 
@@ -220,24 +186,23 @@ class Outputs:
             record = hlls.find(user_key)
             if record is None:
                 return False
+            body = self._body(record)
             try:
-                decode_hll_value(self._body(record))
-            except InvalidValue:
+                decode_hll_value(body)
+            except Fault:
                 return False  # it is not shown [SALV-1]
             return True
 
         return is_in_keymap
 
-    def _unreadable(
-        self, kind: str, segment: str, record: Record, body: bytes, fault: InvalidValue
-    ) -> Iterator[Blob | Row]:
+    def _unreadable(self, kind: str, segment: str, record: Record, body: bytes, fault: Fault) -> Iterator[Blob | Row]:
         """Yield the outputs of an unreadable record with `salvage`; raise the fault without. [SALV-1]"""
-        if not self._options.salvage:
+        if not self.options.salvage:
             raise fault
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-4]
-        yield Blob((*self._directory, UNREADABLE_FOLDER), f"{segment}.{kind}", body)
+        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", body)
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
         yield Row(self._directory, UNREADABLE_NAME, line)
@@ -249,14 +214,14 @@ class Outputs:
         fates = self.counters.ttls
         # [RTTL-7] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-13]
         owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
-        without_owner = "unclaimed" if self._first_pass.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
+        without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
 
         for record in self._records(keys.TTL):
             user_key = record.storage_key[len(keys.TTL_PREFIX) :]
             body = self._body(record)
             try:
                 expiry_ms = decode_ttl_value(body, record.body_offset, record.storage_key)
-            except InvalidValue as fault:
+            except Fault as fault:
                 yield from self._unreadable(TTL_KIND, encode_segment(user_key), record, body, fault)  # [SALV-7]
                 fates["unreadable"] += 1
                 continue
@@ -270,7 +235,7 @@ class Outputs:
                 continue
 
             section, owner = found[0]
-            if not self._options.wants(section.directory):
+            if not self._wants(section.directory):
                 fates["excluded"] += 1  # [OUTC-17]
             elif self._is_envelope(section, owner):
                 fates["redundant"] += 1  # [RTTL-4]

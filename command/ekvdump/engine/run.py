@@ -9,23 +9,18 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from ekvformat.decode import NO_OPTIONS, Options, Summary
+from ekvformat.manifest import Provenance, render_manifest
+from ekvformat.outcomes import Fault
+from ekvformat.snapshot_file import decode_snapshot_name
+
+from ekvdump.cli.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Blob, Options, Outputs, Row, redis_directory
-from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, decode_snapshot_name
-from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
-from ekvdump.format import keys
-from ekvdump.format.manifest import Provenance, render_manifest
-from ekvdump.format.outcomes import (
-    Changed,
-    DumpWarning,
-    Fault,
-    InvalidValue,
-    Outcome,
-    PartialReason,
-    SnapshotFault,
-    UnsafePath,
-)
-from ekvdump.format.segments import encode_percent
+from ekvdump.engine.outcome import Outcome, decide_outcome
+from ekvdump.engine.outputs import Blob, Outputs, Row, redis_directory, showable_count, shown_count
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
+from ekvdump.filesystem.directories import HAS_HANDLES
+from ekvdump.filesystem.tree_writer import TreeWriter
 
 WRITING: Final = "keys"
 """The stage of a run that writes the dump."""
@@ -40,27 +35,35 @@ SEALED: Final = "sealed"
 
 
 class Run:
-    """One run. Its properties can be read at any moment, also after an interrupt."""
+    """One run. Its properties can be read at any moment, also after an interrupt.
+
+    `options` say what the dump shows; `into_existing`, `sync` and `handles` how `TreeWriter` writes it.
+    """
 
     def __init__(
         self,
         snapshot_path: str,
         out: str,
-        options: Options = Options(),
+        options: Options = NO_OPTIONS,
         provenance: Provenance | None = None,
         progress: Progress | None = None,
+        *,
+        into_existing: bool = False,
+        sync: bool = True,
+        handles: bool = HAS_HANDLES,
     ) -> None:
         self._snapshot_path = snapshot_path
         self._out = out
         self._options = options
         self._provenance = provenance or Provenance(snapshot_path)
         self._progress = progress
+        self._handles = handles
         self._writer = TreeWriter(
             out,
             redis_directory(options.database),
-            into_existing=options.into_existing,
-            sync=options.sync,
-            handles=options.handles,
+            into_existing=into_existing,
+            sync=sync,
+            handles=handles,
         )
         self.is_ending = False
         """True once the run has failed or was interrupted, and rolls back."""
@@ -88,7 +91,7 @@ class Run:
         self._writer.check()  # [OUTC-5]
         # [TREE-41] With `into_existing` the snapshot could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
-            raise UnsafePath("TREE-41", "the snapshot lies in the output folder", None, self._snapshot_path)
+            raise Fault("unsafe-path", "TREE-41", "the snapshot lies in the output folder", None, self._snapshot_path)
         with SnapshotFile(self._snapshot_path) as source:
             first_pass = run_first_pass(
                 ProgressSource(source, self._progress) if self._progress else source
@@ -114,102 +117,57 @@ class Run:
         while output is not None:
             self._writer.write(output)
             if self._progress:
-                self._progress(WRITING, first_pass.counters.shown_count, first_pass.counters.showable_count)
+                self._progress(WRITING, shown_count(outputs.counters), showable_count(outputs.counters))
             output = None  # the next output is not read while this one is held
             output = next(made, None)
         source.check_unchanged()  # [FILE-20]
         inventory = self._writer.inventory()
         index = decode_snapshot_name(self._snapshot_path)
-        self._outcome = decide_outcome(first_pass, outputs, index, self._options, inventory)
-        provenance = self._provenance._replace(
-            fsm_crc32c=first_pass.fsm_crc32c,
-            snapshot_index=index,
-            last_commit_ts=first_pass.start.last_commit_ts,
+        self._outcome = decide_outcome(outputs, index, inventory, handles=self._handles)
+        summary = Summary(
+            self._options,
+            first_pass.start.last_commit_ts,
+            first_pass.fsm_crc32c,
+            index,
+            self._outcome.counters,
+            self._outcome.warnings,
         )
         manifest = render_manifest(
-            provenance,
-            self._outcome,
-            max(0, self._options.database),
-            list(inventory.databases),
-            self._writer.earlier_manifest,
-            only=self._options.only is not None,
+            summary, self._provenance, summary.warnings, inventory.databases, self._writer.earlier_manifest
         )
         self._writer.seal(manifest)
         return self._outcome
 
     def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Row]:
-        """Yield the outputs; raise `Changed` if the snapshot is no longer what the first pass read. [FILE-20]"""
+        """Yield the outputs; raise `changed` if the snapshot is no longer what the first pass read. [FILE-20]"""
         try:
             yield from outputs
-        except SnapshotFault as fault:
+        except Fault as fault:
+            if fault.exit_status != EXIT_SNAPSHOT_REFUSED:
+                raise
             # The first pass has checked the structure; whatever is wrong with it now has changed since.
             source.check_unchanged()
-            if isinstance(fault, InvalidValue):
+            if fault.name == "invalid-value":
                 raise
             detail = f"not any more what was judged: {fault.detail}"
-            raise Changed("FILE-20", detail, fault.offset, self._snapshot_path) from fault
+            raise Fault("changed", "FILE-20", detail, fault.offset, self._snapshot_path) from fault
 
 
 def decode(
     snapshot_path: str,
     out: str,
-    options: Options = Options(),
+    options: Options = NO_OPTIONS,
     provenance: Provenance | None = None,
     progress: Progress | None = None,
+    *,
+    into_existing: bool = False,
+    sync: bool = True,
+    handles: bool = HAS_HANDLES,
 ) -> Outcome:
     """Decode a snapshot file into the directory `out`.
 
     Raises a `Fault`, as `Run.run` says.
     """
-    return Run(snapshot_path, out, options, provenance, progress).run()
-
-
-def decide_outcome(
-    first_pass: FirstPass, outputs: Outputs, index: int | None, options: Options, inventory: Inventory
-) -> Outcome:
-    """Return the outcome of a run with a whole tree: warnings, and the reasons why it is partial. [OUTC-9] [OUTC-12]"""
-    counters = outputs.counters
-    entries = counters.entries
-    warnings: list[DumpWarning] = []
-    reasons: list[PartialReason] = []
-
-    # [OUTC-11] In the order of the spec's table.
-    if first_pass.fsm_crc32c is None:
-        detail = "the file has no footer and cannot prove that it is whole"
-        warnings.append(DumpWarning("no-footer", 1, (), detail))
-    if index is not None and first_pass.applied_index is not None and index < first_pass.applied_index:
-        detail = f"the name says applied index {index}, the file {first_pass.applied_index}"
-        warnings.append(DumpWarning("index-behind", 1, (), detail))
-    if count := entries["future"]:
-        warnings.append(DumpWarning("future-version", count, (), "versions above the last commit; not shown"))
-    if options.only is None:  # [OUTC-13]
-        if count := entries[keys.UNKNOWN]:
-            about = tuple(map(encode_percent, first_pass.beginnings))  # [KEYS-9]
-            detail = "records whose keys begin with none of the known prefixes; not shown"
-            warnings.append(DumpWarning("unknown-prefix", count, about, detail))
-            reasons.append(PartialReason("unknown-prefix", keys.UNKNOWN, count))
-        for type_ in keys.UNDECODED:
-            if count := counters.undecoded[type_]:
-                detail = "records of a type that this version cannot show"  # [KEYS-10]
-                warnings.append(DumpWarning("undecoded-type", count, (type_,), detail))
-                reasons.append(PartialReason("undecoded-type", type_, count))
-    if count := counters.ttls["orphan"]:
-        about = tuple(outputs.orphan_examples)  # [RTTL-15]
-        warnings.append(DumpWarning("orphan-ttl", count, about, "TTL rows of keys that do not exist"))
-
-    own = "/".join(redis_directory(options.database))
-    if count := counters.unreadable_count:
-        about = tuple(outputs.unreadable_examples)  # [SALV-6]
-        detail = "records that no client could read; listed in unreadable.jsonl, not shown"
-        warnings.append(DumpWarning("unreadable-value", count, about, detail))
-        reasons.append(PartialReason("unreadable-value", own, count))
-    if count := inventory.stale_count:
-        # [TREE-36]
-        about = tuple(path.decode("utf-8", "backslashreplace") for path in inventory.stale_examples)
-        detail = "files of an earlier run that this snapshot knows nothing of; they stay"
-        warnings.append(DumpWarning("stale-file", count, about, detail))
-        reasons.append(PartialReason("stale-file", own, count))
-    if not options.handles:
-        detail = "written by path, without safe calls: another process could have come in between"
-        warnings.append(DumpWarning("unguarded-writes", 1, (), detail))
-    return Outcome(counters, tuple(warnings), tuple(reasons))
+    return Run(
+        snapshot_path, out, options, provenance, progress, into_existing=into_existing, sync=sync, handles=handles
+    ).run()

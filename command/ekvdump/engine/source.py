@@ -6,19 +6,16 @@ asks for; and a file that changes while it is read is refused. [FILE-20] [FILE-2
 """
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol, Self
 
 import google_crc32c
+from ekvformat.outcomes import Fault
+from ekvformat.snapshot_file import FOOTER_SIZE, identity_of
 
 from ekvdump.filesystem.faults import snapshot_fault
-from ekvdump.format.outcomes import (
-    Changed,
-    IoError,
-)
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage of a run, how much of it is done, and how much there is."""
@@ -34,9 +31,6 @@ class Source(Protocol):
         ...
 
 
-FOOTER_SIZE: Final = 4
-"""u32_be. [FILE-15]"""
-
 READ_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
@@ -44,14 +38,11 @@ READ_FLAGS: Final = (
 WINDOW_SIZE = 256 * 1024
 """Largest number of bytes that are read at a time, unless one entry needs more. [FILE-21]"""
 
-SNAPSHOT_NAME: Final = re.compile(r"([0-9a-f]{16})\.fsm")
-"""The file name that a node gives to a snapshot. [FILE-23]"""
-
 
 class SnapshotFile:
     """An open snapshot. A context manager.
 
-    Raises `IoError` if it cannot be opened or is not a regular file [FILE-22], and `Changed`
+    Raises `io-error` if it cannot be opened or is not a regular file [FILE-22], and `changed`
     if it has changed since it was opened [FILE-20].
     """
 
@@ -65,9 +56,9 @@ class SnapshotFile:
             raise snapshot_fault(error, "open", path) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
-            raise IoError("FILE-22", "the snapshot is not a regular file", None, path)
+            raise Fault("io-error", "FILE-22", "the snapshot is not a regular file", None, path)
         self.size = status.st_size
-        self._identity = _identity(status)
+        self._identity = identity_of(status)
 
     def __enter__(self) -> Self:
         return self
@@ -84,26 +75,25 @@ class SnapshotFile:
                 # One call returns at most 2 GiB, and may return less than asked for.
                 more = os.pread(self._fd, size - len(data), offset + len(data))
                 if not more:
-                    raise Changed("FILE-20", "the snapshot became shorter while it was read", offset, self.path)
+                    raise Fault(
+                        "changed", "FILE-20", "the snapshot became shorter while it was read", offset, self.path
+                    )
                 data += more
         except OSError as error:
             raise snapshot_fault(error, "read", self.path, offset) from error
         return data
 
     def check_unchanged(self) -> None:
-        """Raise `Changed` if the file has changed since it was opened. [FILE-20]"""
+        """Raise `changed` if the file has changed since it was opened. [FILE-20]"""
         try:
             # By its path and not by its handle, so that a file which replaced the open one is noticed.
-            unchanged = _identity(os.stat(self.path)) == self._identity
+            unchanged = identity_of(os.stat(self.path)) == self._identity
         except OSError:
             unchanged = False
         if not unchanged:
-            raise Changed("FILE-20", "size, inode or modification time changed while it was read", None, self.path)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return the properties that change if a file is modified or replaced. [FILE-20]"""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            raise Fault(
+                "changed", "FILE-20", "size, inode or modification time changed while it was read", None, self.path
+            )
 
 
 class Crc32cReader:
@@ -137,12 +127,6 @@ class Crc32cReader:
             data = self._source.read(self._passed, min(WINDOW_SIZE, offset - self._passed))
             self._crc = google_crc32c.extend(self._crc, data)
             self._passed += len(data)
-
-
-def decode_snapshot_name(path: str) -> int | None:
-    """Return the applied index in a file name, or None for another name. [FILE-23]"""
-    match = SNAPSHOT_NAME.fullmatch(os.path.basename(path))
-    return int(match[1], 16) if match else None
 
 
 READING: Final = "bytes"

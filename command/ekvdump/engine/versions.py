@@ -9,6 +9,8 @@
 
     flags: bit 0 tombstone; bits 1-2 encryption state; bits 3-7 reserved
 
+Sound headers are judged at a glance here; what is wrong with others, `ekvformat.visibility` says.
+
 The rules this module lives by: a storage key can get further versions only while it is a
 prefix of the current encoded key, so the open keys are prefixes of one another, and a stack
 of their sizes is all the memory that is needed; and what an entry is, is decided only in
@@ -19,40 +21,19 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ekvdump.engine.entries import Entry
-from ekvdump.format.outcomes import Changed, Encrypted, Fault, ReservedBits, TooShort
-
-VERSION_SUFFIX_SIZE: Final = 8
-"""u64_be NOT commit timestamp. [VISI-1]"""
-VALUE_HEADER_SIZE: Final = 9
-"""flags and expire_at. [VISI-2]"""
-ALL_ONES: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""NOT x is x XOR this, in 64 bits. [VISI-1]"""
-TOMBSTONE: Final = 0b0000_0001
-"""Flag bit: the key is deleted. [VISI-12]"""
-ENCRYPTION_STATE: Final = 0b0000_0110
-"""Flag bits of the encryption state. [VISI-4] [VISI-5]"""
-ENCRYPTED: Final = 0b0000_0010
-"""Encryption state 01. [VISI-5]"""
-RESERVED_FLAGS: Final = 0b1111_1000
-"""Flag bits with no meaning. [VISI-3]"""
-
-APPLIED_INDEX_KEY: Final = b"_meta_applied_index"
-"""The last index that wrote data, u64_le. [VISI-9]"""
-META_KEYS: Final = frozenset(
-    (b"_meta_last_commit_ts", b"_meta_min_retained_ts", b"_meta_pending_min_retained_ts", APPLIED_INDEX_KEY)
+from ekvformat.outcomes import Fault
+from ekvformat.visibility import (
+    ALL_ONES,
+    META_VALUE_SIZE,
+    TOMBSTONE,
+    VALUE_HEADER_SIZE,
+    VERSION_SUFFIX_SIZE,
+    WRITERS_VALUE_SIZE,
+    decode_version,
+    is_operational,
 )
-"""Keys of operational rows. [VISI-7]"""
-META_VALUE_SIZE: Final = 8
-"""u64_le. [VISI-7]"""
-WRITERS_PREFIX: Final = b"!encryption|writers|"
-"""Begins the key of an operational row: then four bytes, `|`, two bytes. [VISI-8]"""
-WRITERS_KEY_SIZE: Final = 27
-"""The whole key. [VISI-8]"""
-WRITERS_BAR_AT: Final = 24
-"""Offset of the last `|` in the key. [VISI-8]"""
-WRITERS_VALUE_SIZE: Final = 12
-"""The whole value. [VISI-8]"""
+
+from ekvdump.engine.entries import Entry
 
 OPERATIONAL_SIZES: Final = frozenset((META_VALUE_SIZE, WRITERS_VALUE_SIZE))
 """Sizes of the values of all operational rows."""
@@ -163,7 +144,7 @@ class Versions:
         """Return what an entry is: one of the constants from `OPERATIONAL` to `EXISTS`, the first that applies."""
         _, key, value_offset, value_size, value_head = entry
         # [VISI-9]
-        if value_size in OPERATIONAL_SIZES and is_operational(key, value_size):
+        if value_size in OPERATIONAL_SIZES and is_operational(entry.as_in_memory()):
             return OPERATIONAL
         # [VISI-6] These three conditions include every header fault; `find_header_fault` names it.
         if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
@@ -197,46 +178,12 @@ class Versions:
         self._previous, self.closed = self._open_keys.current, self._open_keys.close_all()
 
 
-def is_operational(encoded_key: bytes, value_size: int) -> bool:
-    """Return True for one of the node's own rows, which have no version suffix and no value header."""
-    if value_size not in OPERATIONAL_SIZES:
-        return False
-    # [VISI-7] [VISI-10]
-    if value_size == META_VALUE_SIZE:
-        return encoded_key in META_KEYS
-    # [VISI-8] [VISI-10] The bytes between are a node's ID: any bytes, including `|`.
-    return (
-        value_size == WRITERS_VALUE_SIZE
-        and len(encoded_key) == WRITERS_KEY_SIZE
-        and encoded_key.startswith(WRITERS_PREFIX)
-        and encoded_key[WRITERS_BAR_AT] == ord("|")
-    )
-
-
 def find_header_fault(entry: Entry) -> Fault | None:
     """Return the fault in the headers of an entry that is not operational, or None. [VISI-6]"""
-    # [VISI-1]
-    if len(entry.key) < VERSION_SUFFIX_SIZE:
-        detail = f"an encoded key of {len(entry.key)} bytes has no room for its version suffix"
-        return TooShort("VISI-1", detail, entry.offset + 8, None, entry.key)
-    storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
-    # [VISI-2]
-    if entry.value_size < VALUE_HEADER_SIZE:
-        detail = f"an encoded value of {entry.value_size} bytes has no room for its header"
-        return TooShort("VISI-2", detail, entry.value_offset, None, storage_key)
-    flags = entry.value_head[0]
-    # [VISI-3]
-    if flags & RESERVED_FLAGS:
-        detail = f"flags {flags:08b}: bits 3 to 7 are reserved"
-        return ReservedBits("VISI-3", detail, entry.value_offset, None, storage_key)
-    state = flags & ENCRYPTION_STATE
-    # [VISI-5] State 01, on a tombstone too.
-    if state == ENCRYPTED:
-        return Encrypted("VISI-5", "the value is encrypted", entry.value_offset, None, storage_key)
-    # [VISI-4] States 10 and 11.
-    if state:
-        detail = f"flags {flags:08b}: encryption states 10 and 11 are reserved"
-        return ReservedBits("VISI-4", detail, entry.value_offset, None, storage_key)
+    try:
+        decode_version(entry.as_in_memory())
+    except Fault as fault:
+        return fault
     return None
 
 
@@ -264,12 +211,12 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
 def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
-    The first pass has checked the entries, so a faulty one raises `Changed`. [FILE-20]
+    The first pass has checked the entries, so a faulty one raises `changed`. [FILE-20]
     """
     versions = Versions(last_commit_ts)
     for entry in entries:
         if versions.classify(entry) == FAULTY:
-            raise Changed("FILE-20", "this entry is not any more what was judged", entry.offset)
+            raise Fault("changed", "FILE-20", "this entry is not any more what was judged", entry.offset)
         if versions.closed:
             for record in versions.take_records():
                 if belongs(record.storage_key):

@@ -8,8 +8,9 @@ import os
 import stat
 from collections.abc import Iterator
 
+from ekvformat.outcomes import Fault
+
 from ekvdump.filesystem.directories import CREATE_FILE, DIRECTORY_MODE, FILE_MODE, _name_and_kind, inode_of
-from ekvdump.format.outcomes import UnsafePath
 
 
 class PathDirectory:
@@ -32,7 +33,9 @@ class PathDirectory:
         if self._above is not None:
             self._above._check()
         if inode_of(os.lstat(self._path)) != self.inode:
-            raise UnsafePath("TREE-12", "something else lies here than the folder that was opened", None, self._path)
+            raise Fault(
+                "unsafe-path", "TREE-12", "something else lies here than the folder that was opened", None, self._path
+            )
 
     def enter(self, name: str) -> "PathDirectory":
         # No check here: every operation in the subdirectory checks all directories on its path.
@@ -51,11 +54,13 @@ class PathDirectory:
         path = self._at(name)
         before = os.lstat(path)
         if not stat.S_ISREG(before.st_mode):
-            raise UnsafePath("TREE-38", "a link, FIFO, socket, device or folder lies where a file belongs", None, path)
+            raise Fault(
+                "unsafe-path", "TREE-38", "a link, FIFO, socket, device or folder lies where a file belongs", None, path
+            )
         descriptor = os.open(path, flags)
         if inode_of(os.fstat(descriptor)) != inode_of(before):
             os.close(descriptor)
-            raise UnsafePath("TREE-12", "something else lies here than what was looked at", None, path)
+            raise Fault("unsafe-path", "TREE-12", "something else lies here than what was looked at", None, path)
         return descriptor
 
     def unlink(self, name: str) -> None:

@@ -6,7 +6,7 @@ Two classes implement the protocol `Directory`, each with the safest calls of it
                    do not follow links. Check and action are one step. [TREE-11]
 `PathDirectory`    uses paths, for platforms without these calls. [TREE-38]
 
-Every method raises `OSError`, or `UnsafePath` if the path of a directory leads to something
+Every method raises `OSError`, or `unsafe-path` if the path of a directory leads to something
 else than the directory that was opened.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
-from ekvdump.format.outcomes import UnsafePath
+from ekvformat.outcomes import Fault
 
 FILE_MODE: Final = 0o600
 """Mode of every file. [TREE-5]"""
@@ -165,11 +165,11 @@ def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
             for name, kind in directory.iter_names():
                 if len(os.fsencode(name)) > room:
                     detail = f"a path of more than {MAX_PATH_SIZE} bytes"
-                    raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
+                    raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
                 if kind == DIRECTORY:
                     if len(parts) == MAX_DEPTH:
                         detail = f"more than {MAX_DEPTH} folders below one another"
-                        raise UnsafePath("TREE-33", detail, None, os.path.join(shown, *parts, name))
+                        raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
                     pending.append((*parts, name))
                 yield (*parts, name), kind
 

@@ -11,10 +11,9 @@ import sys
 from types import TracebackType
 from typing import Final
 
-from ekvdump.filesystem.directories import (
-    Parts,
-)
-from ekvdump.format.outcomes import DiskFull, Fault, IoError, UnsafePath
+from ekvformat.outcomes import Fault
+
+from ekvdump.filesystem.directories import Parts
 
 NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 """Errors that mean a full disk. [TREE-24]"""
@@ -65,24 +64,24 @@ def fault_of(error: OSError, path: str) -> Fault:
     """Return the fault for an error of the file system."""
     words = error.strerror or str(error)
     if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
-        return DiskFull("TREE-24", words, None, path)
+        return Fault("disk-full", "TREE-24", words, None, path)
     if error.errno in IN_THE_WAY:
-        return UnsafePath(IN_THE_WAY[error.errno], words, None, path)
-    return IoError("TREE-25", words, None, path)
+        return Fault("unsafe-path", IN_THE_WAY[error.errno], words, None, path)
+    return Fault("io-error", "TREE-25", words, None, path)
 
 
-def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: int | None = None) -> IoError:
+def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: int | None = None) -> Fault:
     """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]
 
     `open` raises `ValueError` for a path that contains NUL.
     """
     words = getattr(error, "strerror", None) or str(error)
-    return IoError("FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
+    return Fault("io-error", "FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
 
 
-def temporary_fault() -> IoError:
+def temporary_fault() -> Fault:
     """Return the fault of a system without a directory for temporary files. [VERI-17]"""
-    return IoError("VERI-17", "there is no folder for temporary files: set TMPDIR")
+    return Fault("io-error", "VERI-17", "there is no folder for temporary files: set TMPDIR")
 
 
 def first_of(faults: list[Fault]) -> Fault:
@@ -92,25 +91,25 @@ def first_of(faults: list[Fault]) -> Fault:
 
 
 def check_directory(status: os.stat_result, path: str) -> None:
-    """Check that a directory may be used. Raises `UnsafePath`."""
+    """Check that a directory may be used. Raises `unsafe-path`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise UnsafePath("TREE-13", "a symlink lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a folder belongs", None, path)
     if stat.S_ISREG(mode):
-        raise UnsafePath("TREE-32", "a file lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-32", "a file lies where a folder belongs", None, path)
     if not stat.S_ISDIR(mode):
-        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
 
 
 def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
-    """Check that a file may be replaced or written. Raises `UnsafePath`."""
+    """Check that a file may be replaced or written. Raises `unsafe-path`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise UnsafePath("TREE-13", "a symlink lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a file belongs", None, path)
     if stat.S_ISDIR(mode):
-        raise UnsafePath("TREE-16", "a folder lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "TREE-16", "a folder lies where a file belongs", None, path)
     if not stat.S_ISREG(mode):
-        raise UnsafePath("TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
     # [TREE-15] [TREE-17] A sidecar would write into the inode; [TREE-31] a blob only takes its name.
     if not is_blob and status.st_nlink > 1:
-        raise UnsafePath("TREE-15", "a hard link lies here: the file has other names", None, path)
+        raise Fault("unsafe-path", "TREE-15", "a hard link lies here: the file has other names", None, path)

@@ -26,6 +26,14 @@ from io import FileIO
 from itertools import groupby
 from typing import BinaryIO, Final, NamedTuple
 
+from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line
+from ekvformat.decode import HLLS, STRINGS
+from ekvformat.keymap import KEYMAP_NAME
+from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE
+from ekvformat.outcomes import Fault
+from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
+from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
+
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.directories import (
     DIRECTORY,
@@ -47,15 +55,10 @@ from ekvdump.filesystem.directories import (
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.faults import FaultsAt, check_directory, check_file, first_of
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.format.checksums import render_checksum_line
-from ekvdump.format.manifest import MAX_MANIFEST_SIZE
-from ekvdump.format.outcomes import Fault, IoError, NotEmpty, UnsafePath
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """The name of a file until it is whole. [TREE-20]"""
-MANIFEST_NAME: Final = "MANIFEST.json"
-CHECKSUMS_NAME: Final = "CHECKSUMS"
-OWN_DIRECTORIES: Final = frozenset(("strings", "hll", "unreadable"))
+OWN_DIRECTORIES: Final = frozenset((STRINGS, HLLS, UNREADABLE_DIRECTORY))
 """Directories of blobs in the directory of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
 """Files that a failed run never leaves. [TREE-23]"""
@@ -65,7 +68,7 @@ MAX_STALE_EXAMPLES: Final = 16
 """Paths that the warning lists at most. [TREE-36]"""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
 """The name of the directory of one database. [TREE-1]"""
-OWN_SIDECARS: Final = frozenset(("KEYMAP.jsonl", "strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"))
+OWN_SIDECARS: Final = frozenset((KEYMAP_NAME, STRINGS_TTL_NAME, HLL_TTL_NAME, UNREADABLE_NAME))
 """Sidecars in the directory of a database."""
 
 FLUSHES_EACH_FILE: Final = not hasattr(os, "sync")
@@ -79,7 +82,7 @@ THERE: Final = b""
 class Inventory(NamedTuple):
     """What the output directory contains besides the files of this run."""
 
-    databases: tuple[int, ...]
+    databases: list[int]
     """Indexes of the databases that contain a file, ascending. [MANI-8]"""
     stale_count: int
     stale_examples: tuple[bytes, ...]
@@ -112,7 +115,7 @@ class TreeWriter:
         seal(..)     writes MANIFEST.json and then CHECKSUMS; the dump is whole
         rollback()   instead, at any moment: closes everything and leaves no seal
 
-    Every method but `rollback` raises `UnsafePath`, `NotEmpty`, `DiskFull` or `IoError`, with
+    Every method but `rollback` raises `unsafe-path`, `not-empty`, `disk-full` or `io-error`, with
     the path; the caller then calls `rollback`. `handles` selects the platform's safe calls
     [TREE-38].
     """
@@ -136,8 +139,8 @@ class TreeWriter:
         """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
         self._own_places: list[Parts] = []
         """Files to remove if the run fails."""
-        self.earlier_manifest: bytes | None = None
-        """The MANIFEST.json of the earlier dump, if there was one. [MANI-24]"""
+        self.earlier_manifest = b""
+        """The MANIFEST.json of the earlier dump, empty if there was none. [MANI-24]"""
         self.is_touched = False
         """True if anything in the output directory was created or changed."""
         self.is_sealed = False
@@ -151,7 +154,7 @@ class TreeWriter:
             # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
             if not self._out or "\0" in self._out or not os.path.isdir(parent):
-                raise IoError("TREE-29", "the folder above the output folder is not there", None, parent)
+                raise Fault("io-error", "TREE-29", "the folder above the output folder is not there", None, parent)
             if not os.path.lexists(self._out):
                 return
             top = self._open_top()
@@ -165,7 +168,7 @@ class TreeWriter:
         status = os.lstat(self._out)
         if stat.S_ISREG(status.st_mode):
             detail = "a file lies where the output folder belongs: are the arguments in order?"
-            raise UnsafePath("TREE-32", detail, None, self._out)
+            raise Fault("unsafe-path", "TREE-32", detail, None, self._out)
         check_directory(status, self._out)
         return open_top(self._out, handles=self._handles)
 
@@ -174,7 +177,7 @@ class TreeWriter:
         if not self._into_existing:
             # [TREE-7]
             if next(top.iter_names(), None) is not None:
-                raise NotEmpty("TREE-7", "the output folder is not empty", None, self._out)
+                raise Fault("not-empty", "TREE-7", "the output folder is not empty", None, self._out)
             return []
         leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
         for name in (CHECKSUMS_NAME, MANIFEST_NAME):
@@ -183,23 +186,23 @@ class TreeWriter:
         return leftovers
 
     def _iter_files(self, top: Directory) -> Iterator[Parts]:
-        """Yield every regular file; raise `UnsafePath` for anything that must not be there. [TREE-33]"""
+        """Yield every regular file; raise `unsafe-path` for anything that must not be there. [TREE-33]"""
         own = self._own
         for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
                 if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_DIRECTORIES):
                     detail = "a file lies where a folder belongs"
-                    raise UnsafePath("TREE-32", detail, None, self._shown(parts))
+                    raise Fault("unsafe-path", "TREE-32", detail, None, self._shown(parts))
                 yield parts
             elif kind == DIRECTORY:
                 if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1] in OWN_SIDECARS):
                     detail = "a folder lies where a file belongs"
-                    raise UnsafePath("TREE-16", detail, None, self._shown(parts))
+                    raise Fault("unsafe-path", "TREE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:
-                raise UnsafePath("TREE-13", "a symlink lies in the output folder", None, self._shown(parts))
+                raise Fault("unsafe-path", "TREE-13", "a symlink lies in the output folder", None, self._shown(parts))
             else:
                 detail = "a FIFO, socket or device lies in the output folder"
-                raise UnsafePath("TREE-14", detail, None, self._shown(parts))
+                raise Fault("unsafe-path", "TREE-14", detail, None, self._shown(parts))
 
     def unseal(self) -> None:
         """Create or open the output directory for writing, and remove its seal and leftovers. [TREE-8]
@@ -312,7 +315,7 @@ class TreeWriter:
         # [TREE-42] Another process may have replaced the temporary file.
         if inode_of(directory.look(name)) != inode:
             detail = "something else lies here than the file that was written"
-            raise UnsafePath("TREE-42", detail, None, self._shown(place))
+            raise Fault("unsafe-path", "TREE-42", detail, None, self._shown(place))
 
     # ---- the end of a run ----
 
@@ -342,8 +345,8 @@ class TreeWriter:
                     stale_examples.append(path)
             elif self._into_existing and notes[0] != THERE:
                 detail = "a file that was written is not there any more"
-                raise UnsafePath("TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
-        return Inventory(tuple(sorted(databases)), stale_count, tuple(stale_examples))
+                raise Fault("unsafe-path", "TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
+        return Inventory(sorted(databases), stale_count, tuple(stale_examples))
 
     def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
         with FaultsAt(self._out, ()):
@@ -414,7 +417,7 @@ class TreeWriter:
             status = self._directories[place[:-1]].look(place[-1]) if place else os.lstat(self._out)
         if inode_of(status) != inode:
             detail = "something else lies here than what was written to"
-            raise UnsafePath("TREE-12", detail, None, self._shown(place))
+            raise Fault("unsafe-path", "TREE-12", detail, None, self._shown(place))
 
     def _close_handles(self) -> None:
         self._files.close()
@@ -446,7 +449,7 @@ class TreeWriter:
 def open_sidecar(directory: Directory, name: str, shown: str) -> int:
     """Open a sidecar for writing, new or emptied, and return its descriptor.
 
-    Raises `UnsafePath` or `OSError`.
+    Raises `unsafe-path` or `OSError`.
     """
     with suppress(FileExistsError):
         descriptor = directory.create(name)

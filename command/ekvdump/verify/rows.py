@@ -3,16 +3,18 @@
 A decoder returns None for a row that is malformed; the caller reports it. [VERI-11]
 """
 
-import json
 import re
 from typing import Any, Final, TypeGuard
 
-from ekvdump.format.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
-from ekvdump.format.manifest import is_number
-from ekvdump.format.outcomes import InvalidSegment, NeedsKeymap
-from ekvdump.format.redis_strings import MAX_EXPIRY_MS
-from ekvdump.format.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_FOLDER
-from ekvdump.format.segments import decode_base64url, decode_segment, encode_segment, refuse_constant
+from ekvformat.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
+from ekvformat.manifest import is_number
+from ekvformat.redis_strings import MAX_EXPIRY_MS
+from ekvformat.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_DIRECTORY
+from ekvformat.segments import encode_segment
+
+from ekvdump.verify.findings import Finding
+from ekvdump.verify.json_text import decode_json
+from ekvdump.verify.segments import decode_base64url, decode_segment
 
 CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
 """The form of a clause ID. [SALV-3]"""
@@ -22,7 +24,7 @@ PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_K
 def decode_row(text: bytes) -> dict[str, Any]:
     """Decode the JSON object of a row; {} for anything else."""
     try:
-        row = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
+        row = decode_json(text)
     except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
@@ -52,7 +54,7 @@ def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
         and CLAUSE_SHAPE.fullmatch(clause)
         and len(row) == 5
     ):
-        return UNREADABLE_FOLDER, f"{segment}.{kind}"
+        return UNREADABLE_DIRECTORY, f"{segment}.{kind}"
     return None
 
 
@@ -72,8 +74,6 @@ def is_segment(value: object) -> TypeGuard[str]:
         return False
     try:
         decode_segment(value)
-    except NeedsKeymap:
-        return True
-    except InvalidSegment:
-        return False
+    except Finding as finding:
+        return finding.name == "needs-keymap"
     return True

@@ -21,6 +21,14 @@ from io import FileIO
 from itertools import groupby
 from typing import Any, BinaryIO, Final
 
+from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line
+from ekvformat.keymap import KEYMAP_NAME, SHA_FALLBACK
+from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, is_number
+from ekvformat.outcomes import Fault
+from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
+from ekvformat.salvage import KINDS, UNREADABLE_DIRECTORY, UNREADABLE_NAME
+from ekvformat.segments import encode_segment
+
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import (
     DIRECTORY,
@@ -35,44 +43,15 @@ from ekvdump.filesystem.directories import (
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.faults import FaultsAt, check_directory, temporary_fault
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, CHECKSUMS_NAME, DATABASE_NAME, MANIFEST_NAME
-from ekvdump.format.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
-from ekvdump.format.checksums import decode_checksum_line, render_checksum_line
-from ekvdump.format.conventions import iter_bounded_lines
-from ekvdump.format.keymap import KEYMAP_NAME, MAX_LINE_SIZE, SHA_FALLBACK, iter_keymap
-from ekvdump.format.manifest import MAX_MANIFEST_SIZE, decode_manifest, is_number
-from ekvdump.format.outcomes import (
-    BlobWithoutRow,
-    Finding,
-    ForeignFile,
-    InvalidKeymap,
-    InvalidManifest,
-    InvalidRow,
-    InvalidSegment,
-    IoError,
-    KeymapMismatch,
-    LineWithoutBlob,
-    Mismatch,
-    MissingFile,
-    NeedsKeymap,
-    NoLine,
-    NoManifest,
-    NoSeal,
-    NotRegular,
-    RepeatedPath,
-    RepeatedRow,
-    RowWithoutBlob,
-    Symlink,
-    UnsortedLine,
-    UnsupportedManifest,
-    UnusualLine,
-    UnusualSegment,
-    WrongDatabases,
-)
-from ekvdump.format.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
-from ekvdump.format.salvage import KINDS, UNREADABLE_FOLDER, UNREADABLE_NAME
-from ekvdump.format.segments import decode_segment, encode_segment, is_fallback
+from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
+from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
+from ekvdump.verify.checksums import decode_checksum_line
+from ekvdump.verify.findings import Finding
+from ekvdump.verify.keymap import MAX_LINE_SIZE, iter_keymap
+from ekvdump.verify.lines import iter_bounded_lines
+from ekvdump.verify.manifest import decode_manifest
 from ekvdump.verify.rows import decode_expiry_row, decode_unreadable_line
+from ekvdump.verify.segments import decode_segment, needs_keymap
 
 VERIFYING: Final = "files"
 """The stage of a run that hashes files."""
@@ -104,7 +83,7 @@ Report = Callable[[Finding], None]
 class Verification:
     """One verification of a dump. `run` calls `report` with every finding.
 
-    Raises `UnsafePath` or `IoError` if the dump cannot be read.
+    Raises `unsafe-path` or `io-error` if the dump cannot be read.
     """
 
     def __init__(
@@ -144,7 +123,7 @@ class Verification:
         """Verify the dump."""
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
-                raise IoError("TREE-3", "there is no such folder", None, self._out)
+                raise Fault("io-error", "TREE-3", "there is no such folder", None, self._out)
             check_directory(os.lstat(self._out), self._out)
         try:
             self._temporary_directory = tempfile.gettempdir()
@@ -177,10 +156,8 @@ class Verification:
         with FaultsAt(self._out, ()):
             yield from iter_tree(self._top, self._out)
 
-    def _report(
-        self, kind: type[Finding], clause: str, detail: str, path: bytes | str, offset: int | None = None
-    ) -> None:
-        self._pass_on(kind(clause, detail, offset, os.fsdecode(path)))
+    def _report(self, name: str, clause: str, detail: str, path: bytes | str, offset: int | None = None) -> None:
+        self._pass_on(Finding(name, clause, detail, offset, os.fsdecode(path)))
 
     def _pass_on(self, finding: Finding) -> None:
         self.counts[finding.name] += 1
@@ -197,10 +174,10 @@ class Verification:
                 self._note_file(parts, path)
             elif kind == SYMLINK:
                 self._note(self._paths, path, NO_FILE)
-                self._report(Symlink, "VERI-4", "a symlink; it was not followed", path)
+                self._report("symlink", "VERI-4", "a symlink; it was not followed", path)
             elif kind != DIRECTORY:
                 self._note(self._paths, path, NO_FILE)
-                self._report(NotRegular, "VERI-4", "a FIFO, socket or device; it was not opened", path)
+                self._report("not-regular", "VERI-4", "a FIFO, socket or device; it was not opened", path)
 
     def _note_file(self, parts: Parts, path: bytes) -> None:
         if len(parts) == 1:
@@ -216,36 +193,35 @@ class Verification:
             if directory in BLOB_NOTES:
                 self._report_segment(stem, path)
                 self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[directory])
-            elif directory == UNREADABLE_FOLDER:
+            elif directory == UNREADABLE_DIRECTORY:
                 segment, _, kind = stem.rpartition(".")
                 if kind in KINDS:
                     self._report_segment(segment, path)
                 else:
-                    self._report(InvalidSegment, "SALV-4", f"the name does not end in one of {KINDS}", path)
-                self._note(self._names, name_of(parts[1], UNREADABLE_FOLDER, stem), UNREADABLE_BLOB)
+                    self._report("invalid-segment", "SALV-4", f"the name does not end in one of {KINDS}", path)
+                self._note(self._names, name_of(parts[1], UNREADABLE_DIRECTORY, stem), UNREADABLE_BLOB)
 
     def _report_segment(self, segment: str, path: bytes) -> None:
         try:
             key = decode_segment(segment)
-        except NeedsKeymap:
-            return  # `_compare_names` checks that it has a line [VERI-8]
-        except InvalidSegment as fault:
-            self._report(InvalidSegment, fault.clause, fault.detail, path)
+        except Finding as finding:
+            if finding.name != "needs-keymap":  # `_compare_names` checks that it has a line [VERI-8]
+                self._report(finding.name, finding.clause, finding.detail, path)
             return
         if encode_segment(key) != segment:
-            self._report(UnusualSegment, "VERI-7", f"this key's segment is {encode_segment(key)}", path)
+            self._report("unusual-segment", "VERI-7", f"this key's segment is {encode_segment(key)}", path)
 
     # ---- MANIFEST.json ----
 
     def _read_manifest(self) -> None:
         if MANIFEST_NAME not in self._top_files:
-            self._report(NoManifest, "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
+            self._report("no-manifest", "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
             return
         with self._opened((MANIFEST_NAME,)) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
         try:
             self.manifest = decode_manifest(text, MANIFEST_NAME)
-        except (InvalidManifest, UnsupportedManifest) as finding:
+        except Finding as finding:
             self._pass_on(finding)
             return
         redis = self.manifest["adapters"].get("redis")
@@ -253,13 +229,13 @@ class Verification:
         # [VERI-15] Other decoders may leave them out.
         if named is not None and not (named == sorted(self._databases) and all(map(is_number, named))):
             detail = f"`databases` says {named!r:.80}, the folders say {sorted(self._databases)!r:.80}"
-            self._report(WrongDatabases, "VERI-15", detail, MANIFEST_NAME)
+            self._report("wrong-databases", "VERI-15", detail, MANIFEST_NAME)
 
     # ---- CHECKSUMS ----
 
     def _read_checksums(self) -> None:
         if CHECKSUMS_NAME not in self._top_files:
-            self._report(NoSeal, "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
+            self._report("no-seal", "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
             return
         previous, offset = b"", -1
         with self._opened((CHECKSUMS_NAME,)) as file:
@@ -273,16 +249,16 @@ class Verification:
                 path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
                 if render_checksum_line(path, line.sha256) != text:
                     detail = "the line would have been written otherwise"
-                    self._report(UnusualLine, "VERI-5", detail, CHECKSUMS_NAME, offset)
+                    self._report("unusual-line", "VERI-5", detail, CHECKSUMS_NAME, offset)
                 # [VERI-6]
                 if path < previous:
                     detail = "the path comes before the path of the line before"
-                    self._report(UnsortedLine, "VERI-6", detail, CHECKSUMS_NAME, offset)
+                    self._report("unsorted-line", "VERI-6", detail, CHECKSUMS_NAME, offset)
                 previous = path
                 self._note(self._paths, path or b".", A_LINE + line.sha256)
         # [SUMS-10]
         if offset < 0:
-            self._report(NoLine, "SUMS-10", "there is no line", CHECKSUMS_NAME)
+            self._report("no-line", "SUMS-10", "there is no line", CHECKSUMS_NAME)
 
     def _compare_files(self) -> None:
         """Compare every file with its line, in the order of paths."""
@@ -306,14 +282,14 @@ class Verification:
                     self._progress(VERIFYING, done, self.file_count)
             # [VERI-19]
             for _ in range(line_count - 1):
-                self._report(RepeatedPath, "VERI-19", "the path has more than one line", path)
+                self._report("repeated-path", "VERI-19", "the path has more than one line", path)
             if differs:
                 # [SUMS-11]
-                self._report(Mismatch, "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
+                self._report("mismatch", "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
             elif not is_file and not is_seen:
                 self._report_missing(path)
             elif is_file and not line_count and path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
-                self._report(ForeignFile, "VERI-3", "the file has no line in CHECKSUMS", path)
+                self._report("foreign-file", "VERI-3", "the file has no line in CHECKSUMS", path)
 
     def _report_missing(self, path: bytes) -> None:
         """Report why a path that has a line is not a file of the dump."""
@@ -325,12 +301,12 @@ class Verification:
             except OSError:
                 status = None
             if status and stat.S_ISLNK(status.st_mode):
-                self._report(Symlink, "SUMS-9", "a symlink on the path of this line; it was not followed", path)
+                self._report("symlink", "SUMS-9", "a symlink on the path of this line; it was not followed", path)
                 return
             if status and size == len(parts):
-                self._report(NotRegular, "SUMS-16", "not a regular file", path)
+                self._report("not-regular", "SUMS-16", "not a regular file", path)
                 return
-        self._report(MissingFile, "SUMS-15", "the file is not there", path)
+        self._report("missing-file", "SUMS-15", "the file is not there", path)
 
     def _hash(self, parts: Parts) -> bytes:
         with FaultsAt(self._out, parts):
@@ -353,7 +329,7 @@ class Verification:
             for offset, text in iter_bounded_lines(file, MAX_LINE_SIZE):
                 names = decode(text) if len(text) <= MAX_LINE_SIZE else None
                 if names is None:
-                    self._report(InvalidRow, "VERI-11", "not a row of this sidecar", path, offset)
+                    self._report("invalid-row", "VERI-11", "not a row of this sidecar", path, offset)
                 else:
                     self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
 
@@ -365,10 +341,10 @@ class Verification:
                 # [VERI-9]
                 if encode_segment(line.original) != line.encoded:
                     detail = f"the key of this line has the segment {encode_segment(line.original)}"
-                    self._report(KeymapMismatch, "VERI-9", detail, path)
+                    self._report("keymap-mismatch", "VERI-9", detail, path)
                 else:
                     self._note(self._names, name_of(database, line.encoded), KEYMAP_LINE)
-        except InvalidKeymap as finding:
+        except Finding as finding:
             self._pass_on(finding)  # [KMAP-9]
 
     def _compare_names(self) -> None:
@@ -377,24 +353,24 @@ class Verification:
             notes = Counter(note for _, note in records)
             base, _, stem = os.fsdecode(name).rpartition("/")
             for row, sidecar in SIDECAR_OF_ROW.items():
-                where = f"{base.removesuffix('/' + UNREADABLE_FOLDER)}/{sidecar}"
+                where = f"{base.removesuffix('/' + UNREADABLE_DIRECTORY)}/{sidecar}"
                 # [VERI-13]
                 for _ in range(notes[row] - 1):
-                    self._report(RepeatedRow, "VERI-13", f"{stem} has more than one row", where)
+                    self._report("repeated-row", "VERI-13", f"{stem} has more than one row", where)
                 # [VERI-12]
                 if notes[row] and not notes[BLOB_OF_ROW[row]]:
-                    self._report(RowWithoutBlob, "VERI-12", f"{stem} has a row and no blob", where)
+                    self._report("row-without-blob", "VERI-12", f"{stem} has a row and no blob", where)
             # [VERI-14]
             if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
-                self._report(BlobWithoutRow, "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
+                self._report("blob-without-row", "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
             blobs = [directory for directory, note in BLOB_NOTES.items() if notes[note]]
             # [VERI-8]
-            if blobs and is_fallback(stem) and not notes[KEYMAP_LINE]:
+            if blobs and needs_keymap(stem) and not notes[KEYMAP_LINE]:
                 detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
-                self._report(NeedsKeymap, "VERI-8", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
+                self._report("needs-keymap", "VERI-8", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
             # [VERI-10]
             if notes[KEYMAP_LINE] and not blobs:
-                self._report(LineWithoutBlob, "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
+                self._report("line-without-blob", "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
 
 
 def open_unnamed() -> FileIO:

@@ -1,0 +1,42 @@
+"""What to do about a fault or finding, in one sentence for the person at the terminal."""
+
+from typing import Final
+
+from ekvformat.outcomes import Fault
+
+from ekvdump.cli.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
+
+ADVICE: Final = {
+    "truncated": "The file is cut short: copy it again from the node and compare the sizes.",
+    "bad-magic": "This is no elastickv snapshot. If it is compressed, decompress it first.",
+    "unsupported": "Look for a newer ekvdump, or take a snapshot that a node wrote to its fsm-snap folder.",
+    "footer-mismatch": "The file was damaged after it was written: copy it again from the node.",
+    "encrypted": "There is no key ring here: an encrypted store cannot be decoded from its snapshot alone.",
+    "invalid-value": (
+        "No client could read this key. With --salvage all others are shown, and those that cannot be are listed."
+    ),
+    "changed": "Copy the snapshot to a place where nothing writes to it, and decode the copy.",
+    "not-empty": (
+        "Name a folder that does not exist yet, or say --into-existing: that takes the seal away first, "
+        "and writes over files of the same names."
+    ),
+    "unsafe-path": "Find out what it is and who put it there. Nothing was written through it.",
+    "disk-full": "Make room (df -h; df -i for the number of files), or decode to another disk.",
+    "io-error": "Check that the path exists and that you may read or write there.",
+    "needs-keymap": "Look the file name up in KEYMAP.jsonl.",
+    "unsupported-manifest": "Look for a newer ekvdump.",
+    "no-seal": "The dump is not whole: the run that wrote it failed or is not done. Decode the snapshot again.",
+}
+"""Name of a fault or finding = what to do."""
+OTHER_ADVICE: Final = {
+    EXIT_SNAPSHOT_REFUSED: (
+        "Fetch the file again, or take another node's snapshot; this one cannot be decoded as it is."
+    ),
+    EXIT_FINDINGS: "The dump is not what was written: decode the snapshot again.",
+}
+"""Exit status = what to do about all faults and findings that are not in `ADVICE`."""
+
+
+def advice_for(fault: Fault) -> str:
+    """Return what to do about a fault or finding."""
+    return ADVICE.get(fault.name) or OTHER_ADVICE[fault.exit_status]
