@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "conformance" / "ekvconform"
+PACKAGE = Path(__file__).resolve().parents[2] / "conformance" / "ekvconform"
 STAGES = ("cases", "run", "judge", "campaigns", "report")
 """Each imports only itself and those before it."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
