@@ -59,7 +59,8 @@ lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-hostile: $(VENV)/run-stamp ## tamper with the tree at each moment of a run, make each call fail, decode large snapshots
+hostile: $(VENV)/run-stamp ## judge the reference too, tamper with the tree, make each call fail, decode large snapshots
+	$(BIN)/ekvconform run $(REFERENCE)
 	$(BIN)/ekvconform step $(COMMAND)
 	$(BIN)/ekvconform faults $(COMMAND)
 	$(BIN)/ekvconform run big $(COMMAND)
