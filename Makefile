@@ -38,7 +38,7 @@ hostile: $(VENV)/stamp ## run the command under concurrent tampering, with faili
 browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 	$(BIN)/python tools/browser.py
 
-fixtures: $(VENV)/stamp ## bring index and bundle of the fixtures up to date
+fixtures: $(VENV)/stamp ## bring index.toml and cases.jsonl up to date
 	$(BIN)/python tools/fixtures.py
 
 mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
