@@ -1,9 +1,8 @@
-"""Bring the index and the bundle of the fixtures up to date: `make fixtures`."""
+"""Bring the index of the fixtures and their export up to date: `make fixtures`."""
 
-import shutil
 from pathlib import Path
 
-from ekvconform.cases.export import export
+from ekvconform.cases.export import iter_lines
 from ekvconform.cases.golden_cases import load_cases
 from ekvconform.cases.suite import load_suite, render_updated_index
 
@@ -13,10 +12,9 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 def main() -> int:
     """Write both; a changed case makes a new version of the suite."""
     (FIXTURES / "index.toml").write_text(render_updated_index(), encoding="utf-8")
-    shutil.rmtree(FIXTURES / "bundle", ignore_errors=True)
-    suite, cases = load_suite(), load_cases()
-    count = export(cases, suite, FIXTURES / "bundle")
-    print(f"suite {suite.version}: {len(cases)} cases, a bundle of {count} files")
+    cases = load_cases()
+    (FIXTURES / "cases.jsonl").write_text("".join(iter_lines(cases)), encoding="utf-8")
+    print(f"suite {load_suite().version}: {len(cases)} cases")
     return 0
 
 

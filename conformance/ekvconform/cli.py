@@ -18,7 +18,7 @@ from typing import Final
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.export import render_case
+from ekvconform.cases.export import iter_lines, render_case
 from ekvconform.cases.golden_cases import (
     CASES_NAME,
     COMPLETE,
@@ -31,7 +31,7 @@ from ekvconform.cases.golden_cases import (
     load_cases,
     select_cases,
 )
-from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_hex, write_snapshot
+from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_bytes, render_hex, write_snapshot
 from ekvconform.cases.suite import load_suite
 from ekvconform.judge.known_failures import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.judge.verdicts import PASS, VOID, command_of, first_line
@@ -206,8 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     combine.add_argument("reports", nargs="+", type=Path, metavar="REPORT.jsonl")
     combine.add_argument("--html", type=Path, required=True, metavar="FILE")
 
-    exporting = add("export", _export, "write all cases as plain files, for a loop in any language")
-    exporting.add_argument("folder", type=Path, metavar="DIR", help="new or empty")
+    exporting = add("export", _export, "write all cases as JSON lines, for a test loop in any language")
+    exporting.add_argument("file", type=Path, metavar="FILE", help="one object a case (case.schema.json)")
     return parser
 
 
@@ -482,8 +482,8 @@ def _show(options: argparse.Namespace) -> int:
     if path.is_file():
         print(path.read_text(encoding="utf-8"), end="")
     else:
-        print(f"# One of {FIXTURES / PLACES_NAME}, as the bundle has it:")
-        print(json.dumps(render_case(case), indent=1))
+        print(f"# Made from {FIXTURES / PLACES_NAME}; as exported, but with contents as text:")
+        print(json.dumps(render_case(case, render_bytes), indent=1))
     return EXIT_AS_EXPECTED
 
 
@@ -540,9 +540,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from ekvconform.cases.export import export
-
-    cases = load_cases()
-    count = export(cases, load_suite(), options.folder)
-    print(f"wrote {count} files of {len(cases)} cases into {options.folder}")
+    suite, cases = load_suite(), load_cases()
+    options.file.write_text("".join(iter_lines(cases)), encoding="utf-8")
+    print(f"wrote {options.file}: {len(cases)} cases of suite {suite.version}")
     return EXIT_AS_EXPECTED

@@ -1,8 +1,10 @@
-"""The cases as tests of pytest: `pytest --ekvconform-profile FILE`, one test item a case.
+"""Runs the cases as tests of pytest, one item a case.
 
-Does nothing without that option. A case that is UNSUPPORTED or known to fail is
-skipped or xfailed; everything else that is not as expected fails its item, with
-what `ekvconform run` prints.
+    pytest -p ekvconform.pytest_plugin --ekvconform-profile FILE
+
+It is loaded only where it is asked for. A case that is UNSUPPORTED is skipped, a known
+failure is xfailed, and any other unexpected verdict fails its item, with the lines that
+`ekvconform run` prints.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -38,9 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read what the options name."""
     path = config.getoption("ekvconform_profile")
     if path is None:
-        if config.getoption("ekvconform_known_failures") or config.getoption("ekvconform_select"):
-            raise pytest.UsageError("ekvconform: --ekvconform-profile is missing")
-        return
+        raise pytest.UsageError("ekvconform: no program to judge: name its profile with --ekvconform-profile")
     for level in LEVELS:
         config.addinivalue_line("markers", f"{level}: golden cases of rules of this level")
     try:

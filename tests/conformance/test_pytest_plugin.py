@@ -39,6 +39,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PLUGIN = ("-p", "ekvconform.pytest_plugin")
+
+
 def run(project: Path, *words: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *words]
     ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
@@ -49,7 +52,7 @@ SELECT = ["--ekvconform-select", "rstr-e*", "--ekvconform-select", "veri-no-seal
 
 
 def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
-    status, told = run(project, "--ekvconform-profile", "ekvconform.toml", *SELECT)
+    status, told = run(project, *PLUGIN, "--ekvconform-profile", "ekvconform.toml", *SELECT)
     assert status == 1
     assert "PASSED test_own.py::test_own" in told
     assert "PASSED ekvconform::rstr-envelope" in told
@@ -62,27 +65,36 @@ def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
 
 def test_known_failures_are_expected_ones(project: Path) -> None:
     words = ["--ekvconform-profile", "ekvconform.toml", "--ekvconform-known-failures", "known.txt"]
-    status, told = run(project, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
+    status, told = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
     assert status == 0, told
     assert "xfailed" in told
     (project / "known.txt").write_text("rstr-bare-empty-key  FAIL  # bug 8\n")
-    status, told = run(project, *words, "--ekvconform-select", "rstr-bare-empty-key")
+    status, told = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-bare-empty-key")
     assert status == 1
     assert "take the line out" in told
     (project / "known.txt").write_text("gone  FAIL  # bug 9\n")
-    status, told = run(project, *words)
+    status, told = run(project, *PLUGIN, *words)
     assert status == 4
     assert "lines that name no case: gone" in told
 
 
-def test_without_its_option_it_does_nothing(project: Path) -> None:
+def test_it_is_loaded_only_where_it_is_asked_for(project: Path) -> None:
     status, told = run(project)
     assert status == 0
     assert "1 passed" in told
+    status, told = run(project, "--ekvconform-profile", "ekvconform.toml")
+    assert status == 4
+    assert "unrecognized arguments" in told
+
+
+def test_without_a_profile_it_says_what_is_missing(project: Path) -> None:
+    status, told = run(project, *PLUGIN)
+    assert status == 4
+    assert "ekvconform: no program to judge: name its profile with --ekvconform-profile" in told
 
 
 def test_what_cannot_be_used_is_usage(project: Path) -> None:
     for words in (["missing.toml"], ["ekvconform.toml", "--ekvconform-select", "no-such-case"]):
-        status, told = run(project, "--ekvconform-profile", *words)
+        status, told = run(project, *PLUGIN, "--ekvconform-profile", *words)
         assert status == 4
         assert "ekvconform: " in told
