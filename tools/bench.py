@@ -162,7 +162,7 @@ def print_suite(folder: Path) -> None:
         spawned = [case for case in cases if profile.lacks(case) is None]
         for _ in range(ROUNDS):
             begin = time.perf_counter()
-            judge_cases(spawned, profile, CORES, strict_reasons=False, tell=lambda judgement: None)
+            judge_cases(spawned, profile, CORES, strict_reasons=False, on_result=lambda judgement: None)
             whole.append(time.perf_counter() - begin)
         spawn, seconds = statistics.median(bare), statistics.median(whole)
         limit = 1.5 * len(spawned) * spawn / CORES + 0.005 * len(spawned)

@@ -1,4 +1,4 @@
-"""The command `ekvconform`."""
+"""Implements the command `ekvconform`."""
 
 import argparse
 import json
@@ -36,9 +36,9 @@ from ekvconform.cases.suite import load_suite
 from ekvconform.judge.known_failures import NOTHING_KNOWN, load_known_failures, render_updated
 from ekvconform.judge.verdicts import PASS, VOID, command_of, first_line
 from ekvconform.judge.workers import SIGNALS, judge_cases
-from ekvconform.report.records import Report, iter_jsonl, load_report, make_report, words_of
+from ekvconform.report.records import Report, describe_expected, iter_jsonl, load_report, make_report
 from ekvconform.run.profiles import Profile, bare_profile, load_profile
-from ekvconform.run.sandbox import environment, make_sandbox, require_alive
+from ekvconform.run.sandbox import environment, make_sandbox, require_working_canaries
 
 EXIT_AS_EXPECTED: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -54,21 +54,21 @@ NO_PROGRAM: Final = (
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
 STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
-"""Cases that are stepped through: a new dump with all kinds of files, and one beside another."""
+"""Default cases of `step`: a new dump with all kinds of files, and one beside another dump."""
 FAILING: Final = (*STEPPED, "rstr-large-value")
-"""Cases under which calls fail: one with a file of many pages too."""
+"""Default cases of `faults`; one has a file of many pages."""
 KNOWN_HEAD: Final = """\
 # Known failures: case-id  VERDICT  # reason, link
-# A listed case that passes, or fails otherwise, makes the run red; `ekvconform show CASE` says what it is about.
+# A listed case with another verdict makes the run fail; `ekvconform show CASE` prints the case.
 """
 EPILOG: Final = """\
 examples:
   ekvconform run --smoke -- ./decoder {snapshot} {out}  a few cases; {db} is the database index
-  ekvconform init -- ./decoder {snapshot} {out} {db}    work out a profile, and what is known to fail
+  ekvconform init -- ./decoder {snapshot} {out} {db}    infer a profile and known failures
   ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
   ekvconform show visi-deleted
-  ekvconform step -- ./decoder {snapshot} {out}         rearrange the tree at each moment of a run
+  ekvconform step -- ./decoder {snapshot} {out}         tamper with the tree at each moment of a run
   ekvconform repro visi-deleted -- ./decoder {snapshot} {out}
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
 
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(words)
         if command is not None and not options.takes_command:
-            raise UsageError(f"{options.command} takes no program behind --")
+            raise UsageError(f"{options.command} does not take a program after --")
         if command == []:
-            raise UsageError("there is no program behind --")
+            raise UsageError("the program after -- is missing")
         options.program = command or []
         status: int = options.run(options)
         sys.stdout.flush()
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("ekvconform: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        # What is run is judged elsewhere; this is about files that the caller named, and about what is printed.
+        # An error with a file that the caller named, or with stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_UNEXPECTED
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Take every request to end as Ctrl-C, once, so that nothing stays running and no sandbox stays behind."""
+    """Raise `KeyboardInterrupt` for the first signal and ignore others, so that everything is cleaned up."""
     for name in SIGNALS:
         signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -135,7 +135,7 @@ Run = Callable[[argparse.Namespace], int]
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="ekvconform", description="Judge any decoder program by the fixtures of the format.",
+        prog="ekvconform", description="Judge any decoder program by the golden cases of the format.",
         epilog=EPILOG, formatter_class=formatter, allow_abbrev=False,
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -153,56 +153,58 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run cases against a program", usage=f"[SELECT ...] {PROGRAM}")
     _add_selection(run)
     _add_program(run)
-    run.add_argument("--name", help="of the program, for reports")
+    run.add_argument("--name", help="name of the program, for reports")
+    run.add_argument("--smoke", action="store_true", help=f"run only {len(SMOKE)} cases, in a few seconds")
     run.add_argument(
-        "--smoke", action="store_true", help=f"only {len(SMOKE)} cases, in a few seconds: the first thing to try"
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
     )
-    run.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
-    run.add_argument(
-        "--strict-reasons", action="store_true", help="a refusal that the profile maps no text of is WRONG_REASON"
-    )
+    run.add_argument("--strict-reasons", action="store_true", help="an unmapped message of a refusal is WRONG_REASON")
     run.add_argument("--known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason, one a line")
-    run.add_argument("--update-known-failures", action="store_true", help="rewrite that file, and print the change")
-    run.add_argument("--quiet", action="store_true", help="print what is not as expected, and one line")
+    run.add_argument("--update-known-failures", action="store_true", help="rewrite this file and print the changes")
+    run.add_argument("--quiet", action="store_true", help="print unexpected verdicts and a summary only")
     run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
     run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
-    run.add_argument("--markdown", type=Path, metavar="FILE", help="a summary for CI; added to what the file holds")
+    run.add_argument("--markdown", type=Path, metavar="FILE", help="a summary for CI, appended to the file")
     run.add_argument("--html", type=Path, metavar="FILE", help="one page: matrix, filter, each failure")
     run.add_argument("--badge", type=Path, metavar="FILE", help="JSON of a badge")
-    run.add_argument("--annotations", action="store_true", help="print the error lines of a GitHub workflow")
+    run.add_argument("--annotations", action="store_true", help="print error annotations of a GitHub workflow")
 
-    words = "probe a program; write a commented profile and a list of known failures"
+    words = "run a program on some cases; write a commented profile and a list of known failures"
     init = add("init", _init, words, usage="-- CMD ... {snapshot} {out} {db}")
-    init.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where to write both (default here)")
-    init.add_argument("--name", help="of the program, for reports")
-    init.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="cases at once")
-    init.add_argument("--force", action="store_true", help="write over files that are there")
+    init.add_argument(
+        "--folder", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
+    )
+    init.add_argument("--name", help="name of the program, for reports")
+    init.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
+    )
+    init.add_argument("--force", action="store_true", help="overwrite existing files")
 
-    words = "rearrange the tree at each moment of a run, and see that nothing outside is touched"
+    words = "tamper with the tree at each moment of a run, and check that nothing outside is touched"
     step = add("step", _step, words, usage=f"[CASE ...] {PROGRAM}")
     _add_campaign(step, STEPPED)
 
-    words = "let each call that writes fail or be the last, and see what is left and what is said of it"
+    words = "make each call that writes fail, or kill the program at it, and check the tree and the messages"
     faults = add("faults", _faults, words, usage=f"[CASE ...] {PROGRAM}")
     _add_campaign(faults, FAILING)
 
     listing = add("list", _list, "list cases")
     _add_selection(listing)
 
-    show = add("show", _show, "show one case: its fixture, and the clauses that it stands for")
+    show = add("show", _show, "print one case: its fixture and its clauses")
     show.add_argument("case", metavar="CASE")
 
-    repro = add("repro", _repro, "set the scene of one case, keep it, and print the command", usage=f"CASE {PROGRAM}")
+    repro = add("repro", _repro, "prepare the run of one case, keep it, and print the command", usage=f"CASE {PROGRAM}")
     repro.add_argument("case", metavar="CASE")
     _add_program(repro)
-    repro.add_argument("--folder", type=Path, metavar="DIR", help="a new folder to set it in (default a temporary one)")
+    repro.add_argument("--folder", type=Path, metavar="DIR", help="a new directory for it (default a temporary one)")
 
-    snapshot = add("snapshot", _snapshot, "make a snapshot from a case or a description")
+    snapshot = add("snapshot", _snapshot, "write the snapshot of a case or a description")
     snapshot.add_argument("source", metavar="CASE|FILE.toml")
-    snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="annotated hex on stdout if not given")
-    snapshot.add_argument("--twin", action="store_true", help="the case's repaired twin")
+    snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: annotated hex on stdout")
+    snapshot.add_argument("--twin", action="store_true", help="that of the repaired twin of the case")
 
-    combine = add("combine", _combine, "put the JSONL reports of several programs into one HTML page")
+    combine = add("combine", _combine, "render JSONL reports of several programs as one HTML page")
     combine.add_argument("reports", nargs="+", type=Path, metavar="REPORT.jsonl")
     combine.add_argument("--html", type=Path, required=True, metavar="FILE")
 
@@ -216,38 +218,40 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="SELECT",
-        help="id glob, clause, chapter, level, or `big`; all but the big ones if none",
+        help="id glob, clause, chapter, level, or `big`; default all but big cases",
     )
 
 
 def _add_campaign(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that make a dump; default {' '.join(default)}")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that complete; default {' '.join(default)}")
     _add_program(parser)
-    parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="runs at once")
+    parser.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of runs in parallel"
+    )
 
 
 def _add_program(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="what is known of the program (TOML)")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="description of the program (TOML)")
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
 def _selected(words: Sequence[str], cases: Sequence[Case]) -> list[Case]:
     for word in words:
         if not select_cases(cases, [word]):
-            raise UsageError(f"no case is named by {word}{_hint(word, cases)}")
+            raise UsageError(f"no case matches {word}{_hint(word, cases)}")
     return select_cases(cases, words)
 
 
 def _hint(word: str, cases: Sequence[Case]) -> str:
     if os.sep in word or "{" in word:
-        return ": a program stands behind --"
+        return ": a program must follow --"
     close = get_close_matches(word, [case.id for case in cases], 3)
-    return f": did you mean {', '.join(close)}?" if close else "; `ekvconform list` names all"
+    return f": did you mean {', '.join(close)}?" if close else "; `ekvconform list` lists all"
 
 
 def _one(case_id: str) -> Case:
@@ -255,7 +259,7 @@ def _one(case_id: str) -> Case:
     for case in cases:
         if case.id == case_id:
             return case
-    raise UsageError(f"there is no case {case_id}{_hint(case_id, cases)}")
+    raise UsageError(f"case {case_id} does not exist{_hint(case_id, cases)}")
 
 
 def _profile(options: argparse.Namespace) -> Profile:
@@ -286,23 +290,23 @@ def _run(options: argparse.Namespace) -> int:
             options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
         known = load_known_failures(options.known_failures, [case.id for case in every])
     elif options.update_known_failures:
-        raise UsageError("--update-known-failures goes with --known-failures FILE")
+        raise UsageError("--update-known-failures needs --known-failures FILE")
     if all(profile.lacks(case) for case in cases):
         raise UsageError(f"none of these {len(cases)} cases can be run with this profile: {profile.lacks(cases[0])}")
     for path in (options.jsonl, options.junit, options.markdown, options.html, options.badge):
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-            raise UsageError(f"{path}: no report can be written there")
-    with progress_of(len(cases)) as tell:
+            raise UsageError(f"{path}: a report cannot be written there")
+    with progress_of(len(cases)) as advance:
         found = judge_cases(
             cases,
             profile,
             options.jobs,
             strict_reasons=options.strict_reasons,
-            tell=lambda judgement: tell(judgement.verdict),
+            on_result=lambda judgement: advance(judgement.verdict),
         )
-    stale = [f"line {each.line} of {options.known_failures} names no case: {each.word}" for each in known.stale]
+    stale = [f"line {each.line} of {options.known_failures} matches no case: {each.word}" for each in known.stale]
     judgements = [known.apply(judgement) for judgement in found]
-    report = make_report(judgements, profile, suite, len(every), stale, _words_of_program(options))
+    report = make_report(judgements, profile, suite, len(every), stale, _program_arguments(options))
     print_report(report, quiet=options.quiet)
     _write_reports(options, report)
     if options.update_known_failures:
@@ -313,7 +317,7 @@ def _run(options: argparse.Namespace) -> int:
     return EXIT_AS_EXPECTED if report.footer["as_expected"] or options.update_known_failures else EXIT_UNEXPECTED
 
 
-def _words_of_program(options: argparse.Namespace) -> list[str]:
+def _program_arguments(options: argparse.Namespace) -> list[str]:
     profile = ["--profile", str(options.profile)] if options.profile else []
     return [*profile, *(["--", *options.program] if options.program else [])]
 
@@ -326,7 +330,7 @@ def _write_reports(options: argparse.Namespace, report: Report) -> None:
     if options.junit:
         options.junit.write_text(formats.render_junit(report), encoding="utf-8")
     if options.markdown:
-        # A step summary of CI may hold what other steps said.
+        # Other steps may have written to a step summary of CI.
         with options.markdown.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(formats.render_markdown(report))
     if options.html:
@@ -361,40 +365,40 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ekvconform.campaigns.profile_inference import PROBES, probe_cases, render_profile, work_out
+    from ekvconform.campaigns.profile_inference import PROBES, infer_profile, probe_cases, render_profile
     from ekvconform.report.terminal import print_report, progress_of
 
     if not options.program:
         raise UsageError("init needs a program: ekvconform init -- CMD .. {snapshot} {out} {db}")
     if not options.folder.is_dir():
-        raise UsageError(f"{options.folder} is no folder")
+        raise UsageError(f"{options.folder} is not a directory")
     profile_path, known_path = options.folder / PROFILE_NAME, options.folder / KNOWN_NAME
     for path in (profile_path, known_path):
         if path.exists() and not options.force:
-            raise UsageError(f"{path} is there; --force writes over it")
+            raise UsageError(f"{path} exists; --force overwrites it")
     options.profile = None
     bare = _profile(options)
     cases = load_cases()
     probed = [case for case in cases if case.id in PROBES and bare.lacks(case) is None]
     probes = probe_cases(probed, bare, options.jobs)
     if not any(each.sealed for each in probes):
-        said = first_line("\n".join(each.line for each in probes))
-        raise UsageError(f"it made no dump of anything; is the command right? It said: {said}")
-    worked_out = work_out(probes)
+        message = first_line("\n".join(each.line for each in probes))
+        raise UsageError(f"the program did not make any dump; is the command right? Its message: {message}")
+    inferred = infer_profile(probes)
     name = options.name or Path(options.program[0]).name
-    profile_path.write_text(render_profile(options.program, worked_out, name), encoding="utf-8")
+    profile_path.write_text(render_profile(options.program, inferred, name), encoding="utf-8")
     profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
-    with progress_of(len(cases)) as tell:
+    with progress_of(len(cases)) as advance:
         found = judge_cases(
-            cases, profile, options.jobs, strict_reasons=False, tell=lambda judgement: tell(judgement.verdict)
+            cases, profile, options.jobs, strict_reasons=False, on_result=lambda judgement: advance(judgement.verdict)
         )
     known_path.write_text(render_updated(KNOWN_HEAD, found, ()), encoding="utf-8")
     known = load_known_failures(known_path, [case.id for case in cases])
     command = ["--profile", str(profile_path)]
     print_report(make_report([known.apply(each) for each in found], profile, load_suite(), len(cases), (), command))
-    print(f"wrote {profile_path}: look it through")
-    print(f"wrote {known_path}: {len(known.by_case)} cases, each without a reason yet")
+    print(f"wrote {profile_path}: please review it")
+    print(f"wrote {known_path}: {len(known.by_case)} cases, still without reasons")
     again = ["ekvconform", "run", "--profile", str(profile_path), "--known-failures", str(known_path)]
     print(f"next: {shlex.join(again)}")
     return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
@@ -410,8 +414,8 @@ def _step(options: argparse.Namespace) -> int:
     def step_through(case: Case, profile: Profile) -> set[str]:
         moments = record_moments(case, profile)
         steps = list(iter_steps(moments))
-        with progress_of(len(steps)) as tell:
-            found = run_steps(case, profile, steps, options.jobs, lambda stepped: tell(stepped.verdict))
+        with progress_of(len(steps)) as advance:
+            found = run_steps(case, profile, steps, options.jobs, lambda stepped: advance(stepped.verdict))
         print_steps(f"{profile.name}, {case.id}", moments, found)
         return {stepped.verdict for stepped in found}
 
@@ -426,8 +430,8 @@ def _faults(options: argparse.Namespace) -> int:
     def let_fail(case: Case, profile: Profile) -> set[str]:
         moments = record_moments(case, profile)
         trials = list(iter_trials(case, moments))
-        with progress_of(len(trials)) as tell:
-            found = run_trials(case, profile, trials, options.jobs, lambda tried: tell(tried.verdict))
+        with progress_of(len(trials)) as advance:
+            found = run_trials(case, profile, trials, options.jobs, lambda tried: advance(tried.verdict))
         found.append(judge_flush(moments))
         print_trials(f"{profile.name}, {case.id}", found)
         return {tried.verdict for tried in found}
@@ -436,15 +440,15 @@ def _faults(options: argparse.Namespace) -> int:
 
 
 def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[[Case, Profile], set[str]]) -> int:
-    """Do something to each case; it says which verdicts there were."""
+    """Run a campaign on each case; `do` returns the verdicts that occurred."""
     profile = _profile(options)
-    _require_alive()
+    _require_working_canaries()
     verdicts: set[str] = set()
     for case in [_one(case_id) for case_id in options.cases or default]:
         if case.expected.outcome not in (COMPLETE, PARTIAL) or case.scene.during:
-            raise UsageError(f"{case.id} is refused, verified or not run alone: take one that makes a dump")
+            raise UsageError(f"{case.id} does not complete, or has tampering of its own: choose another case")
         if case.is_big or case.expected.large:
-            raise UsageError(f"{case.id} has files that are too large to be compared again and again")
+            raise UsageError(f"{case.id} has files that are too large for many runs")
         if lack := profile.lacks(case):
             print(f"{case.id}: not run: {lack}")
         else:
@@ -456,11 +460,11 @@ def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[
     return EXIT_AS_EXPECTED if verdicts == {PASS} else EXIT_UNEXPECTED
 
 
-def _require_alive() -> None:
-    """Prove that a touched canary is seen, before what is not seen is believed."""
+def _require_working_canaries() -> None:
+    """Check that touching a canary is detected, before relying on it."""
     with tempfile.TemporaryDirectory(prefix="ekvconform.") as folder:
-        count = require_alive(Path(folder))
-    print(f"canaries: {count} ways of touching them on purpose, and all are seen")
+        count = require_working_canaries(Path(folder))
+    print(f"canaries: {count} ways of touching them, all detected")
 
 
 # ---- the others ----
@@ -499,11 +503,11 @@ def _repro(options: argparse.Namespace) -> int:
     box = make_sandbox(root, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     variables = [f"{name}={value}" for name, value in environment(box).items()]
-    expected = " or ".join(words_of(each) for each in case.allowed)
+    expected = " or ".join(describe_expected(each) for each in case.allowed)
     if during := case.scene.during:
-        print(f"# Somebody else comes in {during.when.words}: {during.scene} at {during.place}. That is yours to do.")
-    print(f"# {case.id}: {case.title}. Expected: {expected}; `ekvconform show {case.id}` says the rest.")
-    print(f"# The scene lies in {root} and stays there; it is good for one run.")
+        print(f"# Tampering, to be done by hand: {during.when.words}, {during.scene} at {during.place}.")
+    print(f"# {case.id}: {case.title}. Expected: {expected}; `ekvconform show {case.id}` prints the case.")
+    print(f"# It is prepared in {root}, for one run, and is not removed.")
     print(f"cd {shlex.quote(str(root / 'work'))} && umask 022 && env -i {shlex.join([*variables, *command])}")
     return EXIT_AS_EXPECTED
 
@@ -512,7 +516,7 @@ def _snapshot(options: argparse.Namespace) -> int:
     source = Path(options.source)
     if source.suffix == ".toml":
         if options.twin:
-            raise UsageError("--twin is of a case")
+            raise UsageError("--twin needs a case")
         try:
             description = tomllib.loads(source.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

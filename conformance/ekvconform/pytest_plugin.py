@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read what the options name."""
+    """Read profile, known failures and cases."""
     path = config.getoption("ekvconform_profile")
     if path is None:
         raise pytest.UsageError("ekvconform: no program to judge: name its profile with --ekvconform-profile")
@@ -55,12 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"ekvconform: {error}") from error
     if known.stale:
         names = ", ".join(f"{each.word} (line {each.line})" for each in known.stale)
-        raise pytest.UsageError(f"ekvconform: {known_path}: lines that name no case: {names}")
+        raise pytest.UsageError(f"ekvconform: {known_path}: lines that match no case: {names}")
     config.stash[SUITE] = Suite(profile, known, cases, ["--profile", str(path)])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the process that judges."""
+    """Shut down the process that judges."""
     if SUITE in config.stash:
         config.stash[SUITE].close()
 
@@ -68,7 +68,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 class Suite:
     """The cases of a run, and the process that judges them.
 
-    That process takes in what a program leaves behind; this one may have children of its own.
+    That process is a child subreaper; this one may have children of its own.
     """
 
     def __init__(self, profile: Profile, known: KnownFailures, cases: list[Case], words: list[str]) -> None:
@@ -76,7 +76,7 @@ class Suite:
         self._known = known
         self.cases = cases
         self.words = words
-        """What names the program, for whoever wants to see a case again."""
+        """Words that name the program, to reproduce a case."""
         self._pool: ProcessPoolExecutor | None = None
 
     def judge(self, case: Case) -> Judgement:
@@ -86,20 +86,20 @@ class Suite:
         return self._known.apply(self._pool.submit(judge_one, case, self._profile).result())
 
     def close(self) -> None:
-        """End the process that judges."""
+        """Shut down the process that judges."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
 
 def judge_one(case: Case, profile: Profile) -> Judgement:
     """Judge a case."""
-    (judgement,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
+    (judgement,) = judge_cases([case], profile, 1, strict_reasons=False, on_result=lambda _: None)
     return judgement
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add an item a case to what was collected, early enough for -k and -m."""
+    """Add an item for each case, early enough for -k and -m."""
     if SUITE in config.stash:
         items += Cases.from_parent(session, name="ekvconform", nodeid="ekvconform").collect()
 
@@ -108,12 +108,12 @@ class Cases(pytest.Collector):
     """All selected cases."""
 
     def collect(self) -> "list[CaseItem]":
-        """Make an item a case."""
+        """Make an item for each case."""
         return [CaseItem.from_parent(self, name=case.id, case=case) for case in self.config.stash[SUITE].cases]
 
 
 class NotAsExpectedError(Exception):
-    """Holds the lines that say why."""
+    """Raised for an unexpected verdict; its arguments are lines that explain it."""
 
 
 class CaseItem(pytest.Item):
@@ -137,11 +137,11 @@ class CaseItem(pytest.Item):
             raise NotAsExpectedError(f"{judgement.verdict} {self._case.title}", *lines_of(row))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
-        """Say what was different."""
+        """Render the differences."""
         if isinstance(excinfo.value, NotAsExpectedError):
             return "\n".join(excinfo.value.args)
         return str(super().repr_failure(excinfo))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Say where it stands."""
+        """Return the name of the item."""
         return self.path, None, f"{self._case.id} [{' '.join(self._case.clauses)}]"

@@ -105,7 +105,7 @@ def test_a_run_says_how_little_it_proved() -> None:
     assert words[:3] == [
         f"{len(CASES) - 2} of {len(CASES)} cases were not selected",
         "1 cases did not run: bad",
-        "the reasons of 1 refusals were not compared: the profile maps no text of theirs",
+        "the reasons of 1 refusals were not compared: the profile does not map their messages",
     ]
     assert re.fullmatch(r"[0-9]+ of [0-9]+ MUST clauses have a case that ran", words[-1])
 

@@ -119,7 +119,7 @@ sys.exit(4)
 
 def judge(case: Case, way: str) -> Judgement:
     profile = make_profile({"command": [sys.executable, "-I", "-S", "-c", USES, way, "{out}", "{snapshot}"]}).located()
-    (found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
+    (found,) = judge_cases([case], profile, 1, strict_reasons=False, on_result=lambda _: None)
     return found
 
 
@@ -153,5 +153,5 @@ def test_a_case_with_other_limits_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_reference_keeps_keys_of_a_mib() -> None:
-    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], COMMAND, 1, strict_reasons=True, tell=lambda _: None)
+    (found,) = judge_cases([CASES["kmap-keys-of-a-mib"]], COMMAND, 1, strict_reasons=True, on_result=lambda _: None)
     assert found.verdict == "PASS"

@@ -32,7 +32,7 @@ from ekvconform.judge.verdicts import Judgement, judge_case
 from ekvconform.run.profiles import (
     BrokenProfileError,
     Profile,
-    Told,
+    Reason,
     bare_profile,
     load_profile,
     make_profile,
@@ -191,7 +191,7 @@ PRODUCTION = load_profile(FIXTURES.parent / "conformance" / "profiles" / "produc
     ],
 )  # fmt: skip
 def test_texts_of_the_production_decoder_are_mapped(text: str, fault: str | None) -> None:
-    assert PRODUCTION.told(f"elastickv-snapshot-decode: decode /s.fsm: {text}\n") == (fault and Told(fault))
+    assert PRODUCTION.reason_in(f"elastickv-snapshot-decode: decode /s.fsm: {text}\n") == (fault and Reason(fault))
 
 
 def test_the_warning_of_the_production_decoder_is_mapped() -> None:
@@ -414,7 +414,7 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
         "from ekvconform.judge.workers import judge_cases\n"
         "tempfile.tempdir = sys.argv[1]\n"
         "case, profile = pickle.load(sys.stdin.buffer)\n"
-        "(found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda judgement: None)\n"
+        "(found,) = judge_cases([case], profile, 1, strict_reasons=False, on_result=lambda judgement: None)\n"
         "print(found.verdict, *found.differences)\n"
     )
 

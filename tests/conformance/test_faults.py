@@ -184,24 +184,24 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
 @pytest.mark.parametrize(
     ("way", "fault", "verdict", "words"),
     [
-        ("writes in place", "kill after", "FAIL", "half a blob under its name, "),
+        ("writes in place", "kill after", "FAIL", "a partial blob under its final name, "),
         ("swallows a close", "EIO", "FAIL", "a failed close is not reported [TREE-27]"),
-        ("calls all errors alike", "ENOSPC", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
-        ("calls all errors alike", "full disk", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
-        ("calls all errors alike", "no inode left", "WRONG_REASON", "called io-error, not disk-full [TREE-24]"),
+        ("calls all errors alike", "ENOSPC", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
+        ("calls all errors alike", "full disk", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
+        ("calls all errors alike", "no inode left", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
         ("keeps a seal", "EDQUOT", "FAIL", "refused, and MANIFEST.json is there [TREE-23]"),
         ("never flushes", "flush", "FAIL", "nothing is flushed before rename (temporary) CHECKSUMS [TREE-21]"),
-        ("forgets its manifest", "EIO", "FAIL", "taken as complete, and MANIFEST.json"),
+        ("forgets its manifest", "EIO", "FAIL", "reported as complete, and MANIFEST.json"),
         ("has its manifest first", "kill before", "FAIL", "MANIFEST.json is there, and "),
         ("seals first", "kill before", "FAIL", "CHECKSUMS is there, and "),
         ("litters", "kill before", "FAIL", "killed, and it left "),
         ("litters", "interrupt", "FAIL", "interrupted, and it left "),
         ("seals first", "interrupt", "FAIL", "interrupted, and MANIFEST.json is there [TREE-39]"),
-        ("ends well", "interrupt", "FAIL", "interrupted, taken as complete, and "),
-        ("is mute", "kill before", "FAIL", "again: refused, without what to remove [TREE-43]"),
+        ("ends well", "interrupt", "FAIL", "interrupted, reported as complete, and "),
+        ("is mute", "kill before", "FAIL", "again: refused, without saying what to remove [TREE-43]"),
         ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [TREE-27]"),
-        ("always ends with 0", "EIO", "FAIL", "taken as complete, and "),
-        ("always ends with 0", "unwritable", "FAIL", "taken as complete, and "),
+        ("always ends with 0", "EIO", "FAIL", "reported as complete, and "),
+        ("always ends with 0", "unwritable", "FAIL", "reported as complete, and "),
         ("has a traceback", "EIO", "CRASH", "the run: expected no panic or traceback"),
     ],
 )
@@ -227,13 +227,13 @@ def test_what_has_to_be_removed_is_found_in_a_text(tmp_path: Path) -> None:
 
 def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["faults", CASE.id, "--", "false", "{snapshot}", "{out}"]) == 2
-    assert f"{CASE.id} ends with 1 without anybody's doing" in capfd.readouterr().err
+    assert f"{CASE.id} ends with 1 without any tampering" in capfd.readouterr().err
     assert cli.main(["faults", *JUDGE_COMMAND, "file-bad-magic"]) == 2
 
 
 def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     def mount(folder: Path, option: str) -> None:
-        raise OSError(1, "no small disk: this machine gives out no namespace of mounts")
+        raise OSError(1, "no small disk: mount namespaces are not available here")
 
     monkeypatch.setattr(faults, "mount_memory", mount)
     found = tried("is careful", "full disk")

@@ -70,7 +70,7 @@ def test_words_name_a_call(words: str, found: int | None) -> None:
     "words", ["", "before", "later", "before redis", "after OUT is made before redis is made", "before redis is big"]
 )
 def test_other_words_are_no_moment(words: str) -> None:
-    with pytest.raises(ValueError, match=r"no (moment|event)"):
+    with pytest.raises(ValueError, match=r"is not an? (moment|event)"):
         decode_when(words)
 
 
@@ -120,7 +120,11 @@ for path in ("redis/db_0/hll/h.bin", "redis/db_0/strings/k.bin", "redis/db_0/str
 def judge(case_id: str, way: str) -> Judgement:
     command = [sys.executable, "-I", "-S", "-c", BY_PATH, "{out}", way, "{snapshot}"]
     (judgement,) = judge_cases(
-        [CASES[case_id]], make_profile({"command": command}).located(), 1, strict_reasons=False, tell=lambda _: None
+        [CASES[case_id]],
+        make_profile({"command": command}).located(),
+        1,
+        strict_reasons=False,
+        on_result=lambda _: None,
     )
     return judgement
 
@@ -152,7 +156,7 @@ def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
 def test_a_run_that_does_not_come_so_far_is_no_missing_moment(program: str, verdict: str) -> None:
     profile = make_profile({"command": [sys.executable, "-I", "-S", "-c", program, "{out}", "{snapshot}"]}).located()
     case = CASES["tree-during-out-symlink"]
-    (found,) = judge_cases([case], profile, 1, strict_reasons=False, tell=lambda _: None)
+    (found,) = judge_cases([case], profile, 1, strict_reasons=False, on_result=lambda _: None)
     assert found.verdict == verdict, found.differences
 
 
@@ -162,12 +166,12 @@ def test_where_no_program_can_be_held_its_case_is_not_judged(monkeypatch: pytest
 
     monkeypatch.setattr("ekvconform.judge.verdicts.require_machine", cannot)
     case = CASES["tree-during-out-symlink"]
-    (found,) = judge_cases([case], COMMAND, 1, strict_reasons=False, tell=lambda _: None)
+    (found,) = judge_cases([case], COMMAND, 1, strict_reasons=False, on_result=lambda _: None)
     assert (found.verdict, found.differences[0].found) == ("UNSUPPORTED", "not here")
 
 
 def test_the_reference_has_all_moments_but_that_of_a_device() -> None:
-    found = judge_cases(list(CASES.values()), COMMAND, 2, strict_reasons=True, tell=lambda _: None)
+    found = judge_cases(list(CASES.values()), COMMAND, 2, strict_reasons=True, on_result=lambda _: None)
     assert {each.case.id: each.verdict for each in found} == dict.fromkeys(CASES, "PASS")
 
 
@@ -204,4 +208,4 @@ def test_repro_says_what_is_left_to_do(capsys: pytest.CaptureFixture[str], tmp_p
     from ekvconform import cli
 
     assert cli.main(["repro", *JUDGE_COMMAND, "tree-during-out-symlink", "--folder", str(tmp_path / "scene")]) == 0
-    assert "# Somebody else comes in before OUT is made: symlink at ." in capsys.readouterr().out
+    assert "# Tampering, to be done by hand: before OUT is made, symlink at ." in capsys.readouterr().out

@@ -45,7 +45,7 @@ def naive(way: str, ids: list[str]) -> dict[str, Judgement]:
     command = [sys.executable, "-I", "-S", "-c", NAIVE, "{out}", way, "{snapshot}", "{options}"]
     profile = make_profile({"command": command, "options": {"into_existing": [], "salvage": []}}).located()
     cases = [CASES[case_id] for case_id in ids]
-    found = judge_cases(cases, profile, 2, strict_reasons=False, tell=lambda judgement: None)
+    found = judge_cases(cases, profile, 2, strict_reasons=False, on_result=lambda judgement: None)
     return {judgement.case.id: judgement for judgement in found}
 
 
@@ -122,5 +122,5 @@ def test_the_writer_without_handles_passes_where_it_may_not_write_and_deep_down(
     assert len(cases) >= 8
     # Each of 512 folders is entered from the top, by its path; that takes long, and is no hang.
     patient = replace(BY_PATH, limits=replace(BY_PATH.limits, seconds=120.0))
-    found = judge_cases(cases, patient, 2, strict_reasons=True, tell=lambda judgement: None)
+    found = judge_cases(cases, patient, 2, strict_reasons=True, on_result=lambda judgement: None)
     assert [each.case.id for each in found if each.verdict != "PASS"] == []

@@ -52,15 +52,15 @@ def test_a_foreign_program_gets_a_profile_and_a_list(tmp_path: Path, capfd: pyte
     text = (tmp_path / "ekvconform.toml").read_text()
     assert tomllib.loads(text)["exit"] == {"complete": [0], "partial": [0], "refused": [9]}
     profile = load_profile(tmp_path / "ekvconform.toml")
-    told = profile.told("E: file too short, 4711 bytes\n")
+    told = profile.reason_in("E: file too short, 4711 bytes\n")
     assert told
     assert told.fault == "truncated"
-    told = profile.told("E: what is this? 0\n")
+    told = profile.reason_in("E: what is this? 0\n")
     assert told
     assert told.fault == "bad-magic"
-    assert profile.told("E: damaged at 77\n") is None, "it stands for many faults"
+    assert profile.reason_in("E: damaged at 77\n") is None, "it stands for many faults"
     assert re.search(
-        r"^# Seen for .*footer-mismatch.*: these cannot be told apart by their text\.$", text, re.MULTILINE
+        r"^# Observed for .*footer-mismatch.*: the message does not distinguish them\.$", text, re.MULTILINE
     )
 
     # What it cannot do is listed, and the list makes the run green.
@@ -97,7 +97,7 @@ def test_the_reference_as_a_foreign_program_has_no_known_failure(tmp_path: Path)
     }  # fmt: skip
     assert words["features"] == {"existing_output": True}
     profile = load_profile(tmp_path / "ekvconform.toml")
-    told = profile.told("ekvdump: footer-mismatch [FILE-16] at offset 77: words\n")
+    told = profile.reason_in("ekvdump: footer-mismatch [FILE-16] at offset 77: words\n")
     assert told
     assert (told.fault, told.clause, told.offset) == ("footer-mismatch", "FILE-16", 77)
     assert profile.warnings_in("warning: orphan-ttl: 3: words\n") == {"orphan-ttl": 3}
@@ -113,7 +113,7 @@ def test_a_program_that_makes_no_dump_is_a_command_with_a_slip(
     command = ["--", sys.executable, str(tmp_path / "decoder.py"), "{snapshot}", "{out}"]
     assert cli.main(["run", "--quiet", "rstr", *command]) == 1
     told = capfd.readouterr().out
-    assert ("said `what is --input?`: is the command right?" in told) == bool(program)
+    assert ("printed `what is --input?`: is the command right?" in told) == bool(program)
 
 
 def test_a_program_that_says_one_for_partial_and_for_refused(tmp_path: Path) -> None:

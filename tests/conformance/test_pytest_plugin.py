@@ -71,11 +71,11 @@ def test_known_failures_are_expected_ones(project: Path) -> None:
     (project / "known.txt").write_text("rstr-bare-empty-key  FAIL  # bug 8\n")
     status, told = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-bare-empty-key")
     assert status == 1
-    assert "take the line out" in told
+    assert "remove the line" in told
     (project / "known.txt").write_text("gone  FAIL  # bug 9\n")
     status, told = run(project, *PLUGIN, *words)
     assert status == 4
-    assert "lines that name no case: gone" in told
+    assert "lines that match no case: gone" in told
 
 
 def test_it_is_loaded_only_where_it_is_asked_for(project: Path) -> None:

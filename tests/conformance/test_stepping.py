@@ -15,7 +15,7 @@ from ekvconform.cases.golden_cases import Case, Scene, load_cases
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.moments import Moment
 from ekvconform.cases.system_calls import Call
-from ekvconform.judge.workers import run_watched
+from ekvconform.judge.workers import run_in_workers
 from ekvconform.run.profiles import Profile, make_profile
 from ekvconform.run.sandbox import make_sandbox
 from ekvconform.run.seccomp import GO_ON, Answer, CannotHoldError, Held, hold_program
@@ -164,7 +164,7 @@ def test_a_killed_program_is_killed_with_its_children() -> None:
 def test_what_cannot_be_seen_proves_nothing() -> None:
     held = hold(MAPS, lambda call: GO_ON)
     assert held.finish.exit_status == 0
-    assert [words for words in held.unseen if words.endswith("/out/x that is shared and can be written to")]
+    assert [words for words in held.unseen if words.endswith("/out/x that is shared and writable")]
     last = list(iter_steps(record_moments(EASY, profile_of(MAPS))))[-1]
     (stepped,) = run_steps(EASY, profile_of(MAPS), [last], 1, lambda stepped: None)
     assert stepped.verdict == "VOID"
@@ -196,7 +196,7 @@ def hold(program: str, decide: Callable[[Call], Answer]) -> Held:
     def failed(case: Case, error: Exception | None = None) -> Held:
         raise AssertionError(error)
 
-    (held,) = run_watched(work, [EASY], 1, 60, failed, failed)
+    (held,) = run_in_workers(work, [EASY], 1, 60, failed, failed)
     return held
 
 
@@ -230,7 +230,7 @@ def test_calls_of_children_and_threads_are_held_too() -> None:
         hold_program([sys.executable, "-I", "-S", "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
         return names
 
-    (told,) = run_watched(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])
+    (told,) = run_in_workers(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])
     assert told == ["out", "thread", "child"]
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ekvconform.judge.workers import run_watched
+from ekvconform.judge.workers import run_in_workers
 from ekvconform.run import time_limit
 from ekvconform.run.time_limit import WALL_FACTOR, StarvedError, TimeLimit, has_ready_thread, processor_seconds
 
@@ -101,6 +101,6 @@ def test_what_was_starved_is_run_again_alone_and_says_so(tmp_path: Path, capfd: 
     def failed(item: str, error: Exception) -> str:
         return f"{type(error).__name__} {item}"
 
-    results = run_watched(work, ["never", "once", "always"], 3, 60, ended, failed)
+    results = run_in_workers(work, ["never", "once", "always"], 3, 60, ended, failed)
     assert results == ["done never", "done once", "StarvedError always"]
     assert capfd.readouterr().err == "starved of processor time, run again alone: 2\n"

@@ -258,8 +258,8 @@ def try_mutants(mutants: Sequence[Mutant], cases: Sequence[Case], jobs: int, *, 
 def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
     """Return the verdict of each case on its mutant."""
     pairs = [(case, mutant.build) for mutant, case in tries]
-    with progress_of(len(pairs)) as tell:
-        judgements = judge_pairs(pairs, Limits(), jobs, strict_reasons=True, tell=lambda _: tell(PASS))
+    with progress_of(len(pairs)) as advance:
+        judgements = judge_pairs(pairs, Limits(), jobs, strict_reasons=True, on_result=lambda _: advance(PASS))
     for (mutant, case), judgement in zip(tries, judgements, strict=True):
         if judgement.verdict == VOID:
             # It catches nothing, but that is no fault of the cases.

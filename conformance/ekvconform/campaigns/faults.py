@@ -1,45 +1,49 @@
-"""Lets the file system fail under a program, and ends it midway: `ekvconform faults`.
+"""Makes the system calls of a program fail, and kills or interrupts it: `ekvconform faults`.
 
-First a run is recorded; then there is one run for each call on the write side (open for
-writing, write, flush, close, rename, link, make, remove, change) that names something in
-OUT, and each of these:
+First a run is recorded. Then there is one run for each call that writes (open for writing,
+write, flush, close, rename, link, make, remove, change) to a path in OUT, and for each of
+these faults:
 
     fault          what happens
     -------------  ---------------------------------------------------------------------
-    EIO, ENOSPC,   the call does not happen, and fails so; where it can
+    EIO, ENOSPC,   the call is not executed and fails with this error, if it can
     EDQUOT, EINTR
-    EIO on         this flush or close and all later ones fail so
+    EIO on         this flush or close and all later ones fail with EIO
     kill before    the program is killed right before the call
-    kill after     it is killed at its next file call
-    interrupt      it gets the signal of Ctrl-C, and finds it when the call has happened
+    kill after     it is killed at its next file system call
+    interrupt      SIGINT is sent, and delivered when the call has been executed
 
-and besides, without holding the program:
+and, without intercepting calls:
 
-    full disk      OUT lies in a memory file system of as many pages as lie there before the
-                   run and one more, and so on, to more than a dump needs
-    no inode left  the same, of 1, 2 .. files and folders
-    unwritable     a folder is there already and takes nothing; run without privileges
-    flush          nothing fails: is there a flush before CHECKSUMS appears?
+    full disk      OUT is on a memory file system with room for what is there before the run
+                   and one page more, two pages more, and so on, to more than a dump needs
+    no inode left  the same with 1, 2 .. inodes
+    unwritable     a directory exists already and is read-only; run without privileges
+    flush          nothing fails; passes if there is a flush before CHECKSUMS appears
 
     judged                                                        verdict
     ------------------------------------------------------------  ---------------------
-    taken as complete, and the dump is not what it has to be      FAIL
-    taken as complete, although a flush or close failed           FAIL [TREE-27]
-    refused, and a seal is there                                  FAIL [TREE-23]
-    half a blob under its name, whatever the end                  FAIL [TREE-18]
-    a seal over an incomplete tree, whatever the end              FAIL [TREE-22]
-    CHECKSUMS appears, and nothing was flushed before             FAIL [TREE-21]
-    interrupted, and something is left that is no part of a dump  FAIL [TREE-39]
-    interrupted, and a seal is there, but not the dump            FAIL [TREE-39]
-    after "EIO on", fewer faults named than calls failed          FAIL [TREE-27]
-    killed, and more than one file that is no part of a dump      FAIL [TREE-40]
+    reported as complete, and the dump is wrong                   FAIL
+    reported as complete, although a flush or close failed        FAIL [TREE-27]
+    refused, and there is a seal                                  FAIL [TREE-23]
+    a partial blob under its final name                           FAIL [TREE-18]
+    a seal over an incomplete tree                                FAIL [TREE-22]
+    CHECKSUMS appears without a flush before it                   FAIL [TREE-21]
+    interrupted, and a file is left that does not belong to a     FAIL [TREE-39]
+    dump
+    interrupted, and there is a seal without the dump             FAIL [TREE-39]
+    after "EIO on", fewer faults reported than calls failed       FAIL [TREE-27]
+    killed, and more than one file is left that does not belong   FAIL [TREE-40]
+    to a dump
     killed or interrupted, and the same run again neither         FAIL [TREE-43]
-    completes nor names what has to be removed before it does
-    a full disk that is not called one, or something else is      WRONG_REASON [TREE-24]
-    the program did what cannot be seen; the call did not come    VOID
+    completes nor names what must be removed first
+    a full disk that is not reported as one, or another fault     WRONG_REASON [TREE-24]
+    that is
+    the program did something unobservable; the call was not      VOID
+    made
 
-What a program is told to have failed has not happened: a close that fails so leaves its
-descriptor open, which a real one does not.
+A call that is made to fail is not executed. So a close that fails leaves its descriptor
+open, which a real close does not.
 """
 
 import ctypes
@@ -69,7 +73,7 @@ from ekvconform.judge.tree_comparison import (
     differences_of_tree,
 )
 from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
-from ekvconform.judge.workers import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
+from ekvconform.judge.workers import PATIENCE_SECONDS, WORKER_ENDED, run_in_workers
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import (
     Finish,
@@ -101,15 +105,15 @@ ERRORS_OF_KIND: Final = {
     OPEN: ERRORS, WRITE: ERRORS, FLUSH: ERRORS, CLOSE: ERRORS, RENAME: ERRORS[:3], LINK: ERRORS[:3], MAKE: ERRORS[:3],
     REMOVE: ERRORS[:1], CHANGE: ERRORS[:1],
 }  # fmt: skip
-"""What a call can fail with, as its manual page says; and `ERRORS_OF_CALL`."""
+"""Errors that each kind of call can fail with, by the manual pages; `ERRORS_OF_CALL` overrides it."""
 ERRORS_OF_CALL: Final = {"truncate": ("EIO", "EINTR"), "ftruncate": ("EIO", "EINTR"), "fallocate": ERRORS}
 DISK_FULL: Final = "disk-full"
 IO_ERROR: Final = "io-error"
 PAGE_SIZE: Final = 4096
 SPARE: Final = 8
-"""Pages, or files, that a dump needs besides its blobs and sidecars: the seal, and what is temporary."""
+"""Pages, or inodes, that a dump needs besides blobs and sidecars: the seal and temporary files."""
 MAX_PAGES: Final = 400
-"""Of a memory file system; a case that needs more is not for a full disk."""
+"""Largest memory file system; a case that needs a larger one is not run on a full disk."""
 CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWUSER: Final = 0x1000_0000
 MS_PRIVATE: Final = 1 << 18
@@ -118,24 +122,24 @@ MS_REC: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run: what fails, and where."""
+    """One run with one fault."""
 
     fault: str
     moment: Moment | None = None
-    """The call that fails or ends the program."""
+    """The call that fails, or at which the program is killed or interrupted."""
     amount: int = 0
-    """Pages or inodes of a memory file system."""
+    """Pages or inodes of the memory file system."""
     folder: str = ""
-    """That is unwritable, from the folder above OUT."""
+    """The read-only directory, from the directory above OUT."""
     links: bool = False
-    """Does the program give names to files that had none?"""
+    """Does the program link unnamed files (O_TMPFILE) to a name?"""
 
     @property
     def call(self) -> str:
-        """The row of the table that it counts in."""
+        """Row of the table that the trial counts in."""
         if self.fault == FLUSHED:
             return "CHECKSUMS"
-        return self.moment.name if self.moment else "a folder" if self.folder else "the disk"
+        return self.moment.name if self.moment else "a directory" if self.folder else "the disk"
 
     def __str__(self) -> str:
         if self.fault == FLUSHED:
@@ -147,7 +151,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of a trial."""
+    """The verdict on a trial."""
 
     trial: Trial
     verdict: str
@@ -158,7 +162,7 @@ class Tried:
 
 
 def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
-    """Yield all trials of a case whose moments are known."""
+    """Yield all trials of a case whose moments have been recorded."""
     links = any(CALLS[moment.name].kind == LINK for moment in moments)
     for moment in moments:
         kind = CALLS[moment.name].kind
@@ -186,7 +190,7 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
 
 
 def judge_flush(moments: Sequence[Moment]) -> Tried:
-    """Say whether anything is flushed to disk before CHECKSUMS appears. [TREE-21]"""
+    """Judge whether anything is flushed to disk before CHECKSUMS appears. [TREE-21]"""
     for moment in moments:
         kind = CALLS[moment.name].kind
         if kind == FLUSH:
@@ -201,7 +205,7 @@ def _pages(files: Mapping[str, bytes]) -> int:
 
 
 def _folders(paths: Iterable[str]) -> set[str]:
-    """Return the folders that paths lie in, but for the one that they count from."""
+    """Return the ancestors of paths, without the directory that the paths are relative to."""
     return {str(folder) for path in paths for folder in Path(path).parents if folder.name}
 
 
@@ -209,28 +213,27 @@ def _folders(paths: Iterable[str]) -> set[str]:
 
 
 def run_trials(
-    case: Case, profile: Profile, trials: Sequence[Trial], jobs: int, tell: Callable[[Tried], None]
+    case: Case, profile: Profile, trials: Sequence[Trial], jobs: int, on_result: Callable[[Tried], None]
 ) -> list[Tried]:
-    """Do each trial in a run of its own, and judge it. Raises `OSError`."""
+    """Run and judge each trial in a process of its own. Raises `OSError`."""
 
     def work(trial: Trial, folder: Path, stop: int) -> Tried:
         verdict, words = _Attempt(trial, case, profile, folder, stop).judge()
         return Tried(trial, verdict, words)
 
     def ended(trial: Trial) -> Tried:
-        return Tried(trial, ESCAPED, WATCHER_ENDED)
+        return Tried(trial, ESCAPED, WORKER_ENDED)
 
     def failed(trial: Trial, error: Exception) -> Tried:
         return Tried(trial, VOID, f"{type(error).__name__}: {error}")
 
-    # A trial has up to three runs.
-    return run_watched(
-        work, trials, jobs, 3 * WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell
-    )
+    # A trial runs the program up to three times.
+    seconds = 3 * WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS
+    return run_in_workers(work, trials, jobs, seconds, ended, failed, on_result)
 
 
 class _Attempt:
-    """One trial, in a folder of its own."""
+    """Runs one trial, in a directory of its own."""
 
     def __init__(self, trial: Trial, case: Case, profile: Profile, folder: Path, stop: int) -> None:
         self._trial = trial
@@ -251,18 +254,18 @@ class _Attempt:
         self._before = self._box.look_outside()
         self._out_before = look(self._box.out)
         self._failed_count = 0
-        """How many calls failed by us."""
+        """Number of calls that were made to fail."""
         self._is_met = False
 
     def judge(self) -> tuple[str, str]:
-        """Run, and return the verdict and its words. Raises `OSError` where no scene could be set."""
+        """Run the program; return the verdict and an explanation. Raises `OSError` if the run cannot be prepared."""
         finish, unseen = self._run()
         if escaped := self._escaped():
             return ESCAPED, escaped
         if unseen:
-            return VOID, f"not seen: {unseen[0]}"
+            return VOID, f"not observable: {unseen[0]}"
         if self._trial.moment and not self._is_met:
-            return VOID, "the call did not come"
+            return VOID, "the call was not made"
         if self._trial.fault in (KILL_BEFORE, KILL_AFTER):
             return self._judge_killed(finish)
         if self._trial.fault == INTERRUPT:
@@ -313,7 +316,7 @@ class _Attempt:
     def _judge_taken(self) -> tuple[str, str]:
         trial = self._trial
         if differences := [*self._differences(), *self._differences_of_manifest()]:
-            return FAIL, f"taken as {self._case.expected.outcome}, and {differences[0]}"
+            return FAIL, f"reported as {self._case.expected.outcome}, and {differences[0]}"
         if trial.moment and trial.fault != "EINTR" and settles(trial.moment, links=trial.links):
             return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
         return PASS, "went on"
@@ -321,23 +324,23 @@ class _Attempt:
     def _judge_refused(self, finish: Finish) -> tuple[str, str]:
         trial, profile = self._trial, self._profile
         if finish.exit_status not in profile.refused:
-            return FAIL, f"exit status {finish.exit_status}, which is neither a dump nor a refusal"
+            return FAIL, f"exit status {finish.exit_status}, which means neither a dump nor a refusal"
         found = set() if self._is_as_it_was() else files_of(self._box)
         if seals := [name.decode() for name in SEAL if name in found]:
             return FAIL, f"refused, and {' and '.join(seals)} is there [TREE-23]"
-        if half := self._half_blob():
-            return FAIL, half
+        if partial := self._partial_blob():
+            return FAIL, partial
         fault = DISK_FULL if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE) else IO_ERROR
-        told = profile.told(finish.stderr)
-        if told is None and profile.texts:
-            said = first_line(finish.stderr)
-            return WRONG_REASON, f"not called {fault} in words that the profile maps [TREE-24]: {said}"
-        if told is not None and told.fault != fault:
-            return WRONG_REASON, f"called {told.fault}, not {fault} [TREE-24]: {first_line(finish.stderr)}"
+        reason = profile.reason_in(finish.stderr)
+        if reason is None and profile.texts:
+            message = first_line(finish.stderr)
+            return WRONG_REASON, f"not reported as {fault} in a message that the profile maps [TREE-24]: {message}"
+        if reason is not None and reason.fault != fault:
+            return WRONG_REASON, f"reported as {reason.fault}, not {fault} [TREE-24]: {first_line(finish.stderr)}"
         if finish.exit_status not in profile.statuses_of_fault(fault):
             return WRONG_REASON, f"exit status {finish.exit_status} is not that of {fault} [TREE-24]"
         if trial.fault == EIO_ON and profile.texts:
-            count = profile.count_told(finish.stderr)
+            count = profile.count_reasons(finish.stderr)
             if count < self._failed_count:
                 return FAIL, f"{self._failed_count} calls failed, and {count} are reported [TREE-27]"
         return PASS, "refused"
@@ -345,17 +348,17 @@ class _Attempt:
     def _judge_killed(self, finish: Finish) -> tuple[str, str]:
         if finish.signal != signal.SIGKILL:
             return VOID, f"not killed, exit status {finish.exit_status}"
-        if half := self._half_blob():
-            return FAIL, half
-        # An earlier seal goes in two steps; what is left of it in between is not this run's.
+        if partial := self._partial_blob():
+            return FAIL, partial
+        # An earlier seal is removed in two steps; what is left of it in between is not this run's.
         now = look(self._box.out)
         found = {path for path in files_of(self._box) if self._is_own(path, now)}
         if CHECKSUMS_NAME in found and (differences := self._differences()):
             return FAIL, f"CHECKSUMS is there, and {differences[0]} [TREE-22]"
         if MANIFEST_NAME in found and (differences := self._differences_of_manifest()):
-            return FAIL, f"half of MANIFEST.json is there: {differences[0]} [TREE-19]"
+            return FAIL, f"MANIFEST.json is there, and incomplete: {differences[0]} [TREE-19]"
         if MANIFEST_NAME in found:
-            # What is there besides may be the temporary file of CHECKSUMS.
+            # An extra file may be the temporary file of CHECKSUMS.
             missing = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
             if missing:
                 return FAIL, f"MANIFEST.json is there, and {missing[0]} [TREE-22]"
@@ -365,21 +368,21 @@ class _Attempt:
         return self._judge_again()
 
     def _judge_interrupted(self, finish: Finish) -> tuple[str, str]:
-        """Judge a run that was told to end, which may have been too late; how it ends is its own affair."""
+        """Judge a run that was interrupted, perhaps too late; how the program then ends is not compared."""
         if finish.signal in (None, signal.SIGINT):
-            told = replace(finish, signal=None, exit_status=min(self._profile.documented), stdout="", stderr="")
+            ending_of = replace(finish, signal=None, exit_status=min(self._profile.documented), stdout="", stderr="")
         else:
-            told = finish
-        if ending := bad_ending(told, self._profile):
+            ending_of = finish
+        if ending := bad_ending(ending_of, self._profile):
             return ending[0], str(ending[1])
-        if half := self._half_blob():
-            return FAIL, half
+        if partial := self._partial_blob():
+            return FAIL, partial
         found = files_of(self._box)
         differences = self._differences()
         if CHECKSUMS_NAME in found and not differences:
             return PASS, "too late"
         if finish.exit_status in self._profile.exits[self._case.expected.outcome]:
-            return FAIL, f"interrupted, taken as {self._case.expected.outcome}, and {differences[0]} [TREE-39]"
+            return FAIL, f"interrupted, reported as {self._case.expected.outcome}, and {differences[0]} [TREE-39]"
         now = look(self._box.out)
         found = {path for path in found if self._is_own(path, now)}
         if seals := [name.decode() for name in SEAL if name in found]:
@@ -390,13 +393,13 @@ class _Attempt:
         return self._judge_again()
 
     def _judge_again(self) -> tuple[str, str]:
-        """Run the same program again, as it was called; what it says has to be removed is removed."""
+        """Run the same command again, and remove what the program asks to have removed."""
         words = "again: complete"
         finish = run_program(self._command, self._box, self._profile.limits, self._stop)
         if finish.exit_status in self._profile.refused and not bad_ending(finish, self._profile):
             named = named_paths(finish.stderr, self._box.out)
             if not named:
-                return FAIL, f"again: refused, without what to remove [TREE-43]: {first_line(finish.stderr)}"
+                return FAIL, f"again: refused, without saying what to remove [TREE-43]: {first_line(finish.stderr)}"
             for path in named:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             words = f"again: removed {', '.join(os.path.relpath(path, self._box.out) for path in named)}, then complete"
@@ -411,10 +414,10 @@ class _Attempt:
             return FAIL, f"again: {differences[0]}"
         return PASS, words
 
-    # ---- what lies there ----
+    # ---- what is in OUT ----
 
     def _differences(self) -> list[Difference]:
-        """Compare the tree and its seal with what a whole dump is."""
+        """Compare the tree and its seal with a complete dump."""
         return [*self._differences_of_tree(), *self._or_unreadable(differences_of_seal, self._box.out)]
 
     def _differences_of_tree(self) -> list[Difference]:
@@ -422,7 +425,7 @@ class _Attempt:
         return self._or_unreadable(differences_of_tree, *arguments)
 
     def _differences_of_manifest(self) -> list[Difference]:
-        """Compare MANIFEST.json, of a first run: a second one may know of what the first has left."""
+        """Compare MANIFEST.json of a first run; that of a second run may mention what the first has left."""
         arguments = self._case.expected, self._box.out, self._box.root / "in"
         return self._or_unreadable(differences_of_manifest, *arguments)
 
@@ -433,21 +436,21 @@ class _Attempt:
             return [Difference("OUT", "a tree that its owner can read", str(error))]
 
     def _is_own(self, path: bytes, now: Look) -> bool:
-        """Tell whether something in OUT is other than before the run, or was not there."""
+        """Return True if a file in OUT is new or differs from before the run."""
         return now.get(shown_path(path)) != self._out_before.get(shown_path(path))
 
     def _is_as_it_was(self) -> bool:
-        """Tell whether OUT is as it was before the run: then nothing in it is the program's."""
+        """Return True if OUT is unchanged; then nothing in it belongs to the program."""
         return look(self._box.out) == self._out_before
 
-    def _half_blob(self) -> str:
-        """Say which blob is there and not whole; an older one may still be."""
+    def _partial_blob(self) -> str:
+        """Describe a partial blob, or return the empty text; a blob from before the run may still be there."""
         planted = self._planted_files()
         for path in sorted(files_of(self._box)):
             if BLOB.fullmatch(os.fsdecode(path)):
                 data = (self._box.out / os.fsdecode(path)).read_bytes()
                 if data not in (self._case.expected.tree.get(path), planted.get(path)):
-                    return f"half a blob under its name, {os.fsdecode(path)} [TREE-18]"
+                    return f"a partial blob under its final name, {os.fsdecode(path)} [TREE-18]"
         return ""
 
     def _planted_files(self) -> dict[bytes, bytes]:
@@ -460,27 +463,27 @@ def _scene_of(trial: Trial, scene: Scene) -> Scene:
     if trial.fault != UNWRITABLE or trial.folder == ".":
         return scene
     folder = Planted("folder", mode=0o555)
-    # What has to be there before, inner ones too, is there before the mode is set.
+    # Everything that the scene plants, below this directory too, is made before the mode is set.
     return replace(scene, planted={**scene.planted, os.fsencode(trial.folder): folder})
 
 
 def settles(moment: Moment, *, links: bool) -> bool:
-    """Is it a flush or close of a file that has a name, or gets one?"""
+    """Predicate: is it a flush or close of a file that has a name, or will get one?"""
     if CALLS[moment.name].kind not in (FLUSH, CLOSE):
         return False
-    # To a file that never had a name the kernel gives a number, and calls it deleted even when it has got one.
+    # The kernel shows a file that was created without a name as `#<inode> (deleted)`, even after it has been linked.
     return not moment.places[0].endswith(DELETED) or (links and NEVER_NAMED in moment.places[0])
 
 
 def files_of(box: Sandbox) -> set[bytes]:
-    """Return what lies in OUT and is no folder."""
+    """Return everything in OUT that is not a directory."""
     return {path for path, status in iter_below(box.out) if not stat.S_ISDIR(status.st_mode)}
 
 
 def named_paths(text: str, out: Path) -> list[Path]:
-    """Return OUT and what lies in it, as far as a text names it; the innermost first."""
+    """Return the paths at and below OUT that a text names and that exist; the deepest first."""
     found = set()
-    # By its whole path, or from the folder above, which is the program's current one.
+    # By an absolute path, or relative to the directory above OUT, which is the current directory of the program.
     for match in re.finditer(
         rf"(?<![\w/.-])({re.escape(str(out))}|{re.escape(out.name)})(?![\w-])(/[^\s'\"`:,;]*)?", text
     ):
@@ -494,14 +497,14 @@ def named_paths(text: str, out: Path) -> list[Path]:
 
 
 def mount_memory(folder: Path, option: str) -> None:
-    """Give this process and its children a small memory file system at a folder. Raises `OSError`."""
+    """Mount a small memory file system on a directory, for this process and its children. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
         for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             Path(f"/proc/self/{name}").write_text(line, encoding="ascii")
     elif libc.unshare(CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "no small disk: this machine gives out no namespace of mounts")
+        raise OSError(ctypes.get_errno(), "no small disk: mount namespaces are not available here")
     for source, target, kind, flags, data in (
         (b"none", b"/", None, MS_REC | MS_PRIVATE, None),
         (b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"{option},mode=755".encode()),
@@ -511,7 +514,7 @@ def mount_memory(folder: Path, option: str) -> None:
 
 
 def count_trials(found: Sequence[Tried]) -> dict[tuple[str, str], Counter[str]]:
-    """Return call and fault = how often each verdict came."""
+    """Return (call, fault) = how often each verdict occurred."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for tried in found:
         counts.setdefault((tried.trial.call, tried.trial.fault), Counter())[tried.verdict] += 1

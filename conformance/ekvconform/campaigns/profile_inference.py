@@ -1,4 +1,4 @@
-"""Works out what it can of an unknown program, and writes it down as a profile: `ekvconform init`."""
+"""Infers a profile of an unknown program from its runs on some cases: `ekvconform init`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Final
 from ekvconform.cases.golden_cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
 from ekvconform.judge.tree_comparison import SEAL
 from ekvconform.judge.verdicts import command_of, first_line
-from ekvconform.judge.workers import PATIENCE_SECONDS, run_watched
+from ekvconform.judge.workers import PATIENCE_SECONDS, run_in_workers
 from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
 from ekvconform.run.sandbox import make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
@@ -22,34 +22,34 @@ PROBES: Final = (
     "file-header-v2-too-small", "file-header-unknown-version", "file-key-size-limit", "visi-key-too-short",
     "visi-reserved-bit-4", "rhll-without-flags", "visi-future-version", "rttl-orphans",
 )  # fmt: skip
-"""Some refusals of each fault, and what shows a feature."""
+"""Cases that are run: some refusals of each fault, and some that show a feature."""
 NAME: Final = r"[a-z]+(?:-[a-z]+)*"
 FAULT_TOKENS: Final = {"fault": NAME, "clause": r"[A-Z]{4}-[0-9]+", "offset": r"[0-9]+"}
 WARNING_TOKENS: Final = {"warning": NAME, "count": r"[0-9]+"}
 A_PATH: Final = "\0"
-"""Stands for a path of the sandbox."""
+"""Placeholder for a path of the sandbox."""
 MAX_LINE: Final = 500
 MAX_LINES: Final = 200
-"""Characters of a line, and lines, that are looked at."""
+"""Characters of a line, and lines, that are examined."""
 MOST: Final = 0.8
-"""Share of lines that have to hold something before it is taken for a habit."""
+"""Share of lines that must contain something before it becomes a part of the pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a program did with one case."""
+    """The behaviour of the program on one case."""
 
     case: Case
     exit_status: int | None
     sealed: bool
     line: str
-    """The first line that it told on stderr, without names of the sandbox."""
+    """The first line of stderr, without paths of the sandbox."""
     lines: tuple[str, ...]
-    """Everything that it told."""
+    """All lines of stdout and stderr."""
 
 
 def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Probe]:
-    """Run a program on cases, and look. Raises `OSError`."""
+    """Run a program on cases and record its behaviour. Raises `OSError`."""
 
     def probe(case: Case, folder: Path, stop: int) -> Probe:
         box = make_sandbox(folder, case.scene)
@@ -65,30 +65,30 @@ def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Prob
     def nothing(case: Case, _error: Exception | None = None) -> Probe:
         return Probe(case, None, False, "", ())
 
-    return run_watched(probe, cases, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
+    return run_in_workers(probe, cases, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What was worked out."""
+class Inferred:
+    """What was inferred."""
 
     complete: list[int]
     partial: list[int]
     refused: dict[str, list[int]]
     """Class of a refusal = exit statuses."""
     texts: list[tuple[str, str | None]]
-    """Pattern, and the fault that it stands for; None if the pattern says it itself."""
+    """Pattern and the fault that it stands for; None if the pattern has a group `fault`."""
     unclear: list[tuple[str, list[str]]]
-    """Patterns of texts that stand for more than one fault."""
+    """Patterns that match messages of more than one fault."""
     warnings: str | None
-    """A pattern for warnings, if it uses the spec's names for them."""
+    """A pattern for warnings, if the program uses the spec's names."""
     existing_output: bool
 
 
-def work_out(probes: Sequence[Probe]) -> Findings:
-    """Draw conclusions from probes."""
+def infer_profile(probes: Sequence[Probe]) -> Inferred:
+    """Infer a profile from probes."""
     complete = _usual(probe.exit_status for probe in probes if probe.case.expected.outcome == COMPLETE and probe.sealed)
-    accepted = {0, *complete}  # 0 refuses nothing, whatever else it does
+    accepted = {0, *complete}  # 0 never means a refusal
     refusals = [
         probe
         for probe in probes
@@ -99,7 +99,7 @@ def work_out(probes: Sequence[Probe]) -> Findings:
         statuses = _usual(probe.exit_status for probe in refusals if _class_of(probe) == name)
         if statuses:
             by_class[name] = statuses
-    # A status that says both is taken for a refusal: there are more of them.
+    # A status seen for both is taken for a refusal: there are more of them.
     refused = {status for statuses in by_class.values() for status in statuses}
     partial = [
         status
@@ -111,7 +111,7 @@ def work_out(probes: Sequence[Probe]) -> Findings:
     texts, unclear = _texts(refusals)
     there = next((each for each in probes if each.case.id == "tree-empty-output-folder"), None)
     existing = there is None or there.exit_status in (complete or [0])
-    return Findings(complete or [0], partial, by_class, texts, unclear, _warnings(probes), existing)
+    return Inferred(complete or [0], partial, by_class, texts, unclear, _warnings(probes), existing)
 
 
 def _usual(statuses: Iterable[int | None]) -> list[int]:
@@ -133,13 +133,13 @@ def _texts(refusals: Sequence[Probe]) -> tuple[list[tuple[str, str | None]], lis
 
 
 def _pattern_of(line: str) -> str:
-    """Return a pattern for a line, with numbers, quoted texts and paths left open."""
+    """Return a pattern for a line; numbers, quoted texts and paths become wildcards."""
     pieces = re.split(r"(\x00[^ :,;]*|\"[^\"]*\"|0x[0-9A-Fa-f]+|[0-9]+)", line)
     return "^" + "".join(_open(piece) if number % 2 else _escaped(piece) for number, piece in enumerate(pieces)) + "$"
 
 
 def _open(piece: str) -> str:
-    """Return a pattern for a number, a quoted text or a path, whatever it is; none of them goes back and forth."""
+    """Return a wildcard for a number, a quoted text or a path; none of them backtracks."""
     if piece.startswith(A_PATH):
         return "/[^ :,;]*"
     return '"[^"]*"' if piece.startswith('"') else "0x[0-9A-Fa-f]+" if piece.startswith("0x") else "[0-9]+"
@@ -150,7 +150,7 @@ def _escaped(text: str) -> str:
 
 
 def _speaking_pattern(refusals: Sequence[Probe]) -> str | None:
-    """Return one pattern for a program that uses the spec's own names of faults, or None."""
+    """Return one pattern for a program that uses the spec's names of faults, or None."""
     samples = []
     for each in refusals:
         expected = each.case.expected
@@ -160,7 +160,7 @@ def _speaking_pattern(refusals: Sequence[Probe]) -> str | None:
 
 
 def _warnings(probes: Sequence[Probe]) -> str | None:
-    """Return one pattern for a program that uses the spec's own names of warnings, or None."""
+    """Return one pattern for a program that uses the spec's names of warnings, or None."""
     samples = []
     for each in probes:
         for name, count in each.case.expected.warnings.items():
@@ -176,10 +176,10 @@ def _span(word: str, line: str) -> tuple[int, int] | None:
 
 
 def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[str, str]) -> str | None:
-    """Return one pattern for lines that hold given words, or None where most lines do not hold the first of them.
+    """Return one pattern for lines that contain given words, or None if most lines lack the first of them.
 
-    A sample is a line, and what it should hold by the names of `tokens`. What most lines hold becomes a
-    group; all but the first may be missing.
+    A sample is a line and the words that it should contain, by the names of `tokens`. A word that most
+    lines contain becomes a group; all groups but the first are optional.
     """
     first = next(iter(tokens))
     spans = [
@@ -202,26 +202,26 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
             for line, found in holding
             if set(order) <= set(found)
         }
-        # What stands between two words is theirs if it is always the same.
+        # Text between two words becomes a part of the pattern if it is always the same.
         literal = _escaped(between.pop()) if len(between) == 1 else ".*?"
         piece = f"{literal}(?P<{name}>{tokens[name]})"
         pattern += ("^" if number == 0 and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
     return pattern if all(re.search(pattern, line) for line, _ in holding) else None
 
 
-def render_profile(command: Sequence[str], findings: Findings, name: str) -> str:
-    """Write a commented profile."""
+def render_profile(command: Sequence[str], inferred: Inferred, name: str) -> str:
+    """Render a commented profile."""
     lines = [
-        "# What `ekvconform init` worked out. Look it through: what it says decides what is compared.",
+        "# Inferred by `ekvconform init`. Review it: it decides what is compared.",
         f"name = {_toml(name)}",
         f"command = [{', '.join(map(_toml, command))}]",
-        "# How it looks for what is wrong with a dump, if it can; without this those cases are UNSUPPORTED.",
+        "# The command that verifies a dump, if there is one; without it those cases are UNSUPPORTED.",
         '# verify = ["decoder", "verify", "{out}"]',
-        "# Chapters that it claims to keep; all without this.",
+        "# Chapters that the program claims to implement; all if not given.",
         f"# chapters = [{', '.join(map(_toml, CHAPTERS))}]",
         "",
-        "# Words that ask for an option. They take the place of a word '{options}', which the command then needs;",
-        "# cases that need an option without words here are UNSUPPORTED.",
+        "# Words that select an option. They replace the word '{options}', which the command then needs;",
+        "# cases with an option that is not listed here are UNSUPPORTED.",
         "# [options]",
         *(
             f"# {name} = ['--{name.replace('_', '-')}{'={value}' if has_value else ''}']"
@@ -229,30 +229,30 @@ def render_profile(command: Sequence[str], findings: Findings, name: str) -> str
         ),
         "",
         "[exit]",
-        f"complete = {findings.complete}",
-        f"partial = {findings.partial or findings.complete}"
-        + ("" if findings.partial else "  # no partial dump was seen"),
+        f"complete = {inferred.complete}",
+        f"partial = {inferred.partial or inferred.complete}"
+        + ("" if inferred.partial else "  # no partial dump was observed"),
     ]
-    statuses = {tuple(each) for each in findings.refused.values()}
+    statuses = {tuple(each) for each in inferred.refused.values()}
     if len(statuses) == 1 or not statuses:
         lines.append(f"refused = {list(*statuses) or [1]}" + ("" if statuses else "  # nothing was refused"))
     else:
-        lines.append("# Refusals are told apart by their exit status.")
-        lines += [f"{name} = {each}" for name, each in findings.refused.items()]
-        lines += [f"# {name} = [..]  # not seen" for name in REFUSALS if name not in findings.refused]
+        lines.append("# Exit statuses distinguish the classes of refusals.")
+        lines += [f"{name} = {each}" for name, each in inferred.refused.items()]
+        lines += [f"# {name} = [..]  # not observed" for name in REFUSALS if name not in inferred.refused]
     lines += [
         "",
         "[features]",
-        f"existing_output = {str(findings.existing_output).lower()}  # an OUT that is there and empty",
+        f"existing_output = {str(inferred.existing_output).lower()}  # an existing, empty OUT is accepted",
     ]
-    lines += ["", "# Texts of refusals, and the faults of the spec that they stand for (spec/13-outcomes.md)."]
-    for pattern, fault in findings.texts:
+    lines += ["", "# Messages of refusals, and the faults of the spec that they stand for (spec/13-outcomes.md)."]
+    for pattern, fault in inferred.texts:
         lines += ["[[texts]]", f"pattern = {_toml(pattern)}", *([f"fault = {_toml(fault)}"] if fault else []), ""]
-    for pattern, faults in findings.unclear:
-        lines += [f"# Seen for {', '.join(faults)}: these cannot be told apart by their text.", f"# {pattern!r}", ""]
-    lines.append("# What it says of warnings; without this they are not compared.")
-    if findings.warnings:
-        lines += ["[[warnings]]", f"pattern = {_toml(findings.warnings)}"]
+    for pattern, faults in inferred.unclear:
+        lines += [f"# Observed for {', '.join(faults)}: the message does not distinguish them.", f"# {pattern!r}", ""]
+    lines.append("# Messages of warnings; without this they are not compared.")
+    if inferred.warnings:
+        lines += ["[[warnings]]", f"pattern = {_toml(inferred.warnings)}"]
     else:
         lines += ["# [[warnings]]", "# pattern = '^warning: (?P<warning>[a-z-]+): (?P<count>[0-9]+)'"]
     lines += [

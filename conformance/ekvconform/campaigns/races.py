@@ -1,20 +1,20 @@
-"""Rearranges the tree at each moment of a run: `ekvconform step`.
+"""Tampers with the tree at each moment of a run: `ekvconform step`.
 
-A moment is a call of the program that names something in OUT, before it happens, told by
-its name, its place and how often both have come together before; never by time. First a run
-is recorded; then there is one run for each moment and for each thing that somebody else
-could do to the tree at it (`rearranging`):
+A moment is a system call of the program with a path in OUT, before it is executed. It is
+identified by the name of the call, its path, and how often both have occurred together;
+never by time. First a run is recorded; then there is one run for each moment and each kind
+of tampering (`tampering`):
 
     verdict       meaning
     ------------  ----------------------------------------------------------------------
-    PASS          nothing outside was touched, and the program ended with a status that
-                  it has, whether it took the tree or refused it
-    ESCAPED       something outside was created, changed or cut
-    FAIL          bytes that somebody else has put there were sealed as the dump's own
+    PASS          nothing outside was touched, and the program ended with one of its exit
+                  statuses, whether it completed the dump or refused
+    ESCAPED       something outside was created, changed or truncated
+    FAIL          bytes that were put there by tampering were sealed as the dump's own
     CRASH, HANG,  as for a case
     LIMIT
-    VOID          the moment did not come, there was nothing to rearrange, or the program
-                  did what cannot be seen
+    VOID          the moment did not come, there was nothing to tamper with, or the program
+                  did something unobservable
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.moments import OF_FILES, REMOVE, SWAP, VANISH, Moment, Moments, Names, places_of
 from ekvconform.cases.system_calls import FLUSH, Call
 from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, bad_ending, command_of, first_line
-from ekvconform.judge.workers import PATIENCE_SECONDS, WATCHER_ENDED, run_watched
+from ekvconform.judge.workers import PATIENCE_SECONDS, WORKER_ENDED, run_in_workers
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import Sandbox, make_sandbox
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
@@ -38,7 +38,7 @@ from ekvconform.run.time_limit import WALL_FACTOR
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One run: what happens, where, and when."""
+    """One run: what is done to the tree, where, and when."""
 
     moment: Moment
     scene: str
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What came of a step."""
+    """The verdict on a step."""
 
     step: Step
     verdict: str
@@ -59,7 +59,7 @@ class Stepped:
 
 
 def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Moment]:
-    """Run a program, and return its moments in order."""
+    """Run a program; return its moments in order."""
     box = make_sandbox(folder, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     names = Names(case.paths)
@@ -69,23 +69,23 @@ def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Momen
     def decide(call: Call) -> Answer:
         moment = moments.moment_of(call)
         if moment is None and call.kind == FLUSH:
-            moment = Moment(call.name, (), 0)  # of the whole disk, or through a folder outside
+            moment = Moment(call.name, (), 0)  # a flush of a file system, or of a directory outside OUT
         if moment:
             found.append(replace(moment, folders=_folders(call, box, names), writes=call.writes))
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
     if ending := bad_ending(held.finish, profile):
-        raise UsageError(f"{case.id} does not end well without anybody's doing: {ending[1]}")
+        raise UsageError(f"{case.id} fails without any tampering: {ending[1]}")
     status = held.finish.exit_status
     if status not in profile.exits[case.expected.outcome]:
-        said = first_line(held.finish.stderr)
-        raise UsageError(f"{case.id} ends with {status} without anybody's doing: {said}")
+        message = first_line(held.finish.stderr)
+        raise UsageError(f"{case.id} ends with {status} without any tampering: {message}")
     return found
 
 
 def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
-    """Return what is a folder now of the places of a call, and of what lies on the way to them."""
+    """Return those paths of a call, and ancestors of them, that are directories now."""
     found = set()
     for path in places_of(call, box.real_out):
         for each in (Path(path), *Path(path).parents):
@@ -96,25 +96,26 @@ def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
 
 
 def record_moments(case: Case, profile: Profile) -> list[Moment]:
-    """Run a program in a process of its own, and return its moments. Raises `UsageError` and `OSError`.
+    """Record the moments of a run, in a process of its own. Raises `UsageError` and `OSError`.
 
-    A flush of the whole disk is one too, of no place.
+    A flush of a whole file system counts too, as a moment without a path.
     """
 
     def work(case: Case, folder: Path, stop: int) -> list[Moment]:
         return _record(case, profile, folder, stop)
 
     def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
-        raise UsageError(f"{case.id} cannot be recorded: {error or WATCHER_ENDED}")
+        raise UsageError(f"{case.id} cannot be recorded: {error or WORKER_ENDED}")
 
-    (moments,) = run_watched(work, [case], 1, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
+    seconds = WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS
+    (moments,) = run_in_workers(work, [case], 1, seconds, nothing, nothing)
     if not any(moment.places for moment in moments):
-        raise UsageError(f"{case.id}: the program never named OUT; is the command right?")
+        raise UsageError(f"{case.id}: the program made no call with a path in OUT; is the command right?")
     return moments
 
 
 def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
-    """Yield all steps: each scene at each moment, at each place where it changes something."""
+    """Yield all steps: each kind of tampering, at each moment and path where it can have an effect."""
     for moment in moments:
         for folder in sorted(moment.folders):
             yield Step(moment, SWAP, folder)
@@ -129,20 +130,21 @@ def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
 
 
 def run_steps(
-    case: Case, profile: Profile, steps: Sequence[Step], jobs: int, tell: Callable[[Stepped], None]
+    case: Case, profile: Profile, steps: Sequence[Step], jobs: int, on_result: Callable[[Stepped], None]
 ) -> list[Stepped]:
-    """Do each step in a run of its own, and judge it. Raises `OSError`."""
+    """Run and judge each step in a process of its own. Raises `OSError`."""
 
     def work(step: Step, folder: Path, stop: int) -> Stepped:
         return _do(step, case, profile, folder, stop)
 
     def ended(step: Step) -> Stepped:
-        return Stepped(step, ESCAPED, WATCHER_ENDED)
+        return Stepped(step, ESCAPED, WORKER_ENDED)
 
     def failed(step: Step, error: Exception) -> Stepped:
         return Stepped(step, VOID, f"{type(error).__name__}: {error}")
 
-    return run_watched(work, steps, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, ended, failed, tell)
+    seconds = WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS
+    return run_in_workers(work, steps, jobs, seconds, ended, failed, on_result)
 
 
 def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> Stepped:
@@ -162,14 +164,14 @@ def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> St
     held = hold_program(command, box, profile.limits, decide, stop)
     if changed := rearrangement.touched():
         return Stepped(step, ESCAPED, f"touched: {', '.join(changed)}")
-    if paths := _sealed_of_others(case, box):
-        return Stepped(step, FAIL, f"sealed what somebody else has written: {', '.join(paths)} [TREE-42]")
+    if paths := _sealed_tampered_files(case, box):
+        return Stepped(step, FAIL, f"sealed bytes of another process: {', '.join(paths)} [TREE-42]")
     if held.unseen:
-        return Stepped(step, VOID, f"not seen: {held.unseen[0]}")
+        return Stepped(step, VOID, f"not observable: {held.unseen[0]}")
     if not met:
         return Stepped(step, VOID, "the moment did not come")
     if not rearrangement.is_done:
-        return Stepped(step, VOID, "there was nothing to rearrange")
+        return Stepped(step, VOID, "there was nothing to tamper with")
     if ending := bad_ending(held.finish, profile):
         verdict, difference = ending
         return Stepped(step, verdict, str(difference))
@@ -177,7 +179,7 @@ def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> St
 
 
 def _place(step: Step, call: Call, box: Sandbox, names: Names) -> Path:
-    """Return where the place of a step lies in this run: a name that is made up is taken from the call."""
+    """Return the path of a step in this run; the name of a temporary file is taken from the call."""
     for path in places_of(call, box.real_out):
         parts = path.split("/")
         for depth in range(len(parts), 0, -1):
@@ -186,10 +188,10 @@ def _place(step: Step, call: Call, box: Sandbox, names: Names) -> Path:
     return box.out / step.place
 
 
-def _sealed_of_others(case: Case, box: Sandbox) -> list[str]:
-    """Return the files that are the run's own and that CHECKSUMS says hold what somebody else has put there.
+def _sealed_tampered_files(case: Case, box: Sandbox) -> list[str]:
+    """Return the files of the dump whose line in CHECKSUMS has the hash of the tampered bytes.
 
-    A file that was there before is somebody else's anyway, and sealed as it is. [TREE-35]
+    A file that was there before the run is sealed as it is. [TREE-35]
     """
     sealed = box.out / "CHECKSUMS"
     if not sealed.is_file() or sealed.is_symlink():

@@ -1,4 +1,4 @@
-"""The spec's clauses, as its chapters print them."""
+"""Reads the clauses of the spec from its chapters."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ CLAUSE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One rule of the spec."""
+    """One clause of the spec."""
 
     id: str
     level: str
@@ -23,13 +23,13 @@ class Clause:
 
     @property
     def faults(self) -> frozenset[str]:
-        """Names of faults and findings that the rule says it has."""
+        """Names of the faults and findings in the text of the clause."""
         return frozenset(re.findall(r"(?:fault|finding) `([a-z-]+)`", self.text))
 
 
 @cache
 def load_clauses() -> dict[str, Clause]:
-    """Return all clauses by their IDs, in the order of the spec."""
+    """Read all clauses, by ID, in the order of the spec."""
     found = {}
     for path in sorted(SPEC.glob("[0-9][0-9]-*.md")):
         for match in CLAUSE.finditer(path.read_text(encoding="utf-8")):

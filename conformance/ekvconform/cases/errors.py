@@ -1,5 +1,5 @@
-"""What a caller may get wrong."""
+"""The error that is the caller's to correct."""
 
 
 class UsageError(Exception):
-    """Something that the caller gave cannot be used; says what and why."""
+    """Raised for input of the caller that is not usable; says what and why."""

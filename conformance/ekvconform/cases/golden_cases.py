@@ -1,4 +1,4 @@
-r"""Golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
+r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
 
     member         value
     -------------  --------------------------------------------------------------
@@ -6,34 +6,34 @@ r"""Golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     title          the claim, as a sentence
     clauses        IDs of the spec that the case stands for
     level          "must", "should" or "may"
-    snapshot       annotated hex; none where the run needs none
-    [described]    the same snapshot in the words of `snapshots`, where it has them
+    snapshot       annotated hex; absent if the run needs none
+    [described]    the same snapshot as a description (`snapshots`), if there is one
     generated      true: the snapshot is too long to be shown, and only described
-    big            true: it takes long, and is left out unless asked for
-    [limits]       what a program may use here: seconds, memory_mib, files_mib; what
-                   is not given is the profile's
+    big            true: it takes long, and is run only if it is selected
+    [limits]       resource limits: seconds, memory_mib, files_mib; those that are not
+                   given are the profile's
     [run]          see below
-    [scene]        path from the folder above OUT = what lies there before the run:
+    [scene]        path from the directory above OUT = what is there before the run:
                    the bytes of a file, or one of { file = bytes, mode = 0o644 },
                    { folder = true }, { symlink = target }, { hard_link = path },
                    { fifo = true }, the same with reader = true, { socket = true },
                    { device = true }, { pieces = [bytes, { text = bytes, times = n }] }
-    [during]       what somebody else does during the run: `moment` in the words of
-                   `moments`, `scene`, one of `rearranging`, and `place`, from OUT, or
-                   "the temporary file", "the snapshot"
+    [during]       concurrent tampering: `moment` in the words of `moments`, `scene`,
+                   one of `tampering`, and `place`, from OUT, or "the temporary file",
+                   "the snapshot"
     [expect]       see below. A `may` case has several, [[expect]]: each is allowed.
     [twin]         the repaired twin, which must be accepted: why (what is repaired),
-                   and what is other than in the case: snapshot, described, run,
-                   scene (a path with { nothing = true } is taken away); and nobody comes in between
+                   and what differs from the case: snapshot, described, run, scene (a
+                   path with { nothing = true } is removed); there is no tampering
 
     run            value
     -------------  --------------------------------------------------------------
-    verb           "decode" (default), or "verify": look for what is wrong with OUT
+    verb           "decode" (default), or "verify": verify the dump in OUT
     db             database index, default 0
     name           of the snapshot file, default snapshot.fsm
     snapshot_is    "file" (default), "symlink" (to one), "missing", "folder", "fifo"
-    below_out      true: the snapshot lies in OUT
-    out            OUT, from the folder above; default out
+    below_out      true: the snapshot is in OUT
+    out            OUT, from the directory above; default out
     options        only = "strings,hll" or one of both; salvage = true;
                    into_existing = true; wall_time, cluster_id, elastickv_version
 
@@ -42,25 +42,25 @@ r"""Golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     outcome        of decode: "complete", "partial" or "refused"; of verify: "whole"
                    or "findings"
     fault, clause  of a refusal; also offset (in the snapshot) or path (from the
-                   folder above OUT, or {snapshot}), where the spec gives one
-    out            what a refusal leaves: "untouched" (OUT is as it was, absent if it
-                   was), or "unsealed" (neither MANIFEST.json nor CHECKSUMS)
+                   directory above OUT, or {snapshot}), if the spec gives one
+    out            what a refusal leaves: "untouched" (OUT is unchanged, or still
+                   absent), or "unsealed" (neither MANIFEST.json nor CHECKSUMS)
     exit_status    the number itself, in cases about exit statuses
     [tree]         path = bytes, of everything below OUT but MANIFEST.json and
-                   CHECKSUMS; nothing else may be there. Or path = { text = bytes,
+                   CHECKSUMS; there must be nothing else. Or path = { text = bytes,
                    times = n }: {n} in the text is 000000, 000001 ..; or { text,
                    files = n }, the same for as many files and {n} in the path; in
                    both, {x} is as many x as the number, and `from` is the first
                    number, default 0. Or { pieces = [..] } as in [scene], of a file
-                   that is too large to be held
-    [warnings]     name = count; no others of the spec may be given
+                   that is too large for memory
+    [warnings]     name = count; no others of the spec may be reported
     [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
-                   "(absent)" for one that may not be there, "(present)" for one
-                   whose value is free, "(null)"; {folder} in a text is the
-                   snapshot's folder. What is not named is not compared.
+                   "(absent)" for one that must not be there, "(present)" for one
+                   with any value, "(null)"; {folder} in a text is the
+                   snapshot's directory. Other members are not compared.
     canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
-    [findings]     fault = paths from OUT, each as often as it is found
-    strict         names of tolerances (spec chapter TOLE) that do not hold here
+    [findings]     fault = paths from OUT, each as often as it is reported
+    strict         names of tolerances (spec chapter TOLE) that are withdrawn
 
 Bytes are written as in `snapshots`.
 """
@@ -89,7 +89,7 @@ from ekvconform.cases.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
 BIG: Final = "big"
-"""What all big cases are named by."""
+"""Selects all big cases."""
 DECODE: Final = "decode"
 VERIFY: Final = "verify"
 COMPLETE: Final = "complete"
@@ -103,7 +103,7 @@ UNSEALED: Final = "unsealed"
 ABSENT: Final = "(absent)"
 PRESENT: Final = "(present)"
 NULL: Final = "(null)"
-"""Of a member of MANIFEST.json: it may not be there, it has to be, it is null."""
+"""Expected of a member of MANIFEST.json: it must not be there, it must be, it is null."""
 
 MEMBERS: Final = {
     "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "during", "expect", "twin",
@@ -115,7 +115,7 @@ OPTIONS: Final = {
     "only": True, "salvage": False, "into_existing": False, "wall_time": True, "cluster_id": True,
     "elastickv_version": True,
 }  # fmt: skip
-"""What a caller may ask for, and whether it has a value."""
+"""Option = whether it takes a value."""
 TWIN: Final = {"why", "snapshot", "described", "run", "scene"}
 REFUSAL: Final = {"outcome", "fault", "clause", "offset", "path", "out", "exit_status"}
 DUMP: Final = {"outcome", "exit_status", "tree", "warnings", "manifest", "canonical", "strict"}
@@ -126,7 +126,7 @@ EXPECTED: Final = {
 CASES_NAME: Final = "cases"
 """Holds a directory for each chapter."""
 PLACES_NAME: Final = "places.toml"
-"""The table of what may lie at each place."""
+"""The table of kinds of files at each place before a run."""
 SMOKE: Final = (
     "file-no-entry", "file-header-v1", "file-header-v2", "file-bare-without-footer", "file-empty-file",
     "file-bad-magic", "file-footer-mismatch", "file-cut-in-value", "file-out-of-order", "visi-newest-counts",
@@ -134,20 +134,20 @@ SMOKE: Final = (
     "rstr-expiry-0", "rstr-legacy", "rstr-bare", "rstr-envelope-without-flags", "rhll-envelope", "rttl-row-of-7-bytes",
     "segm-escapes", "segm-243-fallback-form", "tree-database-index",
 )  # fmt: skip
-"""What an author tries first: some of each chapter, and a refusal of each class."""
+"""Cases to try first: some of each chapter, and a refusal of each class."""
 
 
 Pieces = tuple[tuple[bytes, int], ...]
-"""What a file holds: bytes, and how often they stand there."""
+"""Content of a file: bytes, and how often they are repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One outcome that is allowed."""
+    """One permitted outcome."""
 
     outcome: str
     fault: str = ""
-    """Of a refusal; empty otherwise, and so is `clause`."""
+    """Only of a refusal, as `clause`; else empty."""
     clause: str = ""
     offset: int | None = None
     path: bytes | None = None
@@ -160,12 +160,12 @@ class Expected:
     findings: dict[str, list[str]] = field(default_factory=dict)
     strict: frozenset[str] = frozenset()
     large: dict[bytes, Pieces] = field(default_factory=dict)
-    """What else is in the tree: files that are not held."""
+    """Files of the tree that are too large for memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """Something that lies there before the run."""
+    """A file that exists before the run."""
 
     kind: str
     """One of "file", "folder", "symlink", "hard_link", "fifo", "socket", "device"."""
@@ -174,19 +174,19 @@ class Planted:
     target: bytes = b""
     """Of a link."""
     mode: int | None = None
-    """Permission bits; None for what the umask leaves."""
+    """Permission bits; None for those that the umask leaves."""
     has_reader: bool = False
-    """Of a FIFO: somebody waits for what is written into it."""
+    """Of a FIFO: it is open for reading."""
 
     @property
     def data(self) -> bytes:
-        """What a file holds."""
+        """Content of a file."""
         return b"".join(text * times for text, times in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class During:
-    """What somebody else does while a program runs."""
+    """Tampering with the tree while a program runs."""
 
     when: When
     scene: str
@@ -196,37 +196,37 @@ class During:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a program is set before: its input, what lies around, and how it is called."""
+    """Everything that a program is given: snapshot, surrounding files and arguments."""
 
     verb: str = DECODE
     snapshot: bytes | None = None
     described: dict[str, Any] | None = None
-    """The words of a snapshot that is not held, but written when it is needed."""
+    """The description of a snapshot that is generated when it is needed."""
     snapshot_name: bytes = b"snapshot.fsm"
     snapshot_is: str = "file"
     below_out: bool = False
     database: int = 0
     options: dict[str, str] = field(default_factory=dict)
-    """Of an option without a value, the empty text."""
+    """Option = value; the empty text if it takes none."""
     out: bytes = b"out"
-    """OUT, from the folder above."""
+    """OUT, from the directory above."""
     planted: dict[bytes, Planted] = field(default_factory=dict)
-    """Path from the folder above OUT = what lies there."""
+    """Path from the directory above OUT = what is there before the run."""
     during: During | None = None
 
     @property
     def is_for_the_unprivileged(self) -> bool:
-        """Does the scene hold something that only a privileged program could write to?"""
+        """Predicate: does the scene contain a file that only a privileged program could write to?"""
         return any(planted.mode is not None and not planted.mode & 0o200 for planted in self.planted.values())
 
     @property
     def hard_link_count(self) -> int:
-        """How many names of files outside lie in OUT."""
+        """Number of hard links in OUT to files outside."""
         return sum(planted.kind == "hard_link" for planted in self.planted.values())
 
     @property
     def has_output(self) -> bool:
-        """Is there an OUT before the run?"""
+        """Predicate: does OUT exist before the run?"""
         return self.below_out or any(path == self.out or path.startswith(self.out + b"/") for path in self.planted)
 
 
@@ -246,27 +246,27 @@ class Case:
     annotated: str = ""
     """The snapshot as annotated hex; empty if it is generated."""
     generated: dict[str, Any] | None = None
-    """The fixture's own words of a snapshot and a tree that are too long to be shown."""
+    """Description of a snapshot and a tree that are too long to be shown, as in the fixture."""
     is_big: bool = False
-    """Does it take so long that it is run only where somebody asks for it?"""
+    """Does it take so long that it is run only if it is selected?"""
     limits: dict[str, Any] = field(default_factory=dict)
-    """What a program may use, as far as it is this case's to say."""
+    """Resource limits that the case overrides."""
 
     @property
     def paths(self) -> set[bytes]:
-        """Paths from OUT of all that a dump of it has, or that is there before."""
+        """Paths from OUT of all files of a dump of this case, and of all that exist before."""
         out = self.scene.out + b"/"
         planted = {path.removeprefix(out) for path in self.scene.planted if path.startswith(out)}
         return {*self.expected.tree, *self.expected.large, *planted, b"MANIFEST.json", b"CHECKSUMS"}
 
     @property
     def expected(self) -> Expected:
-        """What is allowed first."""
+        """The first permitted outcome."""
         return self.allowed[0]
 
 
 class BrokenCaseError(Exception):
-    """A fixture that is no case; says which and why."""
+    """Raised for a fixture that is not a valid case; names the file and the problem."""
 
 
 def load_case(path: Path) -> Case:
@@ -274,16 +274,19 @@ def load_case(path: Path) -> Case:
     try:
         words = tomllib.loads(path.read_text(encoding="utf-8"))
         _require_known(words, MEMBERS, "a case")
-        _require(words["id"] == path.stem, "the id is not the file's name")
+        _require(words["id"] == path.stem, "the id differs from the name of the file")
         _require(words["level"] in LEVELS, f"level {words['level']!r}")
         _require(bool(words["clauses"]) and bool(words["title"]), "no clauses or no title")
         scene = _scene(words)
         expectations = words["expect"] if isinstance(words["expect"], list) else [words["expect"]]
-        _require((len(expectations) > 1) == (words["level"] == "may"), "a may case, and no other, has several outcomes")
+        _require(
+            (len(expectations) > 1) == (words["level"] == "may"),
+            "a case must have several outcomes if its level is may, and only then",
+        )
         allowed = tuple(_expected(expect, scene.verb) for expect in expectations)
         twin = words.get("twin")
         has_defect = any(expected.outcome in (REFUSED, FINDINGS) for expected in allowed)
-        _require(has_defect == (twin is not None), "a case with a defect, and no other, has a twin")
+        _require(has_defect == (twin is not None), "a case must have a twin if it has a defect, and only then")
         return Case(
             id=words["id"],
             chapter=path.parent.name,
@@ -318,15 +321,15 @@ def _scene(words: dict[str, Any]) -> Scene:
     needs_bytes = verb == DECODE and kind in ("file", "symlink")
     generated = words.get("generated", False)
     shown = "described" in words if generated else "snapshot" in words
-    _require(shown == needs_bytes, "a snapshot is there where the run needs one, and nowhere else")
-    _require(not (generated and "snapshot" in words), "a snapshot that is generated is not shown")
+    _require(shown == needs_bytes, "there must be a snapshot if the run needs one, and only then")
+    _require(not (generated and "snapshot" in words), "a generated snapshot must not be shown")
     data = b""
     if generated:
         require_described(words["described"])
     elif "described" in words:
         pieces = describe_snapshot(words["described"])
         data = b"".join(piece.data for piece in pieces)
-        _require(words["snapshot"] == render_hex(pieces), "the annotated hex is not what the description gives")
+        _require(words["snapshot"] == render_hex(pieces), "annotated hex and description differ")
     elif needs_bytes:
         data = decode_hex(words["snapshot"])
     options = run.get("options", {})
@@ -375,7 +378,7 @@ def _pieces(value: list[Any]) -> Pieces:
 def _twin(words: dict[str, Any], twin: dict[str, Any]) -> Scene:
     _require_known(twin, TWIN, "a twin")
     repairs = len(twin) > 1 or "during" in words
-    _require(bool(twin["why"]) and repairs, "a twin says what is repaired, and repairs it")
+    _require(bool(twin["why"]) and repairs, "a twin must say what is repaired, and repair it")
     repaired: dict[str, Any] = {name: words[name] for name in ("snapshot", "described", "run") if name in words}
     if "snapshot" in twin:
         repaired.pop("described", None)
@@ -390,7 +393,7 @@ def _expected(expect: dict[str, Any], verb: str) -> Expected:
     _require(outcome in OUTCOMES[verb], f"outcome {outcome!r} of {verb}")
     _require_known(expect, EXPECTED[outcome], f"an outcome {outcome}")
     if outcome == REFUSED:
-        _require({"fault", "clause"} <= set(expect), "a refusal has a fault and a clause")
+        _require({"fault", "clause"} <= set(expect), "a refusal needs a fault and a clause")
         _require(expect["out"] in (UNTOUCHED, UNSEALED), f"out {expect['out']!r}")
     if outcome == FINDINGS:
         _require(bool(expect["findings"]), "no findings")
@@ -446,7 +449,7 @@ def _require_known(words: dict[str, Any], known: Iterable[str], what: str) -> No
 
 
 def case_paths(folder: Path = FIXTURES) -> list[Path]:
-    """Return the paths of all fixtures, in the order of chapters and ids. Raises `BrokenCaseError` for none at all."""
+    """Return the paths of all fixtures, by chapter and id. Raises `BrokenCaseError` if there are none."""
     paths = sorted((folder / CASES_NAME).glob("*/*.toml"))
     if not paths:
         raise BrokenCaseError(f"{folder}: no cases")
@@ -455,7 +458,7 @@ def case_paths(folder: Path = FIXTURES) -> list[Path]:
 
 @cache
 def load_cases(folder: Path = FIXTURES) -> tuple[Case, ...]:
-    """Read all fixtures, once, in the order of chapters and ids. Raises `BrokenCaseError`."""
+    """Read all fixtures, once, by chapter and id. Raises `BrokenCaseError`."""
     cases = [load_case(path) for path in case_paths(folder)]
     if (folder / PLACES_NAME).is_file():
         cases += load_places(folder / PLACES_NAME)
@@ -463,13 +466,13 @@ def load_cases(folder: Path = FIXTURES) -> tuple[Case, ...]:
     seen: dict[str, str] = {}
     for case in cases:
         if case.id in seen:
-            raise BrokenCaseError(f"{case.id} stands in {seen[case.id]} and in {case.chapter}")
+            raise BrokenCaseError(f"{case.id} is in {seen[case.id]} and in {case.chapter}")
         seen[case.id] = case.chapter
     return tuple(cases)
 
 
 def load_places(path: Path) -> list[Case]:
-    """Read the table of what may lie at each place, and make a case of each. Raises `BrokenCaseError`."""
+    """Read the table of places, and make a case of each place and kind. Raises `BrokenCaseError`."""
     try:
         words = tomllib.loads(path.read_text(encoding="utf-8"))
         return [
@@ -500,7 +503,7 @@ def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
         outcome = COMPLETE if snapshot["complete"] else PARTIAL
         expected = Expected(outcome, tree=tree, warnings=snapshot.get("warnings", {}))
     else:
-        # What cannot be written in a folder that is unwritable is the decoder's to say.
+        # Which path of an unwritable directory is reported depends on the decoder.
         path = None if fate == "io-error" else full.encode()
         expected = Expected(REFUSED, fate, clause, path=path, out=out[0])
     return Case(
@@ -517,9 +520,9 @@ def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
 
 
 def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
-    """Return the cases that any word names: an id glob, a clause, a chapter or a level; all for no word.
+    """Return the cases that match any word: an id glob, a clause, a chapter or a level; all without words.
 
-    A big one is named by its whole id, or by "big".
+    A big case is matched only by its full id, or by "big".
     """
     wanted = list(words)
     return [case for case in cases if (not wanted and not case.is_big) or any(_names(word, case) for word in wanted)]

@@ -1,4 +1,4 @@
-"""What a program may use."""
+"""Resource limits of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -7,21 +7,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a program may use."""
+    """Resource limits of a run."""
 
     seconds: float = 20.0
     """Of processor time, or of waiting without any; see `run/time_limit.py`."""
     memory_mib: float = 1024
     """Private resident memory of the program and all its descendants, sampled every `SAMPLE_MS`."""
     files_mib: float = 1024
-    """Everything below OUT and TMPDIR."""
+    """Total size of files below OUT and TMPDIR."""
 
     def but(self, words: Mapping[str, Any]) -> "Limits":
-        """Return the same with some members given. Raises `ValueError`."""
+        """Return these limits with some of them replaced. Raises `ValueError`."""
         names = [each.name for each in fields(Limits)]
         for name, value in words.items():
             if name not in names:
-                raise ValueError(f"limits: {name} is none of {', '.join(names)}")
+                raise ValueError(f"limits: {name} is not one of {', '.join(names)}")
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise ValueError(f"limits.{name}: a number above 0 is needed, found {value!r}")
+                raise ValueError(f"limits.{name}: must be a positive number, not {value!r}")
         return replace(self, **words)

@@ -1,13 +1,13 @@
-r"""Moments of a run: a call of the program that names something in OUT is about to happen.
+r"""Identifies moments of a run: a system call with a path in OUT is about to be executed.
 
-A `Moment` is told by the call's name, its places and how often both have come together
-before; never by time. In a fixture a moment stands in words, and is found in whatever
-calls a program makes:
+A `Moment` is identified by the name of the call, its paths, and how often both have
+occurred together before; never by time. A fixture describes a moment in words, which apply
+to any sequence of calls:
 
     words                      right before
     -------------------------  ------------------------------------------------------
     before EVENT               the call that is the event
-    after EVENT                the next call that names something in OUT
+    after EVENT                the next call with a path in OUT
     after EVENT, before EVENT  the first call that is the second event, after the first
     between the first and the  the next call, after the first blob appears
     second blob
@@ -15,13 +15,13 @@ calls a program makes:
     event                      call
     -------------------------  ------------------------------------------------------
     PLACE is looked at         stat and the like
-    PLACE is opened            open, for whatever; of a file or folder
+    PLACE is opened            open, with any flags, of a file or directory
     PLACE is made              mkdir
-    PLACE appears              a file gets its name: rename or link to it, or an open
+    PLACE appears              a file gets this name: rename or link to it, or an open
                                that creates it
 
 PLACE is a path from OUT, "OUT" itself, "anything in" and a path, or "the first blob".
-Where nothing can be rearranged at a moment, it is looked for further on.
+If tampering is not possible at a call, the next call that matches is taken.
 """
 
 import os
@@ -34,11 +34,11 @@ from typing import Final
 from ekvconform.cases.system_calls import LOOK, MAKE, OPEN, Call
 
 DELETED: Final = " (deleted)"
-"""What the kernel says behind the name of a file that has none any more."""
+"""Suffix of the path that the kernel shows for an unlinked file."""
 NEVER_NAMED: Final = "#"
-"""What it calls a file, with a number, that never had one."""
+"""Prefix of the name that it shows for a file that was created without one."""
 MADE_UP: Final = "(temporary)"
-"""How the name of a file or folder is shown that a program makes up, perhaps anew for each run."""
+"""Shown in place of the name of a temporary file or directory, which may be random."""
 BLOB: Final = re.compile(r"redis/db_[0-9]+/(strings|hll|unreadable)/[^/]+\.bin")
 OUT: Final = "OUT"
 ANYTHING_IN: Final = "anything in "
@@ -51,9 +51,9 @@ EVENTS: Final[dict[str, Callable[[Call], bool]]] = {
 }
 EVENT: Final = re.compile(rf"((?:{ANYTHING_IN})?[^ ]+|{A_BLOB}) ({'|'.join(EVENTS)})")
 TEMPORARY: Final = "the temporary file"
-"""In the place of a path: the other name of a file that is about to be renamed."""
+"""In place of a path: the old name of a file that is about to be renamed."""
 SNAPSHOT: Final = "the snapshot"
-"""The same: what the program reads."""
+"""In place of a path: the file that the program reads."""
 SWAP: Final = "swap"
 VANISH: Final = "vanish"
 REMOVE: Final = "remove"
@@ -65,20 +65,20 @@ REPLACE: Final = "replace"
 OF_FOLDERS: Final = (SWAP, VANISH, REMOVE)
 OF_FILES: Final = (SYMLINK, HARD_LINK, FIFO, FIFO_READER, REPLACE)
 SCENES: Final = (*OF_FOLDERS, *OF_FILES)
-"""What somebody else may do at a moment."""
+"""Kinds of tampering."""
 BETWEEN_BLOBS: Final = "between the first and the second blob"
 WORDS: Final = re.compile(r"(?:after (?P<after>[^,]+))?(?:, )?(?:before (?P<before>[^,]+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a program does to a place."""
+    """Something that a program does to a path."""
 
     place: str
     does: str
 
     def is_met_by(self, call: Call, places: tuple[str, ...]) -> bool:
-        """Tell whether a call is the event; `places` are its paths from OUT."""
+        """Return True if a call is the event; `places` are its paths from OUT."""
         if not places or not EVENTS[self.does](call):
             return False
         at = places[-1]
@@ -104,19 +104,19 @@ def decode_when(words: str) -> When:
         return When(words, Event(A_BLOB, "appears"), None)
     match = WORDS.fullmatch(words)
     if not words or match is None:
-        raise ValueError(f"{words!r} is no moment")
+        raise ValueError(f"{words!r} is not a moment")
     return When(words, *(_event(match[name]) if match[name] else None for name in ("after", "before")))
 
 
 def _event(words: str) -> Event:
     match = EVENT.fullmatch(words)
     if match is None:
-        raise ValueError(f"{words!r} is no event")
+        raise ValueError(f"{words!r} is not an event")
     return Event(match[1], match[2])
 
 
 class Watch:
-    """Waits for a moment in words."""
+    """Waits for a moment that is given in words."""
 
     def __init__(self, when: When, out: str) -> None:
         self._when = when
@@ -124,7 +124,7 @@ class Watch:
         self._is_after = when.after is None
 
     def has_come(self, call: Call) -> bool:
-        """Tell whether the moment is now, right before a call."""
+        """Return True if this call is the moment."""
         places = tuple(places_of(call, self._out))
         if self._is_after and places:
             return self._when.before is None or self._when.before.is_met_by(call, places)
@@ -135,17 +135,17 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A call that is about to happen, told apart from all others of the run."""
+    """A call that is about to be executed, distinct from all others of the run."""
 
     name: str
     places: tuple[str, ...]
     """Paths from OUT, "." for itself."""
     ordinal: int
-    """How often the same call of the same places came before."""
+    """Number of earlier calls with the same name and paths."""
     folders: frozenset[str] = field(default=frozenset(), compare=False)
-    """Those of the places, and of the folders on the way to them, that are folders then."""
+    """Those of the paths, and of their ancestors, that are directories at this moment."""
     writes: bool = field(default=False, compare=False)
-    """Does it belong to the making of a file or folder?"""
+    """Is the call a part of creating or writing a file or directory?"""
 
     def __str__(self) -> str:
         again = f", number {self.ordinal + 1}" if self.ordinal else ""
@@ -153,25 +153,25 @@ class Moment:
 
 
 class Names:
-    """The names that a dump of a case has; whatever else a program calls something is made up."""
+    """The file names that occur in a dump of a case; all others are names of temporary files."""
 
     def __init__(self, paths: Iterable[bytes]) -> None:
         self._known = {os.fsdecode(part) for path in paths for part in path.split(b"/")} | {"."}
 
     def shown(self, place: str) -> str:
-        """Return a place without names that may differ from run to run."""
+        """Return a path with the names of temporary files replaced."""
         return "/".join(part if part in self._known else _made_up(part) for part in place.split("/"))
 
 
 def _made_up(part: str) -> str:
-    """Return what a name that is made up is shown as; what the kernel says of a file without a name is kept."""
+    """Return the replacement of a temporary name; the marks of the kernel are kept."""
     if not part.endswith(DELETED):
         return MADE_UP
     return (NEVER_NAMED if part.startswith(NEVER_NAMED) else MADE_UP) + DELETED
 
 
 class Moments:
-    """Tells the moments of a run."""
+    """Identifies the moments of a run."""
 
     def __init__(self, out: str, names: Names) -> None:
         self._out = out
@@ -179,7 +179,7 @@ class Moments:
         self._seen: Counter[tuple[str, tuple[str, ...]]] = Counter()
 
     def moment_of(self, call: Call) -> Moment | None:
-        """Return the moment of a call, or None if it names nothing in OUT."""
+        """Return the moment of a call, or None if it has no path in OUT."""
         below = [self._names.shown(path) for path in places_of(call, self._out)]
         if not below:
             return None
@@ -189,5 +189,5 @@ class Moments:
 
 
 def places_of(call: Call, out: str) -> list[str]:
-    """Return the paths from OUT, "." for itself, of those files of a call that lie there."""
+    """Return those paths of a call that are in OUT, relative to it."""
     return [os.path.relpath(path, out) for path in call.paths if path == out or path.startswith(out + "/")]

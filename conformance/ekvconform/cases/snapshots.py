@@ -1,6 +1,6 @@
-r"""Snapshots as people write them: annotated hex, and a few readable lines.
+r"""Reads and renders snapshots as text: annotated hex, and descriptions.
 
-Annotated hex: the bytes of a line up to two spaces, then what they are.
+Annotated hex: bytes in hex, two spaces, and what they are.
 
     45 4B 56 50 42 42 4C 31  payload magic `EKVPBBL1`
     1E 00 00 00 00 00 00 00  last commit 30
@@ -11,25 +11,25 @@ A description is a table of these members, all but `entries` with a default:
     -----------  ------------------------------------------------------------
     header       "v1" (default), "v2", "none", or any bytes
     last_commit  number, default 1000
-    entries      list of entries, see below; they are put in order
+    entries      list of entries, see below; they are sorted
     footer       true (default), false, or any bytes
-    cut          bytes left out at the end, default 0
-    append       bytes added at the end, default none
+    cut          number of bytes to remove at the end, default 0
+    append       bytes to add at the end, default none
 
     entry        value
     -----------  ------------------------------------------------------------
     key, ts      storage key and commit timestamp
     body         bytes of the value behind its header, default none
-    tombstone    true for one
+    tombstone    true if it is one
     flags        number, default 0; `tombstone` sets bit 0
     expire_at    number, in the store's clock, default 0
-    body_times   how often the body stands there, default 1
-    times        how many such entries there are, default 1; if it is given, {n} in
-                 key and body is 000000, 000001 .. and {x} as many x
-    from         the first number of these, default 0
-    versions     how many entries there are of this key, at ts, ts - 1 .., default 1
-    raw_key,     encoded key and encoded value as they are, instead of all
-    raw_value    others
+    body_times   how often the body is repeated, default 1
+    times        number of such entries, default 1; if given, {n} in key and body is
+                 replaced by 000000, 000001 .. and {x} by as many x
+    from         the first of these numbers, default 0
+    versions     number of versions of this key, at ts, ts - 1 .., default 1
+    raw_key,     encoded key and encoded value, in place of all other
+    raw_value    members
 
 Bytes are text in UTF-8 with `\xHH` for any byte and `\\` for a backslash.
 """
@@ -67,22 +67,22 @@ KNOWN_PREFIX: Final = re.compile(rb"!(?:[a-z0-9-]+\|)+(?:meta\|d\||meta\|)?|_met
 
 
 class Piece(NamedTuple):
-    """Some bytes of a snapshot, and what they are."""
+    """Some bytes of a snapshot, with a note."""
 
     data: bytes
     note: str
 
 
 class BadDescriptionError(UsageError):
-    """A description or annotated hex that cannot be read; says what and where."""
+    """Raised for a description or annotated hex that is not valid; says what and where."""
 
 
 def decode_bytes(text: str) -> bytes:
-    r"""Return the bytes that a text with `\xHH` stands for."""
+    r"""Decode a text with `\xHH`."""
     if "\\" not in text:
         return text.encode()
     if re.search(r"\\(?!x[0-9A-Fa-f]{2}|\\)", ESCAPE.sub("", text)):
-        raise BadDescriptionError(f"{text!r}: a backslash stands before `xHH` or another backslash")
+        raise BadDescriptionError(f"{text!r}: a backslash must be followed by `xHH` or another backslash")
     pieces, place = [], 0
     for match in ESCAPE.finditer(text):
         pieces += [text[place : match.start()].encode(), bytes.fromhex(match[1]) if match[1] else b"\\"]
@@ -91,19 +91,19 @@ def decode_bytes(text: str) -> bytes:
 
 
 def render_bytes(data: bytes) -> str:
-    r"""Return a text that `decode_bytes` takes: printable ASCII as it is, the rest as `\xHH`."""
+    r"""Render bytes for `decode_bytes`: printable ASCII as it is, the rest as `\xHH`."""
     return "".join("\\\\" if byte == 0x5C else chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02X}" for byte in data)
 
 
 def decode_hex(text: str) -> bytes:
-    """Return the bytes of annotated hex."""
+    """Decode annotated hex."""
     found = bytearray()
     for number, line in enumerate(text.splitlines(), 1):
         digits = line.split("  ")[0]
         try:
             found += bytes.fromhex(digits)
         except ValueError:
-            raise BadDescriptionError(f"line {number}: {digits!r} is no hex; two spaces end the bytes") from None
+            raise BadDescriptionError(f"line {number}: {digits!r} is not hex; two spaces end the bytes") from None
     return bytes(found)
 
 
@@ -119,11 +119,11 @@ def render_hex(pieces: Iterable[Piece], width: int = 16) -> str:
 
 
 def describe_snapshot(description: dict[str, Any]) -> list[Piece]:
-    """Make a snapshot of a description, piece by piece. Raises `BadDescriptionError`."""
+    """Make the pieces of a described snapshot. Raises `BadDescriptionError`."""
     try:
         return _describe(description)
     except (TypeError, AttributeError, struct.error) as error:
-        raise BadDescriptionError(f"a member of another kind than is expected: {error}") from error
+        raise BadDescriptionError(f"a member of an unexpected type: {error}") from error
 
 
 def _describe(description: dict[str, Any]) -> list[Piece]:
@@ -165,12 +165,12 @@ def write_snapshot(description: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def require_described(description: dict[str, Any]) -> None:
-    """Raise `BadDescriptionError` for a description that cannot be written entry by entry."""
+    """Raise `BadDescriptionError` if a snapshot cannot be generated entry by entry."""
     for name in ("cut", "append"):
         if name in description:
-            raise BadDescriptionError(f"a snapshot that is generated has no {name}")
+            raise BadDescriptionError(f"a generated snapshot must not have {name}")
     if not isinstance(description.get("footer", True), bool):
-        raise BadDescriptionError("the footer of a snapshot that is generated is true or false")
+        raise BadDescriptionError("the footer of a generated snapshot must be true or false")
     for number, entry in enumerate(description.get("entries", []), 1):
         next(_iter_entries(number, entry), None)
 
@@ -184,22 +184,22 @@ def _iter_in_order(description: dict[str, Any]) -> Iterator[tuple[Entry, dict[st
     previous = b""
     for entry, words in heapq.merge(*runs, key=lambda each: each[0]):
         if entry[0] < previous:
-            raise BadDescriptionError(f"{words}: not in order; its numbers do not sort as its keys do")
+            raise BadDescriptionError(f"{words}: not in order; its keys do not sort as its numbers")
         previous = entry[0]
         yield entry, words
 
 
 def numbered(text: str, number: int, digits: int = MIN_DIGITS) -> str:
-    """Return a text with {n} replaced by a number of so many digits, and {x} by as many x."""
+    """Replace {n} in a text by the number, padded to `digits`, and {x} by as many x."""
     if "{n}" in text:
         text = text.replace("{n}", f"{number:0{digits}}")
     return text.replace("{x}", "x" * number) if "{x}" in text else text
 
 
 def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:
-    """Yield the entries that a description stands for, in order. Raises `BadDescriptionError`."""
+    """Yield the entries of a description, in order. Raises `BadDescriptionError`."""
     if not isinstance(description, dict):
-        raise BadDescriptionError(f"entry {number}: {description!r} is no table")
+        raise BadDescriptionError(f"entry {number}: {description!r} is not a table")
     unknown = set(description) - ENTRY_MEMBERS
     if unknown:
         raise BadDescriptionError(f"entry {number}: unknown members: {', '.join(sorted(unknown))}")
@@ -207,7 +207,7 @@ def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:
         if type(value := description.get(name, 0)) is not int or not 0 <= value < 1 << (8 if name == "flags" else 64):
             raise BadDescriptionError(f"entry {number}: {name} is {value!r}")
     if "versions" in description:
-        # An older version comes later.
+        # Older versions sort later.
         yield from ({**description, "ts": description["ts"] - each} for each in range(description["versions"]))
         return
     if "times" not in description:
@@ -216,17 +216,17 @@ def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:
     first = description.get("from", 0)
     numbers = range(first, first + description["times"])
     digits = max(MIN_DIGITS, len(str(numbers.stop - 1)))
-    # Of keys that begin one another the longest comes first, since a version suffix begins with FF.
+    # If one key is a prefix of another, the longer one sorts first, since a version suffix begins with FF.
     for each in reversed(numbers) if "{x}" in description.get("key", "") else numbers:
         texts = {name: numbered(description[name], each, digits) for name in ("key", "body") if name in description}
         yield description | texts
 
 
 def _cut(pieces: list[Piece], size: int) -> list[Piece]:
-    """Leave bytes out at the end."""
+    """Remove bytes at the end."""
     kept = list(pieces)
     if not 0 <= size <= sum(len(piece.data) for piece in pieces):
-        raise BadDescriptionError(f"cut is {size}, and the snapshot is smaller")
+        raise BadDescriptionError(f"cut is {size}, but the snapshot is smaller")
     while size and kept:
         data, note = kept.pop()
         if size < len(data):
@@ -237,7 +237,7 @@ def _cut(pieces: list[Piece], size: int) -> list[Piece]:
 
 
 def make_entry(description: dict[str, Any]) -> Entry:
-    """Make an entry of its description. Raises `BadDescriptionError`."""
+    """Make an entry from its description. Raises `BadDescriptionError`."""
     try:
         if "raw_key" in description:
             return decode_bytes(description["raw_key"]), decode_bytes(description["raw_value"])

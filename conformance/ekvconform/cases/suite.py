@@ -1,13 +1,13 @@
-"""Which suite this is: its version, and a hash of each case. `fixtures/index.toml`.
+"""Reads and renders the index of the suite, `fixtures/index.toml`: its version, and a hash of each case.
 
     member      value
     ----------  -----------------------------------------------------------------
-    version     of the suite, a number that only grows
-    [versions]  version = hash over all cases of it; what was said once stays
+    version     of the suite, a number that only increases
+    [versions]  version = hash over all its cases; never changed
     [cases]     id = { sha256 of its file, version of its last change }
-    [retired]   id = version that it went with; never used again
+    [retired]   id = version in which it was removed; never used again
 
-A case that changes without a new version contradicts the hash of its version.
+A case that changes without a new version contradicts the hash of that version.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ INDEX_NAME: Final = "index.toml"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What a report says it was made with."""
+    """Version and hash of a suite, for reports."""
 
     version: int
     sha256: str
 
 
 def hash_cases(folder: Path = FIXTURES) -> dict[str, str]:
-    """Return case id = SHA-256 of its file; the table of places counts as one. Raises `BrokenCaseError` for no case."""
+    """Return case id = SHA-256 of its file; the table of places counts as one. Raises `BrokenCaseError`."""
     paths = [*case_paths(folder), *folder.glob(PLACES_NAME)]
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -54,7 +54,7 @@ def load_index(folder: Path = FIXTURES) -> dict[str, Any]:
 
 @cache
 def load_suite(folder: Path = FIXTURES) -> Suite:
-    """Return the suite's version and hash. Raises `BrokenCaseError` where the cases are not those of the index."""
+    """Return the suite's version and hash. Raises `BrokenCaseError` if the index is stale."""
     if faults := faults_of_index(folder):
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise BrokenCaseError(f"{'; '.join(faults[:3])}{more}: `make fixtures` brings the index up to date")
@@ -63,7 +63,7 @@ def load_suite(folder: Path = FIXTURES) -> Suite:
 
 
 def faults_of_index(folder: Path = FIXTURES) -> list[str]:
-    """Say where cases and index contradict each other."""
+    """List the contradictions between cases and index."""
     index, cases = load_index(folder), hash_cases(folder)
     listed = index["cases"]
     faults = [f"{each}: not in the index" for each in cases if each not in listed]
@@ -83,7 +83,7 @@ def faults_of_index(folder: Path = FIXTURES) -> list[str]:
 
 
 def render_updated_index(folder: Path = FIXTURES) -> str:
-    """Return an index that fits to the cases: the same text, or one of the next version."""
+    """Render an index of the present cases: the same text, or that of the next version."""
     text = (folder / INDEX_NAME).read_text(encoding="utf-8") if (folder / INDEX_NAME).is_file() else ""
     index = tomllib.loads(text) or {"version": 0, "versions": {}, "cases": {}, "retired": {}}
     cases = hash_cases(folder)

@@ -1,4 +1,4 @@
-"""The file calls of Linux on x86-64: their numbers, how they name their files, and what they do."""
+"""Describes the file system calls of Linux on x86-64: numbers, path arguments and effects."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 LOOK: Final = "look"
-"""Says what lies somewhere, or what a folder holds."""
+"""Queries a file, or lists a directory."""
 OPEN: Final = "open"
 WRITE: Final = "write"
 FLUSH: Final = "flush"
@@ -15,16 +15,16 @@ CLOSE: Final = "close"
 RENAME: Final = "rename"
 LINK: Final = "link"
 MAKE: Final = "make"
-"""Makes a folder, a FIFO or a device."""
+"""Creates a directory, a FIFO or a device."""
 REMOVE: Final = "remove"
 CHANGE: Final = "change"
 """Changes a size, a mode, an owner or times."""
 END: Final = "end"
-"""Of the whole program."""
+"""Ends the program."""
 
 
 class Shape(NamedTuple):
-    """How a call names its files: pairs of arguments, a folder's handle (None for none) and a path (None for none)."""
+    """The files that a call takes: pairs of arguments, a directory descriptor and a path, either may be None."""
 
     kind: str
     number: int
@@ -68,7 +68,7 @@ CALLS: Final[Mapping[str, Shape]] = MappingProxyType({
 })  # fmt: skip
 NAMES: Final[Mapping[int, str]] = MappingProxyType({shape.number: name for name, shape in CALLS.items()})
 FLAGS_OF_OPEN: Final[Mapping[str, int]] = MappingProxyType({"open": 1, "openat": 2})
-"""Which argument they are; `creat` has none, and those of `openat2` lie in the program's memory."""
+"""Call = index of its flags; `creat` has none, and those of `openat2` are in the memory of the program."""
 CREAT_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
 WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 ALWAYS_WRITING: Final = frozenset((WRITE, FLUSH, RENAME, LINK, MAKE, REMOVE, CHANGE))
@@ -76,25 +76,25 @@ ALWAYS_WRITING: Final = frozenset((WRITE, FLUSH, RENAME, LINK, MAKE, REMOVE, CHA
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that is about to happen."""
+    """A system call that is about to be executed."""
 
     name: str
     paths: tuple[str, ...]
-    """Whole paths of the files that it names."""
+    """Absolute paths of its files."""
     flags: int = 0
-    """What a file is opened with, or was."""
+    """Flags that the file is, or was, opened with."""
 
     @property
     def kind(self) -> str:
-        """What it does."""
+        """Kind of its effect."""
         return CALLS[self.name].kind
 
     @property
     def writes(self) -> bool:
-        """Does it belong to the making of a file or folder?"""
+        """Predicate: is it a part of creating or writing a file or directory?"""
         return self.kind in ALWAYS_WRITING or bool(self.flags & WRITING)
 
     @property
     def makes_file(self) -> bool:
-        """Is it one that lets a file appear under a name, the last of its paths?"""
+        """Predicate: does a file appear under its last path?"""
         return self.kind in (RENAME, LINK) or (self.kind == OPEN and bool(self.flags & os.O_CREAT))

@@ -1,7 +1,7 @@
-"""Writes snapshots, from the spec alone; imports nothing from `reference/`.
+"""Writes snapshots, from the spec alone; imports no decoder.
 
-An entry is a pair of an encoded key and an encoded value. A snapshot is made of
-parts that can be left out, repeated or damaged.
+An entry is a pair of an encoded key and an encoded value. A snapshot is assembled
+from parts that can be omitted, repeated or damaged.
 """
 
 import struct
@@ -16,7 +16,7 @@ STR, HLL, TTL = b"!redis|str|", b"!redis|hll|", b"!redis|ttl|"
 
 
 def header_v2(extension: bytes = b"", size: int | None = None) -> bytes:
-    """Write a version 2 header [FILE-2]; `size` overrides what its size field says."""
+    """Write a version 2 header [FILE-2]; `size` overrides its size field."""
     fields = struct.pack(">QQ", 1_777_000_000_000, 93) + extension
     return b"EKVTHLC2" + struct.pack(">H", len(fields) if size is None else size) + fields
 
@@ -27,20 +27,20 @@ def payload_start(last_commit: int) -> bytes:
 
 
 def encoded_entry(entry: Entry) -> bytes:
-    """Write an entry as it stands in the file. [FILE-9]"""
+    """Write an entry. [FILE-9]"""
     key, value = entry
     return struct.pack("<Q", len(key)) + key + struct.pack("<Q", len(value)) + value
 
 
 def footer(before: bytes) -> bytes:
-    """Write the footer of what stands before it. [FILE-16]"""
+    """Write the footer for the bytes before it. [FILE-16]"""
     return struct.pack(">I", google_crc32c.value(before))
 
 
 def snapshot(
     entries: Iterable[Entry], *, last_commit: int = 1000, header: bytes = HEADER_V1, with_footer: bool = True
 ) -> bytes:
-    """Write a whole snapshot; entries are put in order. [FILE-14]"""
+    """Write a whole snapshot; entries are sorted. [FILE-14]"""
     body = header + payload_start(last_commit) + b"".join(map(encoded_entry, sorted(entries)))
     return body + footer(body) if with_footer else body
 

@@ -1,4 +1,4 @@
-"""What is different, and how people are shown it."""
+"""Describes differences, with the bytes around them."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,14 +8,14 @@ from ekvconform.cases.snapshots import render_bytes
 WINDOW: Final = 16
 """Bytes on a line."""
 MAX_TEXT: Final = 2000
-"""Characters of what was expected, and of what was found."""
+"""Longest text of what was expected or found, in characters."""
 MAX_SHOWN: Final = 160
-"""Bytes of a file that are shown where only one side has it."""
+"""Bytes that are shown of a file that only one side has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as expected."""
+    """One thing that differs from what is expected."""
 
     place: str
     """What was compared: a path, "exit status", "fault" .."""
@@ -24,10 +24,10 @@ class Difference:
     bytes_: tuple[str, ...] = ()
     """The differing bytes, annotated, a line each."""
     clause: str = ""
-    """The clause that is broken, where it is another than the case's own."""
+    """The broken clause, if it is not one of the case."""
 
     def cut(self) -> "Difference":
-        """Return it with texts of a size that can be told."""
+        """Return it with texts cut to `MAX_TEXT`."""
         return replace(self, expected=_cut(self.expected), found=_cut(self.found))
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ def _row(words: str, data: bytes, start: int) -> str:
 
 
 def shown(data: bytes) -> str:
-    """Say what a file holds, in a few words."""
+    """Summarize the content of a file."""
     if not data:
         return "an empty file"
     more = f" and {len(data) - MAX_SHOWN} bytes more" if len(data) > MAX_SHOWN else ""

@@ -1,13 +1,13 @@
-"""Known failures of a program: a text list in its own repository.
+"""Reads and applies the known failures of a program, a text file in its own repository.
 
     case-id-or-glob  VERDICT  # reason, link
 
-Lines of nothing but a comment are kept. The list is strict, so that it cannot rot:
+Comment lines are kept. The list is strict, so that it cannot become stale:
 
     a listed case that                  is
     ----------------------------------  ------------------------------------------
     gets the listed verdict             XFAIL, as expected
-    passes                              XPASS, unexpected: take its line out
+    passes                              XPASS, unexpected: remove its line
     gets another verdict                that verdict, unexpected
     is UNSUPPORTED                      UNSUPPORTED, as expected
 
@@ -17,7 +17,7 @@ Lines of nothing but a comment are kept. The list is strict, so that it cannot r
     is a glob of more than 20 cases     broken: a usage error
     has no reason, or a verdict that    broken
     cannot be expected
-    names a case that a line before     broken
+    names a case that an earlier line   broken
     names too
 """
 
@@ -46,13 +46,13 @@ from ekvconform.judge.verdicts import (
 XFAIL: Final = "XFAIL"
 XPASS: Final = "XPASS"
 EXPECTABLE: Final = (FAIL, WRONG_REASON, CRASH, HANG, LIMIT, ESCAPED)
-"""Verdicts that a list may name. VOID says nothing about the program, so nobody can know it."""
+"""Verdicts that a list may contain. VOID is not a property of the program."""
 MAX_GLOB_CASES: Final = 20
 LINE: Final = re.compile(r"(?P<word>\S+)\s+(?P<verdict>[A-Z_]+)\s+#\s*(?P<reason>\S.*)")
 
 
 class BrokenListError(UsageError):
-    """A list that cannot be used; says which line and why."""
+    """Raised for a list that is not valid; names the line and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +68,21 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class KnownFailures:
-    """A list, as it applies to the cases of a suite."""
+    """A list, resolved for the cases of a suite."""
 
     by_case: dict[str, KnownFailure]
     stale: tuple[KnownFailure, ...] = ()
-    """Lines that match nothing."""
+    """Lines that match no case."""
 
     def apply(self, judgement: Judgement) -> Judgement:
-        """Return the judgement as the list lets it count."""
+        """Return the judgement with its verdict adjusted by the list."""
         known = self.by_case.get(judgement.case.id)
         if known is None or judgement.verdict == UNSUPPORTED:
             return judgement
         if judgement.verdict == known.verdict:
             return replace(judgement, verdict=XFAIL)
         if judgement.verdict == PASS:
-            listed = Difference("verdict", f"{known.verdict}, by line {known.line}", "PASS: take the line out")
+            listed = Difference("verdict", f"{known.verdict}, by line {known.line}", "PASS: remove the line")
             return replace(judgement, verdict=XPASS, differences=(listed,))
         listed = Difference("verdict", f"{known.verdict}, by line {known.line}", judgement.verdict)
         return replace(judgement, differences=(listed, *judgement.differences))
@@ -92,7 +92,7 @@ NOTHING_KNOWN: Final = KnownFailures({})
 
 
 def load_known_failures(path: Path, case_ids: Sequence[str]) -> KnownFailures:
-    """Read a list for the cases of a suite, selected or not. Raises `BrokenListError`."""
+    """Read a list for all cases of a suite. Raises `BrokenListError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -108,7 +108,7 @@ def load_known_failures(path: Path, case_ids: Sequence[str]) -> KnownFailures:
             stale.append(known)
         for case_id in matching:
             if case_id in by_case:
-                raise BrokenListError(f"{path}:{known.line}: {case_id} stands in line {by_case[case_id].line} too")
+                raise BrokenListError(f"{path}:{known.line}: {case_id} is in line {by_case[case_id].line} too")
             by_case[case_id] = known
     return KnownFailures(by_case, tuple(stale))
 
@@ -123,18 +123,17 @@ def decode_list(text: str, path: str) -> list[KnownFailure]:
         if match is None:
             raise BrokenListError(f"{path}:{number}: not `case-id  VERDICT  # reason`")
         if match["verdict"] not in EXPECTABLE:
-            raise BrokenListError(f"{path}:{number}: {match['verdict']} is none of {', '.join(EXPECTABLE)}")
+            raise BrokenListError(f"{path}:{number}: {match['verdict']} is not one of {', '.join(EXPECTABLE)}")
         found.append(KnownFailure(match["word"], match["verdict"], match["reason"], number))
     return found
 
 
 def render_updated(text: str, judgements: Iterable[Judgement], stale: Iterable[KnownFailure]) -> str:
-    """Return a list that fits to what a run found, with as few changes as that takes.
+    """Render a list that agrees with a run, with as few changes as possible.
 
-    `judgements` are of this run, before the list was applied. A line that names one case is
-    corrected or taken out; a glob stays if it still fits to all that it names, and is taken
-    out otherwise; what fails and is not listed is added at the end. Cases that did not run
-    keep their lines.
+    `judgements` are those before the list was applied. A line of one case is corrected or
+    removed; a glob is kept if it is right for all its cases, and removed otherwise; unlisted
+    failures are appended. Cases that did not run keep their lines.
     """
     verdicts = {judgement.case.id: judgement.verdict for judgement in judgements}
     dead = {known.line for known in stale}

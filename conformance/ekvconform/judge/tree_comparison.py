@@ -1,4 +1,4 @@
-"""Compares what lies in OUT with what a case expects: the tree, its seal, and MANIFEST.json."""
+"""Compares OUT with what a case expects: the tree, its seal, and MANIFEST.json."""
 
 import json
 import os
@@ -33,7 +33,7 @@ OPEN_MEMBERS: Final = {
     "": MANIFEST_MEMBERS,
     "outcome": ("database", "complete", "partial_reasons", "warnings", "counters", "earlier"),
 }
-"""Objects that may have members of a decoder's own (TOLE-3), by their paths."""
+"""Path of an object that may have additional members (TOLE-3) = its members."""
 CLOSED_MEMBERS: Final = {
     "source": ("fsm_path", "fsm_crc32c"),
     "adapters": ("dynamodb", "s3", "redis", "sqs"),
@@ -47,12 +47,12 @@ CLOSED_MEMBERS: Final = {
     "outcome.counters.undecoded": tuple(KEYS_TABLE["undecoded"]),
     "outcome.earlier.*": ("database", "complete", "partial_reasons", "fsm_path"),
 } | {f"outcome.counters.{name}": tuple(members) for name, members in OUTCOMES_TABLE["counters"].items()}  # fmt: skip
-"""All others, in the order of MANI-6, MANI-9, MANI-24, OUTC-11, OUTC-12 and OUTC-16."""
+"""The same for all other objects, in the order of MANI-6, MANI-9, MANI-24, OUTC-11, OUTC-12 and OUTC-16."""
 WALL_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 
 
 def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scene) -> list[Difference]:
-    """Compare what lies in OUT, but for the seal, with what has to: paths, kinds, modes and bytes."""
+    """Compare OUT, without the seal, with the expected tree: paths, kinds, modes and bytes."""
     found: dict[bytes, bytes] = {}
     differences = []
     statuses = dict(iter_below(out))
@@ -60,20 +60,18 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
     for path, status in sorted(statuses.items()):
         mode, place = status.st_mode, shown_path(path)
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            differences.append(Difference(place, "a file or a folder", stat.filemode(mode)))
+            differences.append(Difference(place, "a file or a directory", stat.filemode(mode)))
             continue
         if stat.S_ISREG(mode) and path in expected.large:
             differences += differences_of_large(place, os.path.join(os.fsencode(out), path), expected.large[path])
         elif stat.S_ISREG(mode) and path not in SEAL:
             found[path] = read_regular(os.path.join(os.fsencode(out), path))
         elif stat.S_ISDIR(mode) and path != b"." and path not in parents:
-            differences.append(
-                Difference(place, "no folder without something in it", "an empty folder", clause="TREE-3")
-            )
+            differences.append(Difference(place, "no empty directory", "an empty directory", clause="TREE-3"))
         if (seen := before.get(place)) and seen.inode == status.st_ino:
             old = scene.planted.get(scene.out + b"/" + path)
             if old is None or old.kind != "file" or old.data == found.get(path):
-                # It was there before, and keeps the mode that it had.
+                # A file from before the run keeps its mode.
                 if seen.mode != stat.S_IMODE(mode):
                     differences.append(Difference(f"{place}, mode", f"{seen.mode:o}", f"{stat.S_IMODE(mode):o}"))
                 continue
@@ -95,14 +93,14 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
 
 
 def differences_of_large(place: str, path: bytes, pieces: Pieces) -> Iterator[Difference]:
-    """Compare a file that is not held with what it has to hold."""
+    """Compare a file that is too large for memory with its expected content."""
     offset = 0
     with open_regular(path) as file:
         for text, times in pieces:
             whole, rest = divmod(times, blocks := max(1, BLOCK_SIZE // max(1, len(text))))
             for block in chain(repeat(text * blocks, whole), [text * rest]):
                 if file.read(len(block)) != block:
-                    yield Difference(place, "the bytes of the case", f"others, from offset {offset} on or soon after")
+                    yield Difference(place, "the bytes of the case", f"a difference at offset {offset} or soon after")
                     return
                 offset += len(block)
         if file.read(1):
@@ -110,7 +108,7 @@ def differences_of_large(place: str, path: bytes, pieces: Pieces) -> Iterator[Di
 
 
 def differences_of_seal(out: Path) -> list[Difference]:
-    """Recompute CHECKSUMS from the tree, and see that MANIFEST.json is there."""
+    """Compare CHECKSUMS with the tree, and check that MANIFEST.json exists."""
     top = os.fsencode(out)
     statuses = dict(iter_below(out))
     files = sorted(path for path, status in statuses.items() if stat.S_ISREG(status.st_mode))
@@ -135,15 +133,15 @@ def checksum_line(path: bytes, sha256: bytes) -> bytes:
 
 
 def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list[Difference]:
-    """Compare the members of MANIFEST.json that a case fixes."""
+    """Compare the members of MANIFEST.json that a case specifies."""
     path = os.path.join(os.fsencode(out), MANIFEST_NAME)
     if not os.path.isfile(path) or os.path.islink(path):
-        return []  # said already
+        return []  # reported with the seal
     text = read_regular(path)
     try:
         manifest = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        words = "JSON, each member once" if isinstance(error, ValueError) else "JSON of a few levels"
+        words = "JSON with unique members" if isinstance(error, ValueError) else "JSON that is not deeply nested"
         return [Difference("MANIFEST.json", words, str(error), clause="MANI-1")]
     differences = []
     for name, value in expected.manifest.items():
@@ -157,11 +155,11 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
         if wanted == PRESENT and found != ABSENT:
             continue
         wanted = None if wanted == NULL else wanted
-        # Compared as JSON, since 1 and true are equal to Python.
+        # Compared as JSON, since 1 == True in Python.
         if json.dumps(found, sort_keys=True) != json.dumps(wanted, sort_keys=True):
             differences.append(Difference(f"MANIFEST.json, {name}", json.dumps(wanted), json.dumps(found)))
     for warning in _objects_at(manifest, ["outcome", "warnings", "*"]):
-        # Whether the member is there is asked where the form is.
+        # A missing member is reported with the form.
         if "detail" in warning and not (isinstance(words := warning["detail"], str) and words.strip()):
             place = f"MANIFEST.json, detail of the warning {warning.get('name')}"
             differences.append(Difference(place, "words", json.dumps(words), clause="OUTC-11"))
@@ -171,18 +169,18 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) != len(members):
-        raise ValueError("a member is there twice")
+        raise ValueError("a member occurs twice")
     return found
 
 
 def _differences_of_form(manifest: Any, text: bytes, expected: Expected) -> Iterable[Difference]:
-    """Write MANIFEST.json anew, and compare. [MANI-1] [MANI-19]"""
+    """Compare MANIFEST.json with its canonical form. [MANI-1] [MANI-19]"""
     canonical = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
     if text != canonical:
         yield difference_of_bytes("MANIFEST.json", canonical, text)

@@ -1,20 +1,20 @@
-"""What came of a case.
+"""Runs a program on a case and gives a verdict.
 
     verdict       meaning
     ------------  ---------------------------------------------------------------
     PASS          as expected
     FAIL          accepted what must be refused, refused what must be accepted,
-                  another tree, other warnings, or a seal behind a refusal
-    WRONG_REASON  refused, but for another fault than the case's, or elsewhere
-    CRASH         a signal, a panic, a traceback, an exit status that it does not have
-    HANG          not done in time
+                  another tree, other warnings, or a seal after a refusal
+    WRONG_REASON  refused, but for another fault than the case's, or at another place
+    CRASH         a signal, a panic, a traceback, an undocumented exit status
+    HANG          timed out
     LIMIT         too much memory or output
-    ESCAPED       something but OUT and TMPDIR was touched
+    ESCAPED       something other than OUT and TMPDIR was touched
     UNSUPPORTED   the case needs what the profile says the program lacks
-    VOID          the scene could not be set; never a pass
+    VOID          the run could not be prepared; never a pass
 
-The tree is looked at by us; what the program says about itself decides nothing but
-the reason of a refusal, the warnings, and what a verifier found.
+The judge examines the tree itself. The output of the program decides only about the
+reason of a refusal, the warnings, and the findings of a verifier.
 """
 
 import os
@@ -42,7 +42,7 @@ from ekvconform.run.sandbox import (
     touched,
 )
 from ekvconform.run.seccomp import CannotHoldError, require_machine
-from ekvconform.run.tampering import run_meanwhile
+from ekvconform.run.tampering import run_with_tampering
 
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"
@@ -61,11 +61,11 @@ PANIC: Final = re.compile(
     r"|.*\bERROR: [A-Za-z]+Sanitizer|.*: runtime error: )",
     re.MULTILINE,
 )
-"""What Python, Go, Rust, Zig, Java, .NET and the sanitizers of C print where a program has gone wrong."""
+"""What Python, Go, Rust, Zig, Java, .NET and the sanitizers of C print when a program crashes."""
 MAX_DIFFERENCES: Final = 20
-"""Differences of one case that are told."""
-NOT_TOLD: Final = "not told"
-TOUCHED: Final = ("as it was", "touched, made or removed")
+"""Differences of one case that are reported."""
+NOT_REPORTED: Final = "not reported"
+TOUCHED: Final = ("unchanged", "touched, created or removed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Judgement:
     finish: Finish | None = None
     command: tuple[str, ...] = field(default=())
     unmapped: str | None = None
-    """The text of a refusal whose reason the profile does not map."""
+    """Message of a refusal that the profile does not map."""
 
 
 def judge_case(
@@ -90,10 +90,10 @@ def judge_case(
     stop: int | None = None,
     run: Callable[[Sequence[str], Sandbox, Limits, int | None], Finish] = run_program,
 ) -> Judgement:
-    """Run a program on one case, in an empty folder, and judge it.
+    """Run a program on one case, in an empty directory, and judge it.
 
-    With `strict_reasons` a refusal has to name its fault. `stop` is as for `run_program`. `run` runs
-    the program, if nobody else is at work meanwhile.
+    With `strict_reasons` a refusal must name its fault. `stop` is as for `run_program`. `run` runs
+    the program, unless the case has concurrent tampering.
     """
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
@@ -107,14 +107,14 @@ def judge_case(
         command = command_of(profile, case.scene, box, snapshot)
         before, out_before = box.look_outside(), look(box.out)
     except OSError as error:
-        return Judgement(case, VOID, (Difference("the scene", "set", f"not set: {error}"),))
+        return Judgement(case, VOID, (Difference("the scene", "prepared", f"not prepared: {error}"),))
     profile = replace(profile, limits=profile.limits.but(case.limits))
     try:
         if case.scene.during is None:
             finish = run(command, box, profile.limits, stop)
             escaped = _escaped(before, box, case.scene)
         else:
-            finish, paths, unseen, is_done = run_meanwhile(command, box, profile.limits, case.scene.during, stop)
+            finish, paths, unseen, is_done = run_with_tampering(command, box, profile.limits, case.scene.during, stop)
             escaped = _touched(paths)
             unproved = None if escaped else _unproved(case, profile, finish, unseen, is_done=is_done)
             if unproved is not None:
@@ -132,9 +132,9 @@ def judge_case(
 
 
 def _machine_lacks(case: Case, folder: Path) -> str | None:
-    """Say what this machine lacks for a case, or return None."""
+    """Return what this machine lacks for a case, or None."""
     if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(folder):
-        return "this machine lets nobody make a device node"
+        return "this machine does not permit making a device node"
     if case.scene.during is not None:
         try:
             require_machine()
@@ -146,37 +146,37 @@ def _machine_lacks(case: Case, folder: Path) -> str | None:
 def _unproved(
     case: Case, profile: Profile, finish: Finish, unseen: list[str], *, is_done: bool
 ) -> tuple[str, tuple[Difference, ...]] | None:
-    """Return the verdict on a run in which nobody could come in between, or in which that was not seen."""
+    """Return the verdict on a run in which the tampering did not happen or was not observable, or None."""
     if unseen:
-        return VOID, (Difference("the program", "what can be seen", f"not seen: {unseen[0]}"),)
+        return VOID, (Difference("the program", "observable", f"not observable: {unseen[0]}"),)
     if is_done or case.scene.during is None:
         return None
     if ending := bad_ending(finish, profile):
         return ending[0], (ending[1],)
     when = case.scene.during.when.words
     if finish.exit_status in profile.refused:
-        words = f"refused before that: {first_line(finish.stderr)}"
-        return FAIL, (Difference(when, "a run that comes so far", words),)
+        words = f"refused before this moment: {first_line(finish.stderr)}"
+        return FAIL, (Difference(when, "a run that gets so far", words),)
     return UNSUPPORTED, (Difference("the program", "what the case needs", f"it has no such moment: {when}"),)
 
 
 def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:
-    """Return what a run touched outside of OUT."""
+    """Return what a run touched outside OUT."""
     try:
         return _touched(touched(before, box.look_outside(), scene.hard_link_count))
     except OSError as error:
-        return [Difference("what lies outside of OUT", "as it was", str(error))]
+        return [Difference("files outside OUT", "unchanged", str(error))]
 
 
 def _touched(paths: Iterable[str]) -> list[Difference]:
-    return [Difference(f"{path}, outside of OUT", *TOUCHED, clause="TREE-10") for path in paths]
+    return [Difference(f"{path}, outside OUT", *TOUCHED, clause="TREE-10") for path in paths]
 
 
 PLACEHOLDER: Final = re.compile(r"\{(?:snapshot|out|db)\}")
 
 
 def command_of(profile: Profile, scene: Scene, box: Sandbox, snapshot: Path) -> tuple[str, ...]:
-    """Return the words that run a program on a scene."""
+    """Return the command that runs a program on a scene."""
     words = {"{snapshot}": str(snapshot), "{out}": str(box.out), "{db}": str(scene.database)}
     command: list[str] = []
     for word in profile.command if scene.verb == DECODE else profile.verify:
@@ -189,11 +189,11 @@ def command_of(profile: Profile, scene: Scene, box: Sandbox, snapshot: Path) -> 
 
 
 def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | None:
-    """Return the verdict on a run that did not end as programs end, the worst first; None for one that did."""
+    """Return the verdict on a run that did not end with a documented exit status, or None."""
     if finish.over_limit:
         return LIMIT, Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")
     if finish.hung:
-        found = f"not done after {profile.limits.seconds:g} s of processor time, or of waiting"
+        found = f"timed out after {profile.limits.seconds:g} s of processor time, or of waiting"
         return HANG, Difference("the run", "an end", found, clause="CONV-8")
     if finish.left_running:
         return FAIL, Difference("processes still running at its end", "none", str(finish.left_running))
@@ -202,13 +202,13 @@ def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | Non
     if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
         return CRASH, Difference("the run", "no panic or traceback", first_line(finish.stderr or finish.stdout))
     if finish.exit_status not in profile.documented:
-        words = f"one that its profile has: {ranges(profile.documented)}"
+        words = f"one of its profile: {ranges(profile.documented)}"
         return CRASH, Difference("exit status", words, str(finish.exit_status))
     return None
 
 
 class _Judge:
-    """Judges one run, whose traces still lie in its sandbox."""
+    """Judges one run, whose sandbox still exists."""
 
     def __init__(
         self,
@@ -230,22 +230,20 @@ class _Judge:
         self.unmapped: str | None = None
 
     def verdict(self, escaped: list[Difference]) -> tuple[str, list[Difference]]:
-        """Return the verdict and what is different; the worst first."""
+        """Return the verdict and the differences; the most severe verdict wins."""
         finish, profile = self._finish, self._profile
         if escaped:
             return ESCAPED, escaped
         if fed := self._box.fed_readers():
-            return ESCAPED, [
-                Difference(path, "nothing written into it", "written into", clause="TREE-30") for path in fed
-            ]
+            return ESCAPED, [Difference(path, "nothing written to it", "written to", clause="TREE-30") for path in fed]
         if ending := bad_ending(finish, profile):
             verdict, difference = ending
             return verdict, [difference]
         try:
             judged = [self._judge(expected) for expected in self._case.allowed]
         except OSError as error:
-            return FAIL, [Difference("OUT", "a tree that its owner can look at", str(error), clause="TREE-6")]
-        # Of several that are allowed, the nearest is told: what passes, else what differs least.
+            return FAIL, [Difference("OUT", "a tree that its owner can access", str(error), clause="TREE-6")]
+        # Of several permitted outcomes the nearest is reported: one that passes, else the one with fewest differences.
         return min(judged, key=lambda each: (each[0] != PASS, len(each[1])))
 
     def _judge(self, expected: Expected) -> tuple[str, list[Difference]]:
@@ -276,30 +274,30 @@ class _Judge:
         left = [name.decode() for name in SEAL if name.decode() in after]
         if expected.out == UNTOUCHED:
             if after != self._out_before:
-                found = "absent" if not after else ", ".join(left) or "something in it, or changed"
-                return FAIL, [Difference("OUT after a refusal", "as it was", found)]
+                found = "absent" if not after else ", ".join(left) or "changed"
+                return FAIL, [Difference("OUT after a refusal", "unchanged", found)]
         elif left:
             return FAIL, [Difference("OUT after a refusal", "neither MANIFEST.json nor CHECKSUMS", " and ".join(left))]
-        told = profile.told(finish.stderr)
-        if told is None:
+        reason = profile.reason_in(finish.stderr)
+        if reason is None:
             self.unmapped = first_line(finish.stderr)
             if self._strict_reasons:
                 return WRONG_REASON, [Difference("reason", words, f"not mapped by the profile: {self.unmapped}")]
         else:
             path = None if expected.path is None else self._path(expected.path)
             reasons = [
-                Difference(name, str(wanted), NOT_TOLD if found in ("", -1) else str(found))
+                Difference(name, str(wanted), NOT_REPORTED if found in ("", -1) else str(found))
                 for name, wanted, found in (
-                    ("fault", expected.fault, told.fault),
-                    ("clause", expected.clause, told.clause),
-                    ("offset", expected.offset, told.offset),
-                    ("path", path, told.path),
+                    ("fault", expected.fault, reason.fault),
+                    ("clause", expected.clause, reason.clause),
+                    ("offset", expected.offset, reason.offset),
+                    ("path", path, reason.path),
                 )
                 if wanted not in (None, "") and found is not None and wanted != found
             ]
             if reasons:
                 return WRONG_REASON, reasons
-        # Another class of refusal is another reason, where the profile tells them apart.
+        # Another class of refusal is another reason, if the profile distinguishes them.
         statuses = profile.statuses_of_fault(expected.fault)
         if finish.exit_status not in statuses:
             return WRONG_REASON, [
@@ -354,7 +352,7 @@ class _Judge:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Write numbers in a few words: 0, 3 to 7."""
+    """Render numbers as ranges: 0, 3 to 7."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:

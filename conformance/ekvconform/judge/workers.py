@@ -1,11 +1,11 @@
-"""Judges cases at once, each in a process of its own, which a program can end without ending the run.
+"""Judges cases in parallel, each in a process of its own, so that a program can kill only its own worker.
 
-    this process   has no threads, so that it may fork; takes in what a watcher leaves behind
-    watcher        one a case: sets the scene, runs the program, judges it, tells the judgement
-    program        and all its descendants, which the watcher takes in and ends
+    this process   has no threads, so that it may fork; adopts what a worker leaves behind
+    worker         one a case: prepares the run, runs the program, judges it, sends the result
+    program        with all its descendants, which the worker adopts and kills
 
-A watcher ends when this process does, whatever ends it: it looks at a pipe that nobody
-else holds the other end of. It takes no signal but the one that cannot be refused.
+A worker ends when this process ends, for whatever reason: it polls a pipe whose other end
+only this process has open. It reacts to no signal but SIGKILL.
 """
 
 import os
@@ -31,25 +31,25 @@ from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, 
 from ekvconform.run.time_limit import WALL_FACTOR, StarvedError
 
 PATIENCE_SECONDS: Final = 60.0
-"""How much longer than its program a watcher may take."""
+"""Time that a worker may take in addition to its program."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-WATCHER_ENDED: Final = "the process that watches it was ended or stopped"
+WORKER_ENDED: Final = "the worker that runs it was killed or stopped"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Program = Callable[[Path], Profile]
-"""Makes a program in a folder that is empty otherwise, and returns how it is run."""
+"""Makes a program in an empty directory, and returns its profile."""
 
 
 def judge_cases(
-    cases: Sequence[Case], profile: Profile, jobs: int, *, strict_reasons: bool, tell: Callable[[Judgement], None]
+    cases: Sequence[Case], profile: Profile, jobs: int, *, strict_reasons: bool, on_result: Callable[[Judgement], None]
 ) -> list[Judgement]:
-    """Judge cases, and `tell` of each as soon as it is; return all in their own order.
+    """Judge cases; call `on_result` for each when it is done, and return all in order.
 
-    Raises `UsageError` where a profile turns out to be broken, and `OSError`.
+    Raises `UsageError` if a profile turns out not to be valid, and `OSError`.
     """
     pairs = [(case, lambda _: profile) for case in cases]
-    return judge_pairs(pairs, profile.limits, jobs, strict_reasons=strict_reasons, tell=tell)
+    return judge_pairs(pairs, profile.limits, jobs, strict_reasons=strict_reasons, on_result=on_result)
 
 
 def judge_pairs(
@@ -58,11 +58,11 @@ def judge_pairs(
     jobs: int,
     *,
     strict_reasons: bool,
-    tell: Callable[[Judgement], None],
+    on_result: Callable[[Judgement], None],
 ) -> list[Judgement]:
-    """Do what `judge_cases` does, with a program for each case, which is made where the case is judged.
+    """Do what `judge_cases` does, with a program for each case, which is made in the worker.
 
-    `limits` are those of all programs. Raises as `judge_cases`; a program that cannot be made is VOID.
+    `limits` are those of all programs. Raises as `judge_cases`; if a program cannot be made, the verdict is VOID.
     """
 
     def judge(pair: tuple[Case, Program], folder: Path, stop: int) -> Judgement:
@@ -70,46 +70,46 @@ def judge_pairs(
         return judge_case(case, program(folder), folder, strict_reasons=strict_reasons, stop=stop)
 
     def ended(pair: tuple[Case, Program]) -> Judgement:
-        return Judgement(pair[0], ESCAPED, (Difference("the run", "nothing outside touched", WATCHER_ENDED),))
+        return Judgement(pair[0], ESCAPED, (Difference("the run", "nothing outside touched", WORKER_ENDED),))
 
     def failed(pair: tuple[Case, Program], error: Exception) -> Judgement:
         words = f"{type(error).__name__}: {error}"[:500]
         return Judgement(pair[0], VOID, (Difference("the runner", "a verdict", words),))
 
     seconds = max((limits.but(case.limits).seconds for case, _ in pairs), default=0)
-    return run_watched(judge, pairs, jobs, WALL_FACTOR * seconds + PATIENCE_SECONDS, ended, failed, tell)
+    return run_in_workers(judge, pairs, jobs, WALL_FACTOR * seconds + PATIENCE_SECONDS, ended, failed, on_result)
 
 
 @dataclass(slots=True)
-class _Watcher(Generic[Item]):
+class _Worker(Generic[Item]):
     place: int
     item: Item
     pid: int
     folder: Path
     deadline: float
-    told: bytearray = field(default_factory=bytearray)
+    output: bytearray = field(default_factory=bytearray)
 
 
-def run_watched(
+def run_in_workers(
     work: Callable[[Item, Path, int], Result],
     items: Sequence[Item],
     jobs: int,
     seconds: float,
     ended: Callable[[Item], Result],
     failed: Callable[[Item, Exception], Result],
-    tell: Callable[[Result], None] = lambda result: None,
+    on_result: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Do `work` on each item in a process of its own; return all results, in order.
+    """Call `work` for each item in a process of its own; return all results, in order.
 
-    `work` is given the item, a new folder, and a descriptor that is readable when it is to stop.
-    `ended` gives the result of an item whose process did not tell one in time, and `failed` of one whose
-    work raised an exception. `UsageError` passes on, and everything is ended. An item that was starved of
-    processor time is done again when all others are done, with none beside it; a line on stderr says so.
+    `work` gets the item, a new directory, and a descriptor that becomes readable when it must stop.
+    `ended` makes the result of an item whose process did not send one in time, and `failed` of one for which
+    `work` raised an exception. `UsageError` is passed on, after all processes have been killed. An item that was
+    starved of processor time runs again, alone, when all others are done; a line on stderr says so.
     """
     adopt_orphans()
     base = Path(os.path.realpath(tempfile.mkdtemp(prefix="ekvconform.")))
     stop_reader, stop_writer = os.pipe()
-    running: dict[int, _Watcher[Item]] = {}
+    running: dict[int, _Worker[Item]] = {}
     results: dict[int, Result] = {}
     pending = list(enumerate(items))[::-1]
     starved: list[tuple[int, Item]] = []
@@ -125,23 +125,23 @@ def run_watched(
                 folder = base / str(place)
                 folder.mkdir()
                 reader, pid = _fork(lambda item=item, folder=folder: work(item, folder, stop_reader), stop_writer)  # type: ignore[misc]
-                running[reader] = _Watcher(place, item, pid, folder, time.monotonic() + seconds)
+                running[reader] = _Worker(place, item, pid, folder, time.monotonic() + seconds)
             for reader in _ready(running):
-                watcher = running[reader]
-                piece = b"" if time.monotonic() > watcher.deadline else os.read(reader, 1 << 20)
-                watcher.told += piece
+                worker = running[reader]
+                piece = b"" if time.monotonic() > worker.deadline else os.read(reader, 1 << 20)
+                worker.output += piece
                 if piece:
                     continue
                 del running[reader]
                 os.close(reader)
                 try:
-                    results[watcher.place] = _result(watcher, running, ended, failed)
+                    results[worker.place] = _result(worker, running, ended, failed)
                 except StarvedError as error:
                     if not is_second_round:
-                        starved.append((watcher.place, watcher.item))
+                        starved.append((worker.place, worker.item))
                         continue
-                    results[watcher.place] = failed(watcher.item, error)
-                tell(results[watcher.place])
+                    results[worker.place] = failed(worker.item, error)
+                on_result(results[worker.place])
     finally:
         os.close(stop_writer)
         _end_all(running)
@@ -150,18 +150,18 @@ def run_watched(
     return [results[place] for place in range(len(items))]
 
 
-def _ready(running: dict[int, _Watcher[Item]]) -> list[int]:
-    """Return the descriptors of watchers that have told something, or whose time is over."""
+def _ready(running: dict[int, _Worker[Item]]) -> list[int]:
+    """Return the descriptors of workers that have sent something, or that have timed out."""
     poll = select.poll()
     for reader in running:
         poll.register(reader, select.POLLIN | select.POLLHUP)
-    nearest = min(watcher.deadline for watcher in running.values())
-    told = [reader for reader, _ in poll.poll(max(0, (nearest - time.monotonic()) * 1000) + 1)]
-    return told or [reader for reader, watcher in running.items() if time.monotonic() > watcher.deadline]
+    nearest = min(worker.deadline for worker in running.values())
+    sent = [reader for reader, _ in poll.poll(max(0, (nearest - time.monotonic()) * 1000) + 1)]
+    return sent or [reader for reader, worker in running.items() if time.monotonic() > worker.deadline]
 
 
 def _fork(work: Callable[[], Any], stop_writer: int) -> tuple[int, int]:
-    """Start a watcher; return the descriptor that it tells its result on, and its process."""
+    """Start a worker; return the descriptor of its result, and its process."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -169,54 +169,54 @@ def _fork(work: Callable[[], Any], stop_writer: int) -> tuple[int, int]:
         return reader, pid
     try:
         for name in SIGNALS:
-            # Not ignored: a program inherits what is ignored, and what has a handler it gets as usual.
+            # Not ignored: a program would inherit that; signals with a handler are reset to their default.
             signal.signal(name, lambda *_: None)
-        os.setpgid(0, 0)  # what a terminal or `timeout` sends to a group is for the parent
+        os.setpgid(0, 0)  # signals that a terminal or `timeout` sends to the group are for the parent
         os.close(stop_writer)
         os.close(reader)
         try:
-            told = pickle.dumps((True, work()))
+            result = pickle.dumps((True, work()))
         except Exception as error:
-            told = pickle.dumps((False, error))
+            result = pickle.dumps((False, error))
         with os.fdopen(writer, "wb") as file:
-            file.write(told)
+            file.write(result)
     finally:
         os._exit(0)
 
 
 def _result(
-    watcher: _Watcher[Item],
-    running: dict[int, _Watcher[Item]],
+    worker: _Worker[Item],
+    running: dict[int, _Worker[Item]],
     ended: Callable[[Item], Result],
     failed: Callable[[Item, Exception], Result],
 ) -> Result:
-    """Return what a watcher has told; if it told nothing, end what it has left. Raises `StarvedError`."""
-    os.kill(watcher.pid, signal.SIGKILL)  # it is our child and not waited for, so it is there, dead or alive
-    os.waitpid(watcher.pid, 0)
+    """Return the result of a worker; if it sent none, kill the processes that it has left. Raises `StarvedError`."""
+    os.kill(worker.pid, signal.SIGKILL)  # a child that has not been waited for exists, dead or alive
+    os.waitpid(worker.pid, 0)
     try:
-        good, value = pickle.loads(bytes(watcher.told))  # noqa: S301 - of our own process
+        good, value = pickle.loads(bytes(worker.output))  # noqa: S301 - of our own process
     except (EOFError, pickle.UnpicklingError):
         end_descendants(spared=[each.pid for each in running.values()])
-        return ended(watcher.item)
+        return ended(worker.item)
     finally:
-        # What a program has made so that nobody can remove it costs no verdict; it is tried again at the end.
+        # Files that cannot be removed do not affect the verdict; they are tried again at the end.
         with suppress(OSError):
-            remove_sandbox(watcher.folder)
+            remove_sandbox(worker.folder)
     if good:
         result: Result = value
         return result
     if isinstance(value, UsageError | StarvedError):
         raise value
-    return failed(watcher.item, value)
+    return failed(worker.item, value)
 
 
-def _end_all(running: dict[int, _Watcher[Item]]) -> None:
-    """Let watchers end what they watch, and end those that do not."""
+def _end_all(running: dict[int, _Worker[Item]]) -> None:
+    """Give workers time to kill their programs, then kill the workers."""
     deadline = time.monotonic() + 2.0
     while running and descendants(os.getpid()) and time.monotonic() < deadline:
-        for watcher in running.values():
+        for worker in running.values():
             with suppress(ChildProcessError):
-                os.waitpid(watcher.pid, os.WNOHANG)
+                os.waitpid(worker.pid, os.WNOHANG)
         time.sleep(0.005)
     for reader in running:
         os.close(reader)

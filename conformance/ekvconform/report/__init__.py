@@ -1,1 +1,1 @@
-"""Renders verdicts for people and for machines. Decides nothing."""
+"""Renders verdicts, for terminals, CI and other programs. Decides nothing."""

@@ -1,4 +1,4 @@
-"""Reports for machines and for CI: JUnit, Markdown, a badge, annotations."""
+"""Renders reports for machines and CI: JUnit, Markdown, a badge, annotations."""
 
 import json
 import re
@@ -13,15 +13,15 @@ from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
 from ekvconform.report.records import AS_EXPECTED, Report, Row, broken_clauses, count_matrix
 
 NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML may hold, in any form."""
+"""Characters that XML cannot contain."""
 MAX_ANNOTATIONS: Final = 10
-"""What CI shows of one kind in one step."""
+"""Annotations that GitHub shows of one step."""
 MAX_DETAILS: Final = 50
-"""Failures that a summary spells out."""
+"""Failures that a summary lists."""
 
 
 def render_junit(report: Report) -> str:
-    """Render JUnit XML: a suite a chapter, a test a case. What is known to fail, or unsupported, is skipped."""
+    """Render JUnit XML: a suite a chapter, a test a case. Known failures and unsupported cases are skipped."""
     document = JUnitXml(NOT_XML.sub("?", report.program))
     for chapter, _ in count_matrix(report.rows)[1]:
         suite = TestSuite(chapter)
@@ -55,14 +55,14 @@ def _junit_case(row: Row) -> TestCase:
 
 
 def main_difference(row: Row) -> str:
-    """Say in a line what is different in a case."""
+    """Render the first difference of a case in one line."""
     for each in row["differences"]:
         return f"{each['place']}: expected {each['expected']}, found {each['found']}"
     return f"expected {row['expected']}, found {row['found']}"
 
 
 def lines_of(row: Row) -> Iterator[str]:
-    """Yield what is different in a case, the clauses that it speaks against, and how to see it again."""
+    """Yield the differences of a case, the clauses that it violates, and how to reproduce it."""
     for difference in row["differences"]:
         yield f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
         yield from (f"    {line}" for line in difference["bytes"])
@@ -100,14 +100,14 @@ def render_markdown(report: Report) -> str:
 
 
 def _cell(text: str, limit: int = 200) -> str:
-    """Return a text that stays inside a cell, whatever a program printed."""
+    """Escape a text for a cell of a table."""
     text = " ".join(text.split())
     text = text if len(text) <= limit else text[:limit] + " ..."
     return re.sub(r"([\\`*_{}\[\]<>|#!])", r"\\\1", text)
 
 
 def verdict_words(report: Report) -> str:
-    """Say in a few words what came of a run."""
+    """Summarize a run."""
     if report.unexpected or report.footer["stale"]:
         clauses = len(broken_clauses(report.rows))
         stale = f", {len(report.footer['stale'])} stale lines" if report.footer["stale"] else ""

@@ -1,4 +1,4 @@
-"""One self-contained HTML page, of one program or of several side by side."""
+"""Renders one self-contained HTML page, of one program or of several side by side."""
 
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ TEMPLATE: Final = "page.html.j2"
 
 
 def render_page(reports: Sequence[Report]) -> str:
-    """Render the page. Raises `UsageError` where reports are of different suites, or two of one name."""
+    """Render the page. Raises `UsageError` if the suites differ, or two programs have the same name."""
     suites = {(report.header["suite"], report.header["suite_sha256"]) for report in reports}
     if len(suites) != 1:
         versions = sorted(f"{version} ({sha256[:12]})" for version, sha256 in suites)
@@ -23,7 +23,7 @@ def render_page(reports: Sequence[Report]) -> str:
     names = [report.program for report in reports]
     if len(set(names)) != len(names):
         raise UsageError(f"two reports are of one program: {', '.join(names)}; `ekvconform run --name` gives another")
-    # Everything that is not the template's own is escaped: programs print what they like.
+    # The output of programs is not trusted, so everything but the template is escaped.
     environment = Environment(
         loader=PackageLoader("ekvconform.report", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -53,5 +53,5 @@ def _cases(reports: Sequence[Report]) -> list[tuple[Row, list[Row | None]]]:
 
 
 def _snapshots(wanted: Collection[str]) -> dict[str, str]:
-    """Return annotated hex of the snapshots of cases, of those that the suite still has."""
+    """Return annotated hex of the snapshots of cases, as far as the suite has them."""
     return {case.id: case.annotated for case in load_cases() if case.id in wanted}

@@ -1,4 +1,4 @@
-"""What a run found, as data: the rows that every report is made of, and JSONL. `report.schema.json` describes them."""
+"""Makes the records that every report is rendered from; reads and writes JSONL (`report.schema.json`)."""
 
 import json
 import shlex
@@ -22,12 +22,12 @@ AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
 """Verdicts that do not make a run red."""
 ALL_VERDICTS: Final = (*VERDICTS, XFAIL, XPASS)
 MANY: Final = 5
-"""Runs that do not all end alike by chance."""
-MAX_TOLD: Final = 4000
-"""Characters of a program's own words that are kept."""
+"""With more runs than this, identical endings are suspicious."""
+MAX_OUTPUT: Final = 4000
+"""Characters of the output of a program that are kept."""
 SCHEMA_NAME: Final = "report.schema.json"
 FORMAT: Final = 1
-"""Of the rows; a reader of another number cannot read them."""
+"""Version of the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Report:
 
 
 class BrokenReportError(UsageError):
-    """A report that is none, or that was cut."""
+    """Raised for a file that is not a report, or a truncated one."""
 
 
 def make_report(
@@ -61,7 +61,7 @@ def make_report(
     stale: Iterable[str],
     command: Sequence[str],
 ) -> Report:
-    """Make a report of what a run found; `command` is how it was called, without its selection."""
+    """Make a report of a run; `command` is its command line, without the selection."""
     rows = tuple(make_row(judgement, command) for judgement in judgements)
     header = {
         "report": "ekvconform",
@@ -82,7 +82,7 @@ def make_report(
 
 
 def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
-    """Make the row of a case; `command` is how the suite was called, without its selection."""
+    """Make the row of a case; `command` is the command line of the run, without the selection."""
     case, finish = judgement.case, judgement.finish
     return {
         "id": case.id,
@@ -91,7 +91,7 @@ def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
         "clauses": list(case.clauses),
         "level": case.level,
         "verdict": judgement.verdict,
-        "expected": " or ".join(words_of(each) for each in case.allowed),
+        "expected": " or ".join(describe_expected(each) for each in case.allowed),
         "found": _found(judgement),
         "broken": [] if judgement.verdict in AS_EXPECTED else _broken(judgement),
         "differences": [
@@ -106,15 +106,15 @@ def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
         ],
         "unmapped": judgement.unmapped,
         "exit_status": finish.exit_status if finish else None,
-        "stdout": finish.stdout[:MAX_TOLD] if finish else "",
-        "stderr": finish.stderr[:MAX_TOLD] if finish else "",
+        "stdout": finish.stdout[:MAX_OUTPUT] if finish else "",
+        "stderr": finish.stderr[:MAX_OUTPUT] if finish else "",
         "seconds": round(finish.seconds, 4) if finish else None,
         "repro": shlex.join(["ekvconform", "repro", case.id, *command]),
     }
 
 
-def words_of(expected: Expected) -> str:
-    """Say what is expected, in a few words."""
+def describe_expected(expected: Expected) -> str:
+    """Summarize what is expected."""
     if expected.outcome == REFUSED:
         place = "" if expected.offset is None else f" at offset {expected.offset}"
         return f"refused: {expected.fault} [{expected.clause}]{place}"
@@ -124,7 +124,7 @@ def words_of(expected: Expected) -> str:
 
 
 def _broken(judgement: Judgement) -> list[str]:
-    """Return the clauses that a failure speaks against: a difference's own, else those of the case."""
+    """Return the clauses that a failure violates: those of its differences, else those of the case."""
     found: list[str] = []
     for each in judgement.differences:
         found += [each.clause] if each.clause else judgement.case.clauses
@@ -138,7 +138,7 @@ def _found(judgement: Judgement) -> str:
 
 
 def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
-    """Say how little a run proved: what did not run and why, and what was not compared."""
+    """List what a run did not prove: what did not run and why, and what was not compared."""
     lines = []
     if len(rows) < total:
         lines.append(f"{total - len(rows)} of {total} cases were not selected")
@@ -146,16 +146,16 @@ def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
     lines += [f"{count} cases did not run: {why}" for why, count in sorted(lacking.items())]
     unmapped = sum(row["unmapped"] is not None for row in rows)
     if unmapped:
-        lines.append(f"the reasons of {unmapped} refusals were not compared: the profile maps no text of theirs")
+        lines.append(f"the reasons of {unmapped} refusals were not compared: the profile does not map their messages")
     ran = [row for row in rows if row["verdict"] not in (UNSUPPORTED, VOID)]
     endings = {(row["exit_status"], first_line(row["stderr"])) for row in ran}
     if len(ran) > MANY and len(endings) == 1 and ran[0]["exit_status"]:
         status, line = endings.pop()
-        lines.append(f"every run ended with exit status {status} and said `{line[:200]}`: is the command right?")
+        lines.append(f"every run ended with exit status {status} and printed `{line[:200]}`: is the command right?")
     if ran and not profile.warnings:
-        lines.append("warnings were not compared: the profile maps none")
+        lines.append("warnings were not compared: the profile does not map them")
     if any(row["expected"].startswith("findings") for row in ran) and not profile.findings:
-        lines.append("findings were not compared, only that there are some: the profile maps none")
+        lines.append("findings were not compared, except that there are some: the profile does not map them")
     musts = {clause.id for clause in load_clauses().values() if clause.level == "MUST"}
     kept = musts & {clause for row in ran for clause in row["clauses"]}
     lines.append(f"{len(kept)} of {len(musts)} MUST clauses have a case that ran")
@@ -163,7 +163,7 @@ def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
 
 
 def broken_clauses(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return clause = the cases of it that are not as expected, in the order of the spec."""
+    """Return clause = its cases that are not as expected, in the order of the spec."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] not in AS_EXPECTED:
@@ -174,7 +174,7 @@ def broken_clauses(rows: Iterable[Row]) -> dict[str, list[str]]:
 
 
 def count_matrix(rows: Iterable[Row]) -> tuple[list[str], list[tuple[str, list[int]]]]:
-    """Return the verdicts that occur, and for each chapter how often each of them does."""
+    """Return the verdicts that occur, and their counts by chapter."""
     counts: dict[str, Counter[str]] = {}
     for row in rows:
         counts.setdefault(row["chapter"], Counter())[row["verdict"]] += 1
@@ -188,9 +188,9 @@ def count_matrix(rows: Iterable[Row]) -> tuple[list[str], list[tuple[str, list[i
 
 
 def iter_jsonl(report: Report) -> Iterator[str]:
-    """Yield a header, an object a case, and a footer, so that a report that is cut is not taken for whole."""
+    """Yield a header, an object a case, and a footer, so that a truncated report is detected."""
     for row in (report.header, *report.rows, report.footer):
-        # A lone surrogate cannot be written; escaped it can.
+        # ASCII, because lone surrogates must be escaped.
         yield json.dumps(row, ensure_ascii=True) + "\n"
 
 
@@ -207,14 +207,14 @@ def load_report(path: Path) -> Report:
         for number, (line, part) in enumerate(zip(lines, parts, strict=True), 1):
             problem = jsonschema.Draft202012Validator({**schema, "oneOf": [{"$ref": f"#/$defs/{part}"}]})
             if error := next(problem.iter_errors(line), None):
-                raise BrokenReportError(f"{path}: line {number} is no {part}: {error.message[:200]}")
+                raise BrokenReportError(f"{path}: line {number} is not a {part}: {error.message[:200]}")
     except (OSError, ValueError, RecursionError) as error:
         raise BrokenReportError(f"{path}: not a report: {type(error).__name__}: {error}") from error
     header, *rows, footer = lines
     if header["cases"] != len(rows):
-        raise BrokenReportError(f"{path}: {header['cases']} cases are announced, and {len(rows)} are there")
+        raise BrokenReportError(f"{path}: {header['cases']} cases announced, {len(rows)} found")
     if footer["verdicts"] != dict(Counter(row["verdict"] for row in rows)):
-        raise BrokenReportError(f"{path}: the last line counts other verdicts than there are")
+        raise BrokenReportError(f"{path}: the counts of verdicts in the last line are wrong")
     if len({row["id"] for row in rows}) != len(rows):
-        raise BrokenReportError(f"{path}: a case is there twice")
+        raise BrokenReportError(f"{path}: a case occurs twice")
     return Report(header, tuple(rows), footer)

@@ -1,4 +1,4 @@
-"""What a person sees: progress on a terminal, failures, and the matrix of chapters by verdict."""
+"""Prints progress, failures, and the matrix of chapters by verdict."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix
 MAX_ALIKE: Final = 3
 MAX_WIDTH: Final = 200
 LOUD: Final = ("every run ended", "the reasons of")
-"""What a short report says too of how little it proves."""
+"""Beginnings of the lines about what was not proved that a short report prints too."""
 GOOD: Final = "green"
 BAD: Final = "bold red"
 QUIET: Final = "dim"
@@ -28,7 +28,7 @@ QUIET: Final = "dim"
 
 @contextmanager
 def progress_of(total: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal, and nothing in a pipe; what is given is called with each verdict."""
+    """Show a progress bar on a terminal; yield a function that is called with each verdict."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda verdict: None
@@ -38,17 +38,17 @@ def progress_of(total: int) -> Iterator[Callable[[str], None]]:
         task = progress.add_task("cases", total=total)
         bad = 0
 
-        def tell(verdict: str) -> None:
+        def advance(verdict: str) -> None:
             nonlocal bad
             bad += verdict not in AS_EXPECTED
             progress.update(task, advance=1, description=f"[red]{bad} not as expected[/]" if bad else "cases")
             progress.refresh()  # here and not in a thread: this process forks
 
-        yield tell
+        yield advance
 
 
 def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped]) -> None:
-    """Print what a program did wrong at which moment, and the table of places by scenes."""
+    """Print failures with their moments, and the table of paths by kind of tampering."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for stepped in found:
         if stepped.verdict != PASS:
@@ -62,12 +62,12 @@ def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped])
         table.add_column(scene, justify="right", min_width=len(scene))
     for place in sorted({place for place, _ in cells}):
         table.add_row(printable(place), *(verdicts_text(cells.get((place, scene), {})) for scene in SCENES))
-    # As wide as it is, also where that is too wide: paths are there to be read.
+    # Not limited to the width of the terminal, so that paths are not cut.
     Console(width=max(console.width, MAX_WIDTH)).print(table)
 
 
 def print_trials(title: str, found: Sequence[Tried]) -> None:
-    """Print what a program did wrong under which fault, and the table of calls by faults."""
+    """Print failures with their faults, and the table of calls by faults."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for tried in found:
         if tried.verdict != PASS:
@@ -91,7 +91,7 @@ def _runs(verdicts: Iterable[str]) -> str:
 
 
 def verdicts_text(counts: Mapping[str, int]) -> Text:
-    """Show how often each verdict came; a number alone counts passes."""
+    """Render the counts of verdicts; a number alone counts passes."""
     if not counts:
         return Text("-", QUIET)
     words = [str(counts[PASS])] if PASS in counts else []
@@ -100,18 +100,18 @@ def verdicts_text(counts: Mapping[str, int]) -> Text:
 
 
 def print_report(report: Report, *, quiet: bool = False) -> None:
-    """Print each failure, the matrix, and what was not proved."""
+    """Print failures, the matrix, and what was not proved."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     alike: Counter[str] = Counter()
     for row in report.unexpected:
-        # A slip that shows in every case is told a few times, and counted.
+        # A failure that is the same in many cases is printed a few times, and counted.
         slip = " ".join(row["broken"]) if all(each["clause"] for each in row["differences"]) else ""
         alike[slip] += 1
         if not slip or alike[slip] <= MAX_ALIKE:
             _print_row(console, row)
     for slip, count in alike.items():
         if slip and count > MAX_ALIKE:
-            console.print(Text(f"and {count - MAX_ALIKE} more cases that break {slip} alone", BAD))
+            console.print(Text(f"and {count - MAX_ALIKE} more cases that break only {slip}", BAD))
     for line in report.footer["stale"]:
         console.print(Text(f"stale: {line}", BAD))
     if not quiet:
@@ -130,7 +130,7 @@ def _print_row(console: Console, row: Row) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text that does nothing to a terminal, whatever a program printed."""
+    """Escape everything in a text that would control a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

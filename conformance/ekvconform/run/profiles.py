@@ -1,29 +1,29 @@
-"""What is known of a program: how it is called, and how it says what went wrong.
+"""Reads profiles of programs: how one is called, and how it reports what went wrong.
 
 member       value
 -----------  ---------------------------------------------------------------------
 name         for reports
 command      list of words; {snapshot}, {out} and {db} are replaced, and a word
              {options} by the words of the options that a case needs. Without {db}
-             the program has no other database index than 0. {python} is the
-             interpreter that runs ekvconform. A program with a path is looked for
-             from the profile's folder.
-verify       the same, with {out}, of the command that looks for what is wrong with a
-             dump; none if the program has none
-chapters     the chapters that it claims to keep, in lower case; all if not given
+             the program only supports database index 0. {python} is the interpreter
+             that runs ekvconform. The path of a program is relative to the directory
+             of the profile.
+verify       the same, with {out}, of the command that verifies a dump, if there is one
+chapters     the chapters that the program claims to implement, in lower case; all if
+             not given
 [options]    option = list of words: salvage, into_existing; and, with {value} among
              them, only, wall_time, cluster_id, elastickv_version
 [exit]       complete, partial, whole, findings: lists of exit statuses (default 0; that
              of complete or 3; 0; 1). refused is one too (default any from 1 to 125), or
-             is told apart: snapshot-refused, tree-refused, disk-full, io-error (then
-             one that is left out has none)
+             in its place snapshot-refused, tree-refused, disk-full, io-error (a class
+             that is omitted has none)
 [[texts]]    pattern: a regular expression for a line of stderr; fault: the name
-             that it stands for, or a group of that name. Groups `clause`, `offset`
-             and `path` are compared too, where a case has them; a group that catches
-             nothing is a reason that was not told.
+             of the fault, or a group of that name. Groups `clause`, `offset` and `path`
+             are compared too, if a case has them; a group that does not match counts
+             as not reported.
 [[warnings]] the same, for lines of both streams: warning and a group "count"
 [[findings]] the same, for what `verify` prints: fault and a group "path"
-[features]   existing_output (default true): does it take an OUT that is there?
+[features]   existing_output (default true): does it accept an existing OUT?
 [limits]     seconds, memory_mib (private memory of all its processes), files_mib
 """
 
@@ -50,9 +50,9 @@ CLASS_OF_STATUS: Final = {status: name for name, status in OUTCOMES_TABLE["exit"
 REFUSALS: Final = ("snapshot-refused", "tree-refused", "disk-full", "io-error")
 """Exit statuses of a refusal, by their names in the spec."""
 MAX_DIGITS: Final = 30
-"""Of a number that a program tells; no offset or count has as many."""
+"""Digits of a reported number that are read; no offset or count has as many."""
 ANY_REFUSAL: Final = tuple(range(1, 126))
-"""Exit statuses that a program ends with on its own account; from 126 on a shell says what went wrong."""
+"""Exit statuses that a program may choose; those from 126 on are used by shells."""
 PARTIAL_STATUS: Final = OUTCOMES_TABLE["exit"]["partial"]
 EXITS: Final = ("complete", "partial", WHOLE, FINDINGS, REFUSED, *REFUSALS)
 CHAPTERS: Final = tuple(dict.fromkeys(name[:4].lower() for name in load_clauses()))
@@ -64,20 +64,20 @@ MEMBERS: Final = (
 
 
 class BrokenProfileError(UsageError):
-    """A profile that cannot be used; says which and why."""
+    """Raised for a profile that is not valid; names the file and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A text of a program, and the name that it stands for."""
+    """A pattern for a message, and the name that it stands for."""
 
     expression: re.Pattern[str]
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a program says of a refusal."""
+class Reason:
+    """The reason of a refusal, as the program reports it."""
 
     fault: str
     clause: str | None = None
@@ -87,7 +87,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is known of a program."""
+    """Description of a program."""
 
     name: str
     command: tuple[str, ...]
@@ -102,11 +102,11 @@ class Profile:
     has_existing_output: bool = True
     limits: Limits = field(default_factory=Limits)
     folder: Path = field(default_factory=Path.cwd)
-    """Where programs with a path are looked for."""
+    """Directory that paths of programs are relative to."""
 
     @property
     def documented(self) -> frozenset[int]:
-        """Exit statuses that the program says it has."""
+        """All exit statuses of the program."""
         return frozenset().union(*self.exits.values())
 
     @property
@@ -115,31 +115,31 @@ class Profile:
         return frozenset().union(*(self.exits[name] for name in REFUSALS))
 
     def statuses_of_fault(self, fault: str) -> frozenset[int]:
-        """Return the exit statuses that a refusal for a fault may have: any, where its class has none."""
+        """Return the exit statuses of a refusal for a fault; those of any refusal if its class has none."""
         return self.exits[CLASS_OF_STATUS[OUTCOMES_TABLE["faults"][fault]]] or self.refused
 
     def lacks(self, case: Case) -> str | None:
-        """Say what the program lacks for a case, or return None."""
+        """Return what the program lacks for a case, or None."""
         scene = case.scene
         if self.chapters is not None and case.chapter not in self.chapters:
             return f"the profile does not claim chapter {case.chapter.upper()}"
         words = self.command if scene.verb == DECODE else self.verify
         if not words:
-            return "the profile has no command that verifies"
+            return "the profile has no verify command"
         if scene.database and not any("{db}" in word for word in words):
             return "the profile's command has no {db}"
         for option in scene.options:
             if option not in self.options:
                 return f"the profile has no words for the option {option}"
         if scene.verb == DECODE and scene.has_output and not self.has_existing_output:
-            return "the profile says that the program takes no OUT that is there"
+            return "the profile says that the program does not accept an existing OUT"
         return None
 
     def located(self) -> "Profile":
-        """Return the profile with programs by their full paths; those with a path are looked for from its folder.
+        """Return the profile with absolute paths of its programs.
 
-        A program is run in folders of its own, so its name has to lead there from anywhere. Raises
-        `BrokenProfileError` where there is no such program.
+        A program is run in a directory of its own, so a relative path would not do. Raises
+        `BrokenProfileError` if a program does not exist.
         """
         try:
             verify = _located(self.verify, self.folder) if self.verify else ()
@@ -147,14 +147,14 @@ class Profile:
         except ValueError as error:
             raise BrokenProfileError(str(error)) from error
 
-    def told(self, stderr: str) -> Told | None:
-        """Return what a program says of a refusal, or None if no pattern fits.
+    def reason_in(self, stderr: str) -> Reason | None:
+        """Return the reported reason of a refusal, or None if no pattern matches.
 
-        What a pattern has a group for and did not find is told as the empty text, or -1.
+        A group that did not match gives the empty text, or -1 for an offset.
         """
         for name, groups in _iter_matches(self.texts, stderr, "fault"):
             offset = groups.get("offset")
-            return Told(
+            return Reason(
                 name,
                 (groups["clause"] or "") if "clause" in groups else None,
                 (-1 if not offset else _number(offset, "offset")) if "offset" in groups else None,
@@ -162,19 +162,19 @@ class Profile:
             )
         return None
 
-    def count_told(self, stderr: str) -> int:
-        """Return how many faults a program names."""
+    def count_reasons(self, stderr: str) -> int:
+        """Return the number of reported faults."""
         return sum(1 for _ in _iter_matches(self.texts, stderr, "fault"))
 
     def warnings_in(self, output: str) -> dict[str, int]:
-        """Return the warnings that a program gives, with their counts added up."""
+        """Return the reported warnings, with the sums of their counts."""
         found: Counter[str] = Counter()
         for name, groups in _iter_matches(self.warnings, output, "warning"):
             found[name] += _number(groups.get("count") or "1", "count")
         return dict(found)
 
     def findings_in(self, output: str) -> dict[str, list[str]]:
-        """Return the findings that a program names, with their paths in order."""
+        """Return the reported findings, with their paths in order."""
         found: dict[str, list[str]] = {}
         for name, groups in _iter_matches(self.findings, output, "fault"):
             found.setdefault(name, []).append(groups.get("path") or "")
@@ -185,7 +185,7 @@ def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     program = words[0] if os.sep not in words[0] else str(folder / words[0])
     found = shutil.which(program)
     if found is None:
-        raise ValueError(f"there is no program {program}, or it may not be run")
+        raise ValueError(f"{program} does not exist or is not executable")
     return (os.path.abspath(found), *words[1:])
 
 
@@ -195,12 +195,12 @@ def _with_interpreter(words: Iterable[str]) -> tuple[str, ...]:
 
 def _number(text: str, group: str) -> int:
     if not text.isdecimal():
-        raise BrokenProfileError(f"the group {group} of a pattern caught {text[:80]!r}, which is no number")
+        raise BrokenProfileError(f"the group {group} of a pattern matched {text[:80]!r}, which is not a number")
     return int(text[:MAX_DIGITS])
 
 
 def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Iterator[tuple[str, dict[str, str | None]]]:
-    """Yield what the first pattern that fits makes of each line."""
+    """Yield name and groups of the first matching pattern of each line."""
     for line in output.splitlines():
         for pattern in patterns:
             if match := pattern.expression.search(line):
@@ -210,7 +210,7 @@ def _iter_matches(patterns: Sequence[Pattern], output: str, group: str) -> Itera
 
 
 def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
-    """Read a profile; a command given beside it is used instead of its own. Raises `BrokenProfileError`."""
+    """Read a profile; `command` replaces its command. Raises `BrokenProfileError`."""
     try:
         given = _located(_with_interpreter(command), Path.cwd()) if command else ()
         profile = make_profile(tomllib.loads(path.read_text(encoding="utf-8")), given)
@@ -220,7 +220,7 @@ def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
 
 
 def bare_profile(command: Iterable[str]) -> Profile:
-    """Make a profile of nothing but a command. Raises `BrokenProfileError`."""
+    """Make a profile that has only a command. Raises `BrokenProfileError`."""
     try:
         return make_profile({"command": list(command)})
     except ValueError as error:
@@ -228,27 +228,27 @@ def bare_profile(command: Iterable[str]) -> Profile:
 
 
 def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profile:
-    """Make a profile of what a file says. Raises `ValueError`."""
+    """Make a profile from the members of its file. Raises `ValueError`."""
     _require_known(words, MEMBERS, "a profile")
     command = command or _with_interpreter(_words(words, "command"))
     if not any("{snapshot}" in word for word in command) or not any("{out}" in word for word in command):
-        raise ValueError("command: no {snapshot} or no {out} among its words")
+        raise ValueError("command: {snapshot} or {out} is missing")
     verify = _with_interpreter(_words(words, "verify")) if "verify" in words else ()
     if verify and not any("{out}" in word for word in verify):
-        raise ValueError("verify: no {out} among its words")
+        raise ValueError("verify: {out} is missing")
     options = _table(words, "options")
     _require_known(options, OPTIONS, "options")
     if options and "{options}" not in command:
-        raise ValueError('options: the command has no word "{options}", which they take the place of')
+        raise ValueError('options: the command has no word "{options}" to be replaced by them')
     for name in options:
         has_value = any("{value}" in word for word in _words(options, name))
         if has_value != OPTIONS[name]:
-            raise ValueError(f"options.{name}: {'no' if not has_value else 'a'} {{value}} among its words")
+            raise ValueError(f"options.{name}: {{value}} {'must not be there' if has_value else 'is missing'}")
     features = _table(words, "features")
     _require_known(features, ("existing_output",), "features")
     existing_output = features.get("existing_output", True)
     if not isinstance(existing_output, bool):
-        raise ValueError(f"features.existing_output: {existing_output!r} is neither true nor false")
+        raise ValueError(f"features.existing_output: {existing_output!r} is not true or false")
     chapters = _words(words, "chapters") if "chapters" in words else None
     _require_known(chapters or (), CHAPTERS, "chapters")
     return Profile(
@@ -269,7 +269,7 @@ def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profil
 def _require_known(words: Iterable[str], known: Iterable[str], what: str) -> None:
     unknown = sorted(set(words) - set(known))
     if unknown:
-        raise ValueError(f"{what}: {', '.join(unknown)} is none of {', '.join(known)}")
+        raise ValueError(f"{what}: {', '.join(unknown)} is not one of {', '.join(known)}")
 
 
 def _table(words: dict[str, Any], name: str) -> dict[str, Any]:
@@ -282,14 +282,14 @@ def _table(words: dict[str, Any], name: str) -> dict[str, Any]:
 def _words(words: dict[str, Any], name: str) -> tuple[str, ...]:
     found = words.get(name)
     if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise ValueError(f"{name}: a list of words is needed, found {found!r}")
+        raise ValueError(f"{name}: must be a list of words, not {found!r}")
     return tuple(found)
 
 
 def _statuses(words: dict[str, Any], name: str) -> list[int]:
     found = words[name]
     if not isinstance(found, list) or not all(type(status) is int and 0 <= status < 256 for status in found):
-        raise ValueError(f"exit.{name}: a list of exit statuses is needed, found {found!r}")
+        raise ValueError(f"exit.{name}: must be a list of exit statuses, not {found!r}")
     return found
 
 
@@ -297,12 +297,12 @@ def _exits(words: dict[str, Any]) -> dict[str, frozenset[int]]:
     _require_known(words, EXITS, "exit")
     given = {name: _statuses(words, name) for name in words}
     complete = given.get("complete", [0])
-    told_apart = any(name in given for name in REFUSALS)
-    if told_apart and REFUSED in given:
+    has_classes = any(name in given for name in REFUSALS)
+    if has_classes and REFUSED in given:
         raise ValueError(f"exit: either refused, or {', '.join(REFUSALS)}")
-    # Where nothing is said of refusals, every status that a program ends with on its own account is one.
+    # By default every status that a program may choose, and that is not accepted, is a refusal.
     rest = [status for status in ANY_REFUSAL if status not in (*complete, *given.get("partial", ()))]
-    refused = given.get(REFUSED, [] if told_apart else rest)
+    refused = given.get(REFUSED, [] if has_classes else rest)
     found = {
         "complete": complete,
         "partial": given.get("partial", [*complete, PARTIAL_STATUS]),
@@ -312,7 +312,7 @@ def _exits(words: dict[str, Any]) -> dict[str, frozenset[int]]:
     }
     accepted = {*complete, *given.get("partial", ())}
     if both := sorted(accepted & {status for name in REFUSALS for status in found[name]}):
-        raise ValueError(f"exit: {both} both accept and refuse")
+        raise ValueError(f"exit: {both} would both accept and refuse")
     return {name: frozenset(statuses) for name, statuses in found.items()}
 
 
@@ -320,7 +320,7 @@ def _patterns(words: dict[str, Any], member: str, name: str, known: Iterable[str
     found = []
     rows = words.get(member, [])
     if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
-        raise ValueError(f"{member}: written as [[{member}]], once for each pattern")
+        raise ValueError(f"{member}: must be written as [[{member}]], once for each pattern")
     for number, each in enumerate(rows, 1):
         where = f"[[{member}]] {number}"
         _require_known(each, ("pattern", name), where)
@@ -329,7 +329,7 @@ def _patterns(words: dict[str, Any], member: str, name: str, known: Iterable[str
         except (re.error, TypeError) as error:
             raise ValueError(f"{where}: pattern {each.get('pattern')!r}: {error}") from error
         if name not in each and name not in expression.groupindex:
-            raise ValueError(f"{where}: the pattern {each['pattern']!r} stands for no {name}")
+            raise ValueError(f"{where}: the pattern {each['pattern']!r} has neither {name} nor a group of that name")
         if name in each:
             _require_known([each[name]], known, f"{where}: {name}")
         found.append(Pattern(expression, each.get(name, "")))

@@ -1,13 +1,13 @@
-"""Runs a program once, in folders of its own, and leaves nothing of it running.
+"""Runs a program once in a sandbox, and ends all its processes.
 
     <sandbox>/in/<snapshot>   what the program reads
-    <sandbox>/work/out        OUT; `work` is the folder above, and the current one
+    <sandbox>/work/out        OUT; `work` is the current directory
     <sandbox>/tmp             TMPDIR
-    <sandbox>/canary/         files that nobody may touch
+    <sandbox>/canary/         files that must not be touched
 
-A program's children stay ours when their parent ends, because this process takes
-in orphans (Linux: PR_SET_CHILD_SUBREAPER); so all of them can be found and ended,
-those too that left the process group. It is to be a process without other children.
+This process is a child subreaper (PR_SET_CHILD_SUBREAPER): descendants of the program whose
+parent has ended become its children. So all of them can be found and killed, even if they
+left the process group. It must not have other children.
 """
 
 import ctypes
@@ -37,19 +37,19 @@ from ekvconform.run.time_limit import TimeLimit
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
-"""How often the limits are looked at while a program runs."""
+"""Interval at which the limits are checked."""
 MAX_OUTPUT_SIZE: Final = 1024 * 1024
-"""Bytes of each output stream; a program that writes more meets a limit."""
+"""Bytes of each output stream; a program that writes more exceeds a limit."""
 MAX_ENTRIES: Final = 100_000
-"""Files and folders below OUT and TMPDIR; a program that makes more meets a limit."""
+"""Files and directories below OUT and TMPDIR; a program that makes more exceeds a limit."""
 MAX_HASHED_SIZE: Final = 64 * 1024 * 1024
-"""Bytes of a file that is compared by content; a larger one is compared by what its folder says of it."""
+"""Largest file that is compared by content; a larger one is compared by its metadata."""
 MAX_READ_SIZE: Final = 64 * 1024 * 1024
-"""Bytes of a file that is taken into memory."""
+"""Largest file that is read into memory."""
 PATIENCE: Final = 4
-"""How much longer a program is let alone than it takes to look at what it has written."""
+"""The files are walked again after so many times the duration of the last walk."""
 END_SECONDS: Final = 10.0
-"""How long processes that were killed may take to be gone."""
+"""Time that killed processes may take to disappear."""
 UMASK: Final = 0o022
 NULL_DEVICE: Final = os.makedev(1, 3)
 PR_CAPBSET_DROP: Final = 24
@@ -60,27 +60,27 @@ class Finish:
     """How a program ended."""
 
     exit_status: int | None
-    """None if it was ended by us."""
+    """None if it was killed by the judge."""
     signal: int | None
     hung: bool
     over_limit: str | None
-    """What it used too much of."""
+    """The limit that was exceeded."""
     stdout: str
     stderr: str
     seconds: float
     left_running: int
-    """Descendants that had to be ended."""
+    """Number of descendants that had to be killed."""
 
 
 class StoppedError(Exception):
-    """Nobody waits for the verdict any more."""
+    """Raised when the verdict is not needed any more."""
 
 
-# ---- looking ----
+# ---- recording the state of files ----
 
 
 class Seen(NamedTuple):
-    """What lies somewhere."""
+    """Metadata and content of a file."""
 
     kind: int
     mode: int
@@ -88,29 +88,29 @@ class Seen(NamedTuple):
     inode: int
     links: int
     times: tuple[int, int]
-    """Of a file, modification and change in ns; of others (0, 0), since whatever is made in a folder changes it."""
+    """Of a regular file, mtime and ctime in ns; else (0, 0), since a new entry changes those of a directory."""
     content: str | None
-    """Of a file a hash, of a link its target."""
+    """Hash of a regular file, target of a symlink."""
 
 
 Look = dict[str, Seen]
-"""Path from a folder, "." for the folder itself = what lies there; two looks are the same if nothing was touched."""
+"""Path from a directory, "." for itself = what is there. Two looks are equal if nothing was touched."""
 
 
 def shown_path(path: bytes) -> str:
-    r"""Return a path as text, with `\xHH` for a byte that is no UTF-8."""
+    r"""Return a path as text, with `\xHH` for a byte that is not UTF-8."""
     return path.decode("utf-8", "backslashreplace")
 
 
 def place_of(folder: Path, path: bytes) -> bytes:
-    """Return the whole path of something below a folder; "." is the folder itself."""
+    """Return the full path of a path below a directory; "." is the directory itself."""
     return os.fsencode(folder) if path == b"." else os.path.join(os.fsencode(folder), path)
 
 
 def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield everything at and below a folder by its path from there; no link is followed. Raises `OSError`.
+    """Yield everything at and below a directory, by path from there; links are not followed. Raises `OSError`.
 
-    What vanishes meanwhile is passed over; what lies below a path of `without`, and that path, too.
+    Files that disappear during the walk are skipped, as are the paths of `without` with all below them.
     """
     pending = [b"."]
     while pending:
@@ -127,7 +127,7 @@ def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[
 
 
 def look(folder: Path, without: Collection[bytes] = ()) -> Look:
-    """Look at everything at and below a folder; no link is followed. Raises `OSError`."""
+    """Record everything at and below a directory; links are not followed. Raises `OSError`."""
     found: Look = {}
     for path, status in iter_below(folder, without):
         place = place_of(folder, path)
@@ -150,7 +150,7 @@ def look(folder: Path, without: Collection[bytes] = ()) -> Look:
 
 
 def read_regular(place: bytes, limit: int = MAX_READ_SIZE) -> bytes:
-    """Read a regular file, without following a link or waiting for anybody. Raises `OSError`, for a larger one too."""
+    """Read a regular file, without following a link or blocking. Raises `OSError`, also above `limit`."""
     with open_regular(place) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -165,20 +165,20 @@ def hash_regular(place: bytes) -> str:
 
 
 def open_regular(place: bytes) -> BufferedReader:
-    """Open a regular file, without following a link or waiting for anybody. Raises `OSError`."""
+    """Open a regular file, without following a link or blocking. Raises `OSError`."""
     descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = open(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise OSError(f"{shown_path(place)}: no regular file")
+        raise OSError(f"{shown_path(place)}: not a regular file")
     return file
 
 
 def touched(before: Look, after: Look, may_lose: int = 0) -> list[str]:
-    """Return the paths that two looks outside of OUT differ at.
+    """Return the paths at which two looks outside OUT differ.
 
-    A hard link in OUT may be replaced, and the file outside that it was a name of has one name less: so many
-    names a file may lose.
+    When a hard link in OUT is replaced, the file outside that it was linked to loses a link. A file may lose
+    `may_lose` links.
     """
     paths = before.keys() | after.keys()
     return sorted(path for path in paths if not _same(before.get(path), after.get(path), may_lose))
@@ -189,25 +189,25 @@ def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
         return before is after
     if not may_lose:
         return before == after
-    # To lose a name, or to be renamed, changes the time of change, and nothing else.
+    # Losing a link, or being renamed, changes only ctime.
     changed = before._replace(links=after.links, times=(before.times[0], after.times[1]))
     return changed == after and 0 <= before.links - after.links <= may_lose
 
 
-# ---- setting a scene ----
+# ---- preparing a run ----
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The folders of one case."""
+    """The directories of one case."""
 
     root: Path
     out: Path
     readers: dict[str, int] = field(default_factory=dict)
-    """FIFOs that somebody reads, from the folder above OUT, and where."""
+    """FIFO, from the directory above OUT = descriptor that reads it."""
 
     def arrange(self, scene: Scene) -> Path:
-        """Set a scene; return the path of its snapshot. Raises `OSError`."""
+        """Create the files of a scene; return the path of its snapshot. Raises `OSError`."""
         for path, planted in scene.planted.items():
             place = self.root / "work" / os.fsdecode(path)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -234,21 +234,21 @@ class Sandbox:
         return snapshot
 
     def fed_readers(self) -> list[str]:
-        """Return the FIFOs that something was written into."""
+        """Return the FIFOs that something was written to."""
         return [path for path, reader in self.readers.items() if os.read(reader, 1)]
 
     @property
     def real_out(self) -> str:
-        """OUT, with the links of the path that leads to it followed, as a program does."""
+        """OUT, with symlinks in the path to it resolved."""
         return os.path.join(os.path.realpath(self.out.parent), self.out.name)
 
     def look_outside(self, *without: bytes) -> Look:
-        """Look at everything but OUT, TMPDIR and what is named. Raises `OSError`."""
+        """Record everything except OUT, TMPDIR and `without`. Raises `OSError`."""
         return look(self.root, (b"tmp", os.fsencode(os.path.relpath(self.real_out, self.root)), *without))
 
 
 def plant(place: Path, planted: Planted, work: Path) -> None:
-    """Put something where a case wants it; `work` is where hard links count from. Raises `OSError`."""
+    """Create a file of a scene; targets of hard links are relative to `work`. Raises `OSError`."""
     if planted.kind == "folder":
         place.mkdir(exist_ok=True)
     elif planted.kind == "symlink":
@@ -260,7 +260,7 @@ def plant(place: Path, planted: Planted, work: Path) -> None:
     elif planted.kind == "device":
         os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
     elif planted.kind == "socket":
-        # The name of a socket is short, so it is given from the folder.
+        # The path of a socket must be short, so it goes through the descriptor of the directory.
         folder = os.open(place.parent, os.O_RDONLY)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"/proc/self/fd/{folder}/{place.name}")
@@ -272,7 +272,7 @@ def plant(place: Path, planted: Planted, work: Path) -> None:
 
 
 def can_make_devices(folder: Path) -> bool:
-    """Tell whether this process may make a device node."""
+    """Return True if this process is permitted to create a device node."""
     place = folder / "device"
     try:
         os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
@@ -283,7 +283,7 @@ def can_make_devices(folder: Path) -> bool:
 
 
 def make_sandbox(root: Path, scene: Scene) -> Sandbox:
-    """Make the folders of one case in an empty one, given by its full path. Raises `OSError`."""
+    """Create the directories of one case in an empty directory. Raises `OSError`."""
     for name in ("in", "work", "tmp", "canary", "canary/folder", "canary/empty"):
         (root / name).mkdir()
     (root / "canary" / "file").write_bytes(b"precious\n")
@@ -294,24 +294,24 @@ def make_sandbox(root: Path, scene: Scene) -> Sandbox:
 TOUCHES: Final[Mapping[str, Callable[[Path], object]]] = MappingProxyType({
     "other bytes": lambda canary: (canary / "file").write_bytes(b"precious?"),
     "the same bytes again": lambda canary: (canary / "file").write_bytes(b"precious\n"),
-    "cut": lambda canary: os.truncate(canary / "file", 0),
+    "truncated": lambda canary: os.truncate(canary / "file", 0),
     "another mode": lambda canary: (canary / "file").chmod(0o600),
     "other times": lambda canary: os.utime(canary / "file", ns=(0, 0)),
-    "another name": lambda canary: os.link(canary / "file", canary / "third name"),
-    "a name less": lambda canary: (canary / "folder" / "other name").unlink(),
+    "another link": lambda canary: os.link(canary / "file", canary / "third name"),
+    "a link removed": lambda canary: (canary / "folder" / "other name").unlink(),
     "another file": lambda canary: (canary / "empty" / "new").touch(),
-    "another folder": lambda canary: (canary / "new").mkdir(),
-    "a folder less": lambda canary: (canary / "empty").rmdir(),
-    "a folder's mode": lambda canary: (canary / "folder").chmod(0o700),
-    "a file in another's place": lambda canary: (canary / "folder" / "other name").replace(canary / "empty" / "file"),
+    "another directory": lambda canary: (canary / "new").mkdir(),
+    "a directory removed": lambda canary: (canary / "empty").rmdir(),
+    "the mode of a directory": lambda canary: (canary / "folder").chmod(0o700),
+    "a file moved": lambda canary: (canary / "folder" / "other name").replace(canary / "empty" / "file"),
 })  # fmt: skip
-"""How canaries can be touched."""
+"""Ways of touching a canary."""
 
 
-def require_alive(folder: Path) -> int:
-    """Touch the canaries on purpose, in every way, and see that it is seen; return the number of ways.
+def require_working_canaries(folder: Path) -> int:
+    """Touch the canaries in every way, check that each is detected, and return the number of ways.
 
-    Raises `UsageError` where it is not: then nothing that a run says about what lies outside can be trusted.
+    Raises `UsageError` if one is not: then the absence of detected changes proves nothing.
     """
     for number, (way, touch) in enumerate(TOUCHES.items()):
         root = folder / str(number)
@@ -319,19 +319,19 @@ def require_alive(folder: Path) -> int:
         box = make_sandbox(root, Scene())
         before = box.look_outside()
         if touched(before, box.look_outside()):
-            raise UsageError("the canaries change by themselves here")
+            raise UsageError("the canaries change without being touched")
         touch(root / "canary")
         if not touched(before, box.look_outside()):
-            raise UsageError(f"the canaries are dead here: nobody sees {way}")
+            raise UsageError(f"the canaries do not work here: not detected: {way}")
     return len(TOUCHES)
 
 
 def remove_sandbox(root: Path) -> None:
-    """Remove a folder with all that a program has left in it. Raises `OSError` for what cannot be removed."""
+    """Remove a directory with everything in it. Raises `OSError` if something cannot be removed."""
     if not os.path.lexists(root):
         return
     pending = [os.fsencode(root)]
-    while pending:  # a folder that nobody may enter can be entered by its owner who says so
+    while pending:  # its owner can make an inaccessible directory accessible
         folder = pending.pop()
         with suppress(OSError):
             if os.lstat(folder).st_mode & 0o700 != 0o700:
@@ -339,10 +339,10 @@ def remove_sandbox(root: Path) -> None:
             with os.scandir(folder) as entries:
                 pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     with suppress(OSError):
-        for path, status in sorted(iter_below(root), reverse=True):  # what lies below a folder comes before it
+        for path, status in sorted(iter_below(root), reverse=True):  # children before parents
             (os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink)(place_of(root, path))
     if os.path.lexists(root):
-        # Paths that are too long for one call, or what no permission helps against.
+        # Paths that are too long for one call, and whatever else is left.
         subprocess.run(["/bin/rm", "-rf", "--", str(root)], check=False, stderr=subprocess.DEVNULL)
     if os.path.lexists(root):
         raise OSError(f"{root}: cannot be removed")
@@ -352,14 +352,14 @@ def remove_sandbox(root: Path) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of descendants whose own parent has ended. Raises `OSError`."""
+    """Make this process a child subreaper. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot adopt orphans")
 
 
 def drop_capabilities() -> None:
-    """See to it that programs started from here on may no more than their user. Raises `OSError` if that cannot be."""
+    """Drop all capabilities of programs that are started from now on. Raises `OSError` if that fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(64):
         if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() != errno.EINVAL:
@@ -369,19 +369,19 @@ def drop_capabilities() -> None:
 
 
 def environment(box: Sandbox) -> dict[str, str]:
-    """Return all variables that a program is given."""
+    """Return the environment of a program."""
     return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(box.root / "tmp"), "LC_ALL": "C.UTF-8"}
 
 
 def run_program(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | None = None) -> Finish:
     """Run a program to its end or its limits.
 
-    `stop` is a descriptor that becomes readable when nobody waits any more: then `StoppedError`. Raises
-    `OSError` where the program cannot be started, or not be ended.
+    `stop` is a descriptor that becomes readable when the result is not needed any more: then `StoppedError`.
+    Raises `OSError` if the program cannot be started or killed.
     """
     adopt_orphans()
     begin = time.monotonic()
-    # Pipes: what was written into one cannot be taken back, as it can from a file that is opened anew.
+    # Pipes, because a program could reopen a file and truncate what it has written.
     program = subprocess.Popen(
         command,
         cwd=box.root / "work",
@@ -399,14 +399,14 @@ def run_program(command: Sequence[str], box: Sandbox, limits: Limits, stop: int 
 
 
 class Running:
-    """A program that runs, and what it has told so far."""
+    """A running program, and its output so far."""
 
     def __init__(
         self, pid: int, streams: Sequence[IO[bytes]], box: Sandbox, limits: Limits, begin: float, stop: int | None
     ) -> None:
         self._pid = pid
         self._streams = streams
-        self._told = (bytearray(), bytearray())
+        self._output = (bytearray(), bytearray())
         self._box = box
         self._limits = limits
         self._begin = begin
@@ -418,9 +418,10 @@ class Running:
             os.set_blocking(stream.fileno(), False)
 
     def finish(self, served: Mapping[int, Callable[[], None]] = MappingProxyType({})) -> Finish:
-        """Wait for the end, end what is left, and say how it went; what becomes readable of `served` is served.
+        """Wait for the end, kill remaining processes, and return how the program ended.
 
-        Raises `StoppedError`, `StarvedError`, or `OSError` where something does not end.
+        A callback of `served` is called when its descriptor is readable. Raises `StoppedError`, `StarvedError`, or
+        `OSError` if a process cannot be killed.
         """
         try:
             self._wait(served)
@@ -428,10 +429,10 @@ class Running:
         finally:
             code, left_running = end_descendants(self._pid)
             self._read_rest()
-        by_us = self._hung or self._over_limit is not None
+        was_killed = self._hung or self._over_limit is not None
         return Finish(
-            exit_status=code if code >= 0 and not by_us else None,
-            signal=-code if code < 0 and not by_us else None,
+            exit_status=code if code >= 0 and not was_killed else None,
+            signal=-code if code < 0 and not was_killed else None,
             hung=self._hung,
             over_limit=self._over_limit,
             stdout=self._text(0),
@@ -441,7 +442,7 @@ class Running:
         )
 
     def _wait(self, served: Mapping[int, Callable[[], None]]) -> None:
-        """Wait for the end of the program or of its patience."""
+        """Wait until the program ends or exceeds a limit."""
         handle = os.pidfd_open(self._pid)
         next_look = next_walk = self._begin
         try:
@@ -461,7 +462,7 @@ class Running:
                         self._time.note_progress(time.monotonic())
                 now = time.monotonic()
                 if handle not in events and now < next_look:
-                    continue  # it is served more often than it is looked at
+                    continue  # the limits are not due yet
                 self._read()
                 self._over_limit = None if handle in events else self._over_memory()
                 next_look = now + SAMPLE_MS / 1000
@@ -477,16 +478,16 @@ class Running:
             os.close(handle)
 
     def _over_files(self) -> str | None:
-        if any(len(told) > MAX_OUTPUT_SIZE for told in self._told):
+        if any(len(output) > MAX_OUTPUT_SIZE for output in self._output):
             return f"more than {MAX_OUTPUT_SIZE} bytes of output"
         size, count = 0, 0
         for folder in (self._box.out, self._box.root / "tmp"):
-            with suppress(OSError):  # a folder that may not be entered: the judge will say so
+            with suppress(OSError):  # an inaccessible directory is reported by the judge
                 for _, status in iter_below(folder):
                     size += status.st_size if stat.S_ISREG(status.st_mode) else 0
                     count += 1
                     if count > MAX_ENTRIES:
-                        return f"more than {MAX_ENTRIES} files and folders"
+                        return f"more than {MAX_ENTRIES} files and directories"
         limit = self._limits.files_mib
         return f"more than {limit} MiB of files" if size > limit * 1024 * 1024 else None
 
@@ -495,27 +496,27 @@ class Running:
         processes = descendants(os.getpid())
         used = sum(map(private_memory, processes))
         if used > limit * 1024 * 1024:
-            # Processes that came from one another share what they have not changed; that takes longer to find out.
+            # Forked processes share unmodified pages; to account for them takes longer.
             used = sum(map(proportional_memory, processes))
         return f"more than {limit} MiB of memory" if used > limit * 1024 * 1024 else None
 
     def _read(self) -> None:
-        for stream, told in zip(self._streams, self._told, strict=True):
+        for stream, output in zip(self._streams, self._output, strict=True):
             with suppress(BlockingIOError):
-                while len(told) <= MAX_OUTPUT_SIZE and (piece := os.read(stream.fileno(), 65536)):
-                    told += piece
+                while len(output) <= MAX_OUTPUT_SIZE and (piece := os.read(stream.fileno(), 65536)):
+                    output += piece
 
     def _read_rest(self) -> None:
-        """Read what is left in the pipes, once nobody can write into them any more, and close them."""
+        """Read the rest of the pipes, when they have no writer any more, and close them."""
         self._read()
-        if any(len(told) > MAX_OUTPUT_SIZE for told in self._told):
+        if any(len(output) > MAX_OUTPUT_SIZE for output in self._output):
             self._over_limit = self._over_limit or f"more than {MAX_OUTPUT_SIZE} bytes of output"
         for stream in self._streams:
             stream.close()
 
     def _text(self, number: int) -> str:
-        """Return what was told on one of the two streams."""
-        return bytes(self._told[number][:MAX_OUTPUT_SIZE]).decode("utf-8", "backslashreplace")
+        """Return the output on one of the two streams."""
+        return bytes(self._output[number][:MAX_OUTPUT_SIZE]).decode("utf-8", "backslashreplace")
 
 
 def end_descendants(program: int | None = None, spared: Collection[int] = ()) -> tuple[int, int]:
@@ -542,7 +543,7 @@ def end_descendants(program: int | None = None, spared: Collection[int] = ()) ->
                 os.kill(pid, signal.SIGKILL)
         ended.update(alive)
         if spared:
-            # One at a time: what is spared is somebody else's to wait for.
+            # One at a time: what is spared is another process's to wait for.
             rest = [pid for pid in _children(os.getpid()) if pid not in kept]
             for pid in rest:
                 with suppress(ChildProcessError):

@@ -1,14 +1,14 @@
-"""Holds a program at each of its file calls, before it happens. Linux on x86-64.
+"""Intercepts the file system calls of a program before they are executed. Linux on x86-64.
 
-A filter in the kernel (seccomp) hands every file call of a program and of all its
-descendants, threads included, to this process, which looks at it, does what it likes
-meanwhile, and lets it go on, answers it with an error, or ends the program. Calls come
-one after another, so the same program makes the same sequence of them.
+A seccomp filter passes every file system call of a program and of all its descendants,
+threads included, to this process, which continues it, makes it fail, or kills or interrupts
+the program. Calls are handled one at a time, so the same program makes the same sequence of
+calls.
 
-What is not seen: what io_uring and io_submit do (their set-ups are answered as if the kernel
-had none), writes through memory that is mapped and shared with a file of the sandbox that was
-opened for writing, and calls by numbers of another processor.
-`Held.unseen` says that one of the latter two was made; then a run proves nothing.
+Not observable: io_uring and io_submit (their set-up calls fail with ENOSYS), writes through
+a shared mapping of a file of the sandbox that was opened for writing, and calls by the
+numbers of another architecture. `Held.unseen` lists uses of the latter two; then a run
+proves nothing.
 """
 
 import ctypes
@@ -66,16 +66,16 @@ MAP_SHARED: Final = 1
 
 
 class CannotHoldError(UsageError):
-    """Raised where no program can be held; says why."""
+    """Raised where calls cannot be intercepted; says why."""
 
 
 class Answer(NamedTuple):
-    """What becomes of a call: it goes on, or fails with an error number, or the program is killed or interrupted."""
+    """How a call is answered: it continues, or fails with `error`, or the program is killed or interrupted."""
 
     error: int = 0
     kill: bool = False
     interrupt: bool = False
-    """The call goes on, and the program finds the signal of Ctrl-C at its end."""
+    """The call continues, and SIGINT is pending when it returns."""
 
 
 GO_ON: Final = Answer()
@@ -84,34 +84,34 @@ WAITS: Final = b"w"
 
 @dataclass(slots=True)
 class Held:
-    """A run that was held."""
+    """A run with intercepted calls."""
 
     finish: Finish
     unseen: list[str] = field(default_factory=list)
-    """What the program did that cannot be seen."""
+    """What the program did that is not observable."""
 
 
 def require_machine() -> None:
-    """Raise `CannotHoldError` where programs cannot be held."""
+    """Raise `CannotHoldError` if calls cannot be intercepted on this machine."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise CannotHoldError(f"a program can be held on Linux and x86-64 only, not on {platform.machine()}")
+        raise CannotHoldError(f"system calls can be intercepted only on Linux on x86-64, not on {platform.machine()}")
 
 
 def _filter() -> bytes:
-    """Return the kernel's filter: what to hand over, in the order of its questions."""
+    """Assemble the seccomp filter."""
     numbers = sorted((*NAMES, IO_URING_SETUP, IO_SETUP))
     program = [
-        (LOAD, 0, 0, 4),  # the processor
+        (LOAD, 0, 0, 4),  # the architecture
         (EQUAL, 1, 0, AUDIT_ARCH_X86_64),
         (RETURN, 0, 0, RET_USER_NOTIF),
-        (LOAD, 0, 0, 0),  # the number
+        (LOAD, 0, 0, 0),  # the number of the call
         (AT_LEAST, 0, 1, X32_CALLS),
         (RETURN, 0, 0, RET_USER_NOTIF),
     ]
     for number in numbers:
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, RET_USER_NOTIF)]
     program += [
-        # Whether it may be written to can be said later, by `mprotect`; the file's handle says whether it can.
+        # `mprotect` can make a mapping writable later, so the flags of the descriptor decide.
         (EQUAL, 0, 3, MMAP),
         (LOAD, 0, 0, 16 + 3 * 8),  # flags
         (SOME_BITS, 0, 1, MAP_SHARED),
@@ -122,10 +122,10 @@ def _filter() -> bytes:
 
 
 def _install() -> tuple[int, bool]:
-    """Put this process and all that it starts under the filter.
+    """Install the filter for this process and its descendants.
 
-    Returns the listener, and whether calls that it has taken in wait in spite of signals, as
-    kernels since 5.19 let them. Raises `OSError`.
+    Returns the listener, and whether calls that are being handled are not interrupted by signals, which
+    needs Linux 5.19. Raises `OSError`.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     raw = _filter()
@@ -144,7 +144,7 @@ def _install() -> tuple[int, bool]:
 def hold_program(
     command: Sequence[str], box: Sandbox, limits: Limits, decide: Callable[[Call], Answer], stop: int | None = None
 ) -> Held:
-    """Run a program, and let `decide` look at each call that names a file, and at its end ("exit_group").
+    """Run a program; `decide` answers each file system call, and the call that ends it ("exit_group").
 
     Raises `CannotHoldError`, and what `run_program` raises.
     """
@@ -162,10 +162,10 @@ def hold_program(
     try:
         patience, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
     except ValueError as error:
-        raise CannotHoldError("the kernel lets nobody hold a program here") from error
+        raise CannotHoldError("the kernel does not permit intercepting system calls here") from error
     finally:
         ours.close()
-    with suppress(OSError):  # a younger kernel hands over without going to sleep in between
+    with suppress(OSError):  # faster, on kernels that support it
         fcntl.ioctl(listener, NOTIF_SET_FLAGS, SYNC_WAKE_UP)
     holder = _Holder(listener, decide, box, waits=patience == WAITS)
     running = Running(pid, [os.fdopen(reader, "rb") for reader, _ in outputs], box, limits, begin, stop)
@@ -175,13 +175,13 @@ def hold_program(
 
 
 def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs: Sequence[int]) -> None:
-    """Become the program. Never returns."""
+    """Replace this process by the program. Never returns."""
     try:
         os.setsid()
         os.chdir(box.root / "work")
         os.umask(UMASK)
         for each in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-            # Python ignores the first two, and a shell the last one of what it puts into the background.
+            # Python ignores the first two; a shell ignores SIGINT in background processes.
             signal.signal(each, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, writer in enumerate(outputs, 1):
@@ -194,7 +194,7 @@ def _become(command: Sequence[str], box: Sandbox, theirs: socket.socket, outputs
 
 
 class _Holder:
-    """Takes calls in, and answers them."""
+    """Receives calls and answers them."""
 
     def __init__(self, listener: int, decide: Callable[[Call], Answer], box: Sandbox, *, waits: bool) -> None:
         self._listener = listener
@@ -204,13 +204,13 @@ class _Holder:
         self.unseen: list[str] = []
 
     def serve(self) -> None:
-        """Answer the call that waits."""
+        """Answer the pending call."""
         notice = bytearray(80)
         try:
             fcntl.ioctl(self._listener, NOTIF_RECV, notice)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):
-                return  # whoever made it has ended meanwhile
+                return  # the caller has ended
             raise
         cookie, thread, _, number, arch, _, *arguments = struct.unpack("QIIiIQ6Q", notice)
         answer = self._answer(thread, number, arch, arguments)
@@ -220,7 +220,7 @@ class _Holder:
         if answer.interrupt and self._waits:
             _send_to_all(signal.SIGINT)
         elif answer.interrupt:
-            self.unseen.append("when a signal comes: a kernel before 5.19 cannot tell")
+            self.unseen.append("the delivery of a signal: it needs Linux 5.19")
         reply = struct.pack("QqiI", cookie, 0, -answer.error, 0 if answer.error else FLAG_CONTINUE)
         try:
             fcntl.ioctl(self._listener, NOTIF_SEND, bytearray(reply))
@@ -230,7 +230,7 @@ class _Holder:
 
     def _answer(self, thread: int, number: int, arch: int, arguments: list[int]) -> Answer:
         if arch != AUDIT_ARCH_X86_64 or number >= X32_CALLS:
-            self.unseen.append("a call by a number of another processor")
+            self.unseen.append("a call by the number of another architecture")
             return GO_ON
         if number in (IO_URING_SETUP, IO_SETUP):
             return Answer(errno.ENOSYS)
@@ -238,7 +238,7 @@ class _Holder:
             path = _path_of_handle(thread, arguments[4])
             root = str(self._box.root) + "/"
             if path.startswith(root) and not path.startswith(f"{root}tmp/") and _handle_flags(thread, arguments[4]) & 3:
-                self.unseen.append(f"a mapping of {path} that is shared and can be written to")
+                self.unseen.append(f"a mapping of {path} that is shared and writable")
             return GO_ON
         name = NAMES[number]
         paths = tuple(_path(thread, arguments, handle, path) for handle, path in CALLS[name].files)
@@ -246,14 +246,14 @@ class _Holder:
 
 
 def _send_to_all(number: signal.Signals) -> None:
-    """Send a signal to the program and all that it has started, as a terminal does."""
+    """Send a signal to the program and all its descendants, as a terminal does."""
     for process in descendants(os.getpid()):
         with suppress(ProcessLookupError):
             os.kill(process, number)
 
 
 def _flags(thread: int, name: str, arguments: list[int]) -> int:
-    """Return what a file is opened with, or was."""
+    """Return the flags that a file is, or was, opened with."""
     if name in FLAGS_OF_OPEN:
         return arguments[FLAGS_OF_OPEN[name]] & 0xFFFFFFFF
     if name == "creat":
@@ -264,7 +264,7 @@ def _flags(thread: int, name: str, arguments: list[int]) -> int:
 
 
 def _handle_flags(thread: int, handle: int) -> int:
-    """Return what the file of a handle was opened with."""
+    """Return the flags that a descriptor was opened with."""
     with suppress(OSError), open(f"/proc/{thread}/fdinfo/{handle}", "rb") as file:
         if match := FLAGS.search(file.read()):
             return int(match[1], 8)
@@ -278,7 +278,7 @@ def _path(thread: int, arguments: list[int], handle: int | None, path: int | Non
 
 
 def _resolved(thread: int, path: str) -> str:
-    """Return a path with the links on its way followed, and those of the program's own /proc, but not its last name."""
+    """Resolve the symlinks of a path except in its last component; /proc/self is that of the program."""
     path = OWN_PROC.sub(f"/proc/{thread}/", path)
     above, name = os.path.split(path.rstrip("/") or "/")
     if name in ("", ".", ".."):
@@ -295,9 +295,9 @@ def _path_of_handle(thread: int, handle: int) -> str:
 
 
 def _text_at(thread: int, address: int) -> str:
-    """Return the text that ends with NUL at an address of a program."""
+    """Read a NUL-terminated text from the memory of a program."""
     found = b""
-    # Not beyond a page: the next one may not be there.
+    # Not across a page boundary: the next page may be unmapped.
     while len(found) < MAX_PATH and (
         piece := _bytes_at(thread, address + len(found), min(256, PAGE - (address + len(found)) % PAGE))
     ):

@@ -1,15 +1,15 @@
-"""What somebody else does to the tree while a program runs.
+"""Tampers with the tree while a program runs.
 
-scene         what happens at a place
+scene         effect at a path
 ------------  ----------------------------------------------------------------------
-swap          the folder is moved aside, and a symlink to a folder outside takes its place
-vanish        the folder is moved aside
-remove        the folder is removed with all that is in it
-symlink       a symlink to a file outside appears; what lies there is moved aside
-hard-link     the same, a hard link
-fifo          the same, a FIFO
-fifo-reader   the same, a FIFO that somebody reads from
-replace       the same, a file with other bytes
+swap          the directory is moved aside and replaced by a symlink to a directory outside
+vanish        the directory is moved aside
+remove        the directory is removed with its contents
+symlink       a symlink to a file outside is created; an existing file is moved aside
+hard-link     the same with a hard link
+fifo          the same with a FIFO
+fifo-reader   the same with a FIFO that is open for reading
+replace       the same with a file of other bytes
 """
 
 import os
@@ -37,50 +37,50 @@ from ekvconform.run.sandbox import Finish, Sandbox, touched
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 
 ASIDE: Final = b"aside"
-"""Where things are moved to, from the sandbox: what a program still writes into a folder there is not outside."""
-OTHER_BYTES: Final = b"of somebody else\n"
+"""Directory of the sandbox that files are moved to; writes to directories in it do not count as outside."""
+OTHER_BYTES: Final = b"of another process\n"
 
 
 class Rearrangement:
-    """One rearrangement of the tree, and whether anything outside was touched before or after it."""
+    """One change of the tree, with a record of what was touched outside before and after it."""
 
     def __init__(self, box: Sandbox, scene: str, may_lose: int = 0) -> None:
         self._box = box
         self._scene = scene
         self._may_lose = may_lose
-        """How many names the files outside may lose, because they have as many in OUT."""
+        """Number of links that files outside may lose, because they have as many in OUT."""
         (box.root / os.fsdecode(ASIDE)).mkdir()
         self._before = box.look_outside(ASIDE)
         self._touched: list[str] = []
         self.is_done = False
 
     def do(self, at: Path) -> None:
-        """Rearrange, if there is anything to do it to."""
+        """Change the tree, if the change is possible at this path."""
         if self.is_done or not can_rearrange(self._scene, at):
             return
         self._touched = touched(self._before, self._box.look_outside(ASIDE), self._may_lose)
         rearrange(self._box, self._scene, at)
         if self._scene == FIFO_READER:
             self._box.readers["the FIFO"] = os.open(at, os.O_RDONLY | os.O_NONBLOCK)
-        # From here on, what was done here is what was there.
+        # The change itself must not be reported.
         self._may_lose += self._scene == HARD_LINK
         self._before = self._box.look_outside(ASIDE)
         self.is_done = True
 
     def touched(self) -> list[str]:
-        """Return what was touched outside by the program. Raises `OSError`."""
-        fed = [f"{path} was written into" for path in self._box.fed_readers()]
+        """Return what the program touched outside. Raises `OSError`."""
+        fed = [f"{path} was written to" for path in self._box.fed_readers()]
         return [*self._touched, *touched(self._before, self._box.look_outside(ASIDE), self._may_lose), *fed]
 
 
 def can_rearrange(scene: str, place: Path) -> bool:
-    """Tell whether there is anything to do to a place what a scene says."""
+    """Return True if the change is possible at a path."""
     is_folder = place.is_dir() and not place.is_symlink()
     return is_folder == (scene in OF_FOLDERS) and place.parent.is_dir()
 
 
 def rearrange(box: Sandbox, scene: str, place: Path) -> None:
-    """Do to a place what a scene says."""
+    """Change the tree at a path."""
     if scene == REMOVE:
         shutil.rmtree(place)
     elif os.path.lexists(place):
@@ -99,9 +99,9 @@ def rearrange(box: Sandbox, scene: str, place: Path) -> None:
 
 
 def place_of(during: During, call: Call, box: Sandbox) -> Path:
-    """Return where a place of a fixture lies at a call."""
+    """Return the path that a place of a fixture stands for at a call."""
     if during.place == TEMPORARY:
-        # Of a file that gets its name by something else than a rename there is none.
+        # Only a rename has a temporary file.
         return Path(call.paths[0]) if call.kind == RENAME else box.root / "nowhere" / "to be"
     if during.place == SNAPSHOT:
         (snapshot,) = (box.root / "in").iterdir()
@@ -109,13 +109,13 @@ def place_of(during: During, call: Call, box: Sandbox) -> Path:
     return box.out / during.place
 
 
-def run_meanwhile(
+def run_with_tampering(
     command: tuple[str, ...], box: Sandbox, limits: Limits, during: During, stop: int | None
 ) -> tuple[Finish, list[str], list[str], bool]:
-    """Run a program while somebody else is at work.
+    """Run a program with concurrent tampering.
 
-    Returns how it ended, what it touched outside, what it did that cannot be seen, and whether the moment came.
-    Raises what `hold_program` does.
+    Returns how it ended, what it touched outside, what was not observable, and whether the tree was changed.
+    Raises as `hold_program`.
     """
     watch = Watch(during.when, box.real_out)
     rearrangement = Rearrangement(box, during.scene)
