@@ -16,8 +16,6 @@ from ekvconform.cases.golden_cases import load_cases
 from ekvconform.cases.snapshots import decode_bytes
 from harness import jq_beside
 
-pytestmark = pytest.mark.unmeasured
-
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "fixtures" / "bundle"
 DOCUMENT = json.loads((BUNDLE / "bundle.json").read_text())

@@ -11,9 +11,8 @@ from ekvconform.campaigns.profile_inference import PROBES
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.golden_cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
 from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
-from test_spec import DIVERGENCES
 
-pytestmark = pytest.mark.unmeasured
+from spec import DIVERGENCES
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"

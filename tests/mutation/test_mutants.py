@@ -13,8 +13,6 @@ from generated_mutants import Change, decorated_behind, function_of, load_explai
 from mutants import BrokenMutantError, Mutant, load_mutants, load_without, try_mutants
 from test_spec import DIVERGENCES
 
-pytestmark = pytest.mark.unmeasured
-
 CASES = {case.id: case for case in load_cases()}
 MUSTS = {name for name, clause in load_clauses().items() if clause.level == "MUST"}
 ALL = load_mutants()
