@@ -25,7 +25,7 @@ from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvformat.decode import Options
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 from writer import HEADER_V1, encoded_entry, live_store, payload_start  # noqa: E402
 
 MEMORY = Path("/dev/shm")  # noqa: S108
@@ -87,7 +87,7 @@ def run(command: list[str]) -> float:
 def peak_memory(command: list[str]) -> tuple[float, float]:
     """Run the command of the package in a process that says its own peak; return wall seconds and MiB."""
     program = (
-        "import re, sys\nfrom ekvdump.cli import main\nmain(sys.argv[1:])\n"
+        "import re, sys\nfrom ekvdump.cli.main import main\nmain(sys.argv[1:])\n"
         "print(re.search(r'VmHWM:\\s+([0-9]+) kB', open('/proc/self/status').read())[1])"
     )
     begin = time.perf_counter()
@@ -150,7 +150,7 @@ def print_suite(folder: Path) -> None:
     snapshot.write_bytes(next(case.scene.snapshot for case in cases if case.id == "rstr-expiry-0") or b"")
     programs = (
         ("true", ["true", "{snapshot}", "{out}"]),
-        ("the reference", [sys.executable, "-m", "ekvdump", "decode", "--no-sync", "{snapshot}", "{out}"]),
+        ("the command", [sys.executable, "-m", "ekvdump", "decode", "--no-sync", "{snapshot}", "{out}"]),
     )
     for name, command in programs:
         bare_command = [word.format(snapshot=snapshot, out=out) for word in command]

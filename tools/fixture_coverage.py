@@ -17,7 +17,7 @@ from rich.table import Table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOLD: Final = ROOT / "build" / "fixture-coverage.json"
-CASES: Final = "tests/test_golden_cases.py::test_golden_case"
+CASES: Final = "tests/reference/test_golden_cases.py::test_golden_case"
 FLOOR: Final = 85.0
 """Per cent of lines and branches."""
 
@@ -33,7 +33,16 @@ def functions_at(path: Path, lines: list[int]) -> list[str]:
 
 def main() -> int:
     """Run the cases under `coverage`, and print what they reach."""
-    words = [sys.executable, "-m", "pytest", "-n", "auto", "--cov", f"--cov-report=json:{TOLD}", "--cov-fail-under=0"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "auto",
+        "--cov=ekvformat",
+        f"--cov-report=json:{TOLD}",
+        "--cov-fail-under=0",
+    ]
     passed = subprocess.run([*words, CASES], cwd=ROOT, check=False).returncode == 0
     told: dict[str, Any] = json.loads(TOLD.read_text(encoding="utf-8"))
     table = Table("module", "covered", "only unit tests reach", title="golden cases alone", title_justify="left")

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches, unified_diff
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -47,6 +48,8 @@ EXIT_BROKEN_SUITE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
+EXTRA: Final = ("jinja2", "jsonschema", "junitparser", "rich")
+"""What the extra `conform` brings; imported where it is needed."""
 NO_PROGRAM: Final = (
     "no program to judge: name one, as in `ekvconform {command} -- ./my-decoder {{snapshot}} {{out}}`, "
     "or a profile with --profile"
@@ -91,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = {name: signal.signal(name, _interrupt) for name in SIGNALS}
     try:
         options = _parser().parse_args(words)
+        if not all(map(find_spec, EXTRA)):
+            raise UsageError("install ekvdump[conform]")
         if command is not None and not options.takes_command:
             raise UsageError(f"{options.command} does not take a program after --")
         if command == []:

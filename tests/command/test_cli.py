@@ -1,7 +1,5 @@
 """The command `ekvdump`, run as a program where that makes a difference."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -19,9 +17,10 @@ from harness import run_main
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
-from test_properties import stores
-from test_real import unpack
-from test_tree import FULL
+from planting import FULL
+from real import unpack
+from sessions import SCHEMA, VALIDATOR, run_json
+from store_strategies import stores
 from writer import HEADER_V1, STR, TTL, put, snapshot
 
 REFUSALS = {
@@ -314,22 +313,6 @@ def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
 
 
 # ---- one object for machines ----
-
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "spec" / "output.schema.json").read_text())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-
-
-def run_json(*arguments: str | Path) -> dict[str, Any]:
-    """Run in process; the object on stdout is valid and says the exit status."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        status = cli.main([*map(str, arguments), "--json"])
-    rendered: dict[str, Any] = json.loads(stdout.getvalue())
-    VALIDATOR.validate(rendered)
-    assert rendered["exit_status"] == status
-    assert stdout.getvalue().count("\n") == 1
-    assert (stderr.getvalue() == "") == (status in (0, 1, 3))
-    return rendered
 
 
 def test_the_schema_is_a_schema_and_refuses_what_is_not_said() -> None:

@@ -8,9 +8,8 @@ from ekvdump.cli.json_output import render_inspection, render_time, version_coun
 from ekvdump.inspection import Inspection, inspect
 from ekvformat.outcomes import Fault
 from harness import stat_of_tree
-from test_conventions import REAL_SHAPED
-from test_real import unpack
-from test_snapshot_file import Meddler
+from real import REAL_SHAPED, unpack
+from sessions import Meddler
 from writer import HEADER_V1, HLL, STR, TTL, delete, envelope, expiry, header_v2, operational, put, snapshot
 
 NOW_MS = 1_800_000_000_000

@@ -19,9 +19,9 @@ from ekvdump.verify.verification import Verification
 from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import SIGNALS, listen
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COUNT = 40
 ENTRIES = [
     *(put(STR + b"s%02d" % n, 1, envelope(1, b"payload %02d" % n * 50, n)) for n in range(COUNT)),
@@ -56,13 +56,6 @@ for name in ("open", "mkdir", "write", "rename", "unlink", "close"):
     setattr(os, name, counted(getattr(os, name)))
 raise SystemExit(main(sys.argv[4:]))
 """
-
-
-def listen() -> None:
-    """Take signals as a program does that nobody has put into the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in SIGNALS[1:]:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.CompletedProcess[str]:

@@ -19,10 +19,8 @@ from ekvdump.verify.verification import Verification
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from harness import decode_bytes, fault_of, prepare_run, read_tree, umask
-from test_tree import BASE, FULL, LINKS, SPECIAL, Canary, Failing, canary, plant, plant_at
+from planting import BASE, FULL, LINKS, SPECIAL, Canary, Failing, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
-
-__all__ = ["canary"]  # a fixture
 
 EMPTY = snapshot([])
 OTHER = snapshot([put(STR + b"s1", 1, envelope(1, b"newer")), put(HLL + b"h9", 1, b"h")])

@@ -4,12 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 from ekvdump.engine.run import decode
 from harness import jq_beside
-from test_real import unpack
-
-pytestmark = pytest.mark.unmeasured
+from real import unpack
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -18,10 +18,9 @@ from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
 from harness import read_tree, run_main
-from test_cli import run_json
-from test_interruption import SIGNALS, listen
-from test_real import unpack
-from test_tree import FULL
+from planting import FULL
+from real import unpack
+from sessions import SIGNALS, listen, run_json
 
 
 def send(number: signal.Signals) -> Callable[..., None]:

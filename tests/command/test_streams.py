@@ -15,8 +15,8 @@ from typing import TextIO
 import pytest
 from ekvdump.cli import main as cli
 from harness import Terminal, environment_of_a_terminal, run_main
-from test_real import unpack
-from test_tree import FULL
+from planting import FULL
+from real import unpack
 from writer import STR, put, snapshot
 
 CANNOT_PRINT = "ekvdump: cannot print the answer: No space left on device\n"

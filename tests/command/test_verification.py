@@ -28,8 +28,8 @@ from ekvformat.outcomes import Fault
 from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
-from test_properties import stores
-from test_real import unpack
+from real import unpack
+from store_strategies import stores
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 
 BASE = "redis/db_0"

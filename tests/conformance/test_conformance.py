@@ -38,13 +38,11 @@ from ekvconform.run.profiles import (
     make_profile,
 )
 from ekvconform.run.sandbox import descendants
+from golden import ELSEWHERE
 from hypothesis import given
 from hypothesis import strategies as st
-from test_golden_cases import ELSEWHERE
-from test_properties import stores
+from store_strategies import stores
 from writer import snapshot
-
-pytestmark = pytest.mark.unmeasured
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = load_cases(FIXTURES)

@@ -26,8 +26,6 @@ from ekvconform.cases.system_calls import CALLS
 from ekvconform.judge.verdicts import PASS
 from ekvconform.run.profiles import Profile, make_profile
 
-pytestmark = pytest.mark.unmeasured
-
 CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
 SMALL = next(case for case in load_cases() if case.id == "rstr-expiry-0")
 SMALLEST = next(case for case in load_cases() if case.id == "rstr-envelope")

@@ -11,9 +11,8 @@ from ekvconform.campaigns.profile_inference import PROBES
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.golden_cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
 from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
-from test_spec import DIVERGENCES
 
-pytestmark = pytest.mark.unmeasured
+from spec import DIVERGENCES
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -63,35 +62,28 @@ def test_a_refusal_is_for_the_fault_that_its_clause_has() -> None:
                 assert expected.fault in faults, case.id
 
 
-MODULES = {
-    "snapshot_file": ["ekvformat.snapshot_file", "ekvdump.engine.entries", "ekvdump.engine.source"],
-    "visibility": ["ekvformat.visibility", "ekvdump.engine.versions"],
-    "tree": ["ekvdump.filesystem.tree_writer", "ekvdump.filesystem.faults", "ekvdump.filesystem.reading"],
-    "folders": ["ekvdump.filesystem.directories"],
-} | {
-    name: [f"ekvformat.{name}"] for name in ("keys", "redis_strings", "redis_hlls", "redis_ttls", "salvage")
-} | {
-    name: [f"ekvformat.{name}", f"ekvdump.verify.{name}"] for name in ("segments", "keymap", "manifest", "checksums")
-}  # fmt: skip
-"""Where the constants are that `coverage.toml` lists under the name of a chapter."""
-NAMES = {"DIRECTORY_MODE": "FOLDER_MODE", "OPEN_DIRECTORY": "OPEN_FOLDER", "ONLY_DIRECTORY": "DIRECTORY"}
-"""Constants that `coverage.toml` lists under another name."""
+PACKAGES = ("reference/ekvformat", "command/ekvdump/engine", "command/ekvdump/filesystem", "command/ekvdump/verify")
+CONSTANT = re.compile(r"^([A-Z][A-Z0-9_]*)(?:: Final\b|, )", re.MULTILINE)
 
 
-def format_constants() -> dict[str, Any]:
-    """Numbers and bytes at the top of the modules that say what the format is."""
+def numbers_and_bytes_at_the_top_of(package: Path) -> dict[str, Any]:
+    """Return "module.constant" = value."""
     found = {}
-    for name, places in MODULES.items():
-        for place in places:
-            module = importlib.import_module(place)
-            assert module.__file__
-            for constant in re.findall(
-                r"^([A-Z][A-Z0-9_]*)(?:: Final\b|, )", Path(module.__file__).read_text(), re.MULTILINE
-            ):
-                value = getattr(module, constant)
-                if isinstance(value, int | bytes) and not isinstance(value, bool):
-                    found[f"{name}.{NAMES.get(constant, constant)}"] = value
+    for path in sorted(package.glob("[a-z]*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+        for constant in CONSTANT.findall(path.read_text()):
+            value = getattr(importlib.import_module(module), constant)
+            if isinstance(value, int | bytes) and not isinstance(value, bool):
+                found[f"{module}.{constant}"] = value
     return found
+
+
+def format_constants() -> set[str]:
+    """Return the constants of the reference, and those that only the command has."""
+    reference, *command = (numbers_and_bytes_at_the_top_of(ROOT / package) for package in PACKAGES)
+    names = {name.rpartition(".")[2] for name in reference}
+    only_command = {name for found in command for name in found if name.rpartition(".")[2] not in names}
+    return set(reference) | only_command
 
 
 def test_every_constant_has_cases_on_both_sides() -> None:
@@ -99,7 +91,7 @@ def test_every_constant_has_cases_on_both_sides() -> None:
     assert len(constants) > 50
     table = COVERAGE["constants"]
     # One constant is a text.
-    assert set(table) - {"segments.BINARY_PREFIX"} | set(COVERAGE["no_constants"]) == set(constants)
+    assert set(table) - {"ekvformat.segments.BINARY_PREFIX"} | set(COVERAGE["no_constants"]) == constants
     for name, sides in table.items():
         one, other = map(set, sides)
         assert one, name

@@ -16,8 +16,6 @@ from ekvconform.run.sandbox import make_sandbox
 from ekvconform.run.seccomp import CannotHoldError
 from ekvconform.run.tampering import Rearrangement, can_rearrange
 
-pytestmark = pytest.mark.unmeasured
-
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = {case.id: case for case in load_cases() if case.scene.during}
 CREATE = os.O_CREAT | os.O_WRONLY

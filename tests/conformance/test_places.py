@@ -11,9 +11,7 @@ from ekvconform.cases.golden_cases import load_cases, load_places
 from ekvconform.judge.verdicts import Judgement
 from ekvconform.judge.workers import judge_cases
 from ekvconform.run.profiles import make_profile
-from test_golden_cases import BY_PATH, ELSEWHERE
-
-pytestmark = pytest.mark.unmeasured
+from golden import BY_PATH, ELSEWHERE
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())

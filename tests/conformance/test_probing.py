@@ -14,8 +14,6 @@ from ekvconform.cases.golden_cases import load_cases, select_cases
 from ekvconform.judge.known_failures import load_known_failures
 from ekvconform.run.profiles import load_profile
 
-pytestmark = pytest.mark.unmeasured
-
 # A decoder with a voice of its own, around the reference: one exit status for all refusals, and other words.
 FOREIGN = """
 import re, subprocess, sys

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.unmeasured
-
 WRONG = """
 import os, subprocess, sys
 ended = subprocess.run([sys.executable, "-m", "ekvdump", "decode", "--quiet", *sys.argv[1:3]])

@@ -20,8 +20,6 @@ from ekvconform.run.profiles import Profile, make_profile
 from ekvconform.run.sandbox import make_sandbox
 from ekvconform.run.seccomp import GO_ON, Answer, CannotHoldError, Held, hold_program
 
-pytestmark = pytest.mark.unmeasured
-
 EASY = next(case for case in load_cases() if case.id == "rstr-envelope")
 
 # Looks at each folder by its path, and then opens by path what lies in it: good enough without company.

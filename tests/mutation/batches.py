@@ -1,4 +1,4 @@
-"""The golden cases, many to a test: what `tools/generated_mutants.py` runs.
+"""The golden cases, many to a test: what `generated_mutants.py` runs.
 
 It collects its tests once for each mutant, and to collect a thousand takes longer than to run
 those that find it.
@@ -7,9 +7,11 @@ those that find it.
 from collections.abc import Sequence
 from itertools import groupby
 
+import golden
 import pytest
-import test_golden_cases as golden
+from decoders import COMMAND
 from ekvconform.cases.golden_cases import Case
+from harness import run_here
 
 SIZE = 16
 
@@ -26,10 +28,16 @@ def batches(cases: Sequence[Case]) -> list[list[Case]]:
 @pytest.mark.parametrize("cases", batches(golden.CASES), ids=lambda cases: cases[0].id)
 def test_as_run(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
     for case in cases:
-        golden.test_golden_case(case, tmp_path_factory.mktemp("x"))
+        golden.check_case(case, tmp_path_factory.mktemp("x"))
 
 
 @pytest.mark.parametrize("cases", batches(golden.IN_MEMORY), ids=lambda cases: cases[0].id)
 def test_as_bytes(cases: list[Case]) -> None:
     for case in cases:
-        golden.test_in_memory(case)
+        golden.check_in_memory(case)
+
+
+@pytest.mark.parametrize("cases", batches(golden.IN_PROCESS), ids=lambda cases: cases[0].id)
+def test_by_the_command(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    for case in cases:
+        golden.check_case(case, tmp_path_factory.mktemp("x"), COMMAND, run_here)

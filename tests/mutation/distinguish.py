@@ -1,6 +1,6 @@
 """A value that a mutant decodes otherwise than the reference does, for a golden case that has to catch it.
 
-    python tools/distinguish.py rstr-expiry-is-not-clamped
+    python tests/mutation/distinguish.py rstr-expiry-is-not-clamped
 
 CrossHair's `diffbehavior` looks for it, with symbolic bytes. It is good for what decodes one
 value; it says nothing of what no value of a few bytes shows.
@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mutants import REFERENCE_SOURCE, BrokenMutantError, Mutant, load_mutants
+from mutants import ROOT, BrokenMutantError, Mutant, load_mutants
 
+REFERENCE_SOURCE: Final = ROOT / "reference" / "ekvformat"
 DECODERS: Final = {
-    "redis_strings.py": ("redis_strings", "decode_string_value"),
-    "redis_hlls.py": ("redis_hlls", "decode_hll_value"),
-    "redis_ttls.py": ("redis_ttls", "decode_ttl_value"),
+    "ekvformat.redis_strings": "decode_string_value",
+    "ekvformat.redis_hlls": "decode_hll_value",
+    "ekvformat.redis_ttls": "decode_ttl_value",
 }
-"""Module of the reference = where what decodes a value of its chapter is, and what it is called."""
+"""Module of the reference = what decodes a value of its chapter."""
 SCRIPT: Final = """
 from {package}.outcomes import Fault
 from {package}.{module} import {function}
@@ -44,20 +45,18 @@ def find_body(mutant: Mutant, folder: Path, seconds: float) -> bytes | None:
 
     Raises `BrokenMutantError` for a mutant of something else.
     """
-    files = [edit.file for edit in mutant.edits if edit.file in DECODERS]
-    if not files:
+    if mutant.module not in DECODERS:
         raise BrokenMutantError(f"{mutant.name} changes none of {', '.join(DECODERS)}")
-    module, function = DECODERS[files[0]]
     # Two decoders in one process need two names.
     (folder / "mutant").mkdir()
-    changed = mutant.changed()
     for path in REFERENCE_SOURCE.glob("*.py"):
-        text = changed.get(path.name) or path.read_text(encoding="utf-8")
-        (folder / "mutant" / path.name).write_text(re.sub(r"\bekvdump\b", "mutant", text), encoding="utf-8")
-    for package in ("ekvdump", "mutant"):
-        script = SCRIPT.format(package=package, module=module, function=function)
+        text = mutant.text() if path == ROOT / mutant.file else path.read_text(encoding="utf-8")
+        (folder / "mutant" / path.name).write_text(re.sub(r"\bekvformat\b", "mutant", text), encoding="utf-8")
+    module = mutant.module.partition(".")[2]
+    for package in ("ekvformat", "mutant"):
+        script = SCRIPT.format(package=package, module=module, function=DECODERS[mutant.module])
         (folder / f"told_by_{package}.py").write_text(script, encoding="utf-8")
-    command = [sys.executable, "-m", "crosshair", "diffbehavior", "told_by_ekvdump.told", "told_by_mutant.told"]
+    command = [sys.executable, "-m", "crosshair", "diffbehavior", "told_by_ekvformat.told", "told_by_mutant.told"]
     environment = {"PYTHONPATH": f"{REFERENCE_SOURCE.parent}:{folder}", "PYTHONHASHSEED": "0"}
     limit = f"--per_condition_timeout={seconds}"
     found = subprocess.run([*command, limit], cwd=folder, env=environment, check=False, capture_output=True, text=True)
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for name in options.names:
         if name not in by_name:
-            parser.error(f"{name} is no mutant of tests/mutants/")
+            parser.error(f"{name} is not a mutant of tests/mutation/by_clause/")
         with tempfile.TemporaryDirectory(prefix="distinguish.") as folder:
             try:
                 body = find_body(by_name[name], Path(folder).resolve(), options.seconds)

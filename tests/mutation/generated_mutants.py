@@ -1,12 +1,12 @@
-"""Mutants that a tool generates from the reference, and whether tests and golden cases catch them; part of `make deep`.
+"""Mutants that a tool generates from both decoders, and whether tests and cases catch them; part of `make nightly`.
 
-mutmut changes each function of a copy of the reference in every way that it knows, and runs
-the golden cases and the tests of what it belongs to on each, in process. It takes an hour and
+mutmut changes each function of a copy of the reference, or of the command, in every way that it
+knows, and runs the golden cases and the decoder's own tests on each, in process. It takes an hour and
 more; with `--go-on` only what has yet to be caught or explained is tried. What survives is either
 
     wording     a text for people in other letters, or between X: no clause states it
     codec       the name of an encoding in capital letters: the same encoding
-    explained   in `tests/mutants/generated.toml`, one by one, with a reason
+    explained   in `generated.toml`, one by one, with a reason
     anything    red: a test or a case is missing
     else
 
@@ -15,8 +15,8 @@ An explanation of what does not survive, or is not generated any more, is stale,
     member    value
     --------  ---------------------------------------------------------------------------
     reason    why nothing can notice
-    changes   list of { function, old, new }: in "module.function" or "module.Class.method"
-              the lines `old` are `new`, without the blanks around them
+    changes   list of { function, old, new }: in "package.module.function" or
+              "package.module.Class.method" the lines `old` are `new`, without the blanks around them
 """
 
 import argparse
@@ -35,12 +35,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mutants import MUTANTS, REFERENCE_SOURCE, ROOT
+from mutants import ROOT
 from rich.console import Console
 from rich.table import Table
 
 COPY: Final = ROOT / "build" / "generated-mutants"
-EXPLAINED: Final = MUTANTS / "generated.toml"
+EXPLAINED: Final = Path(__file__).resolve().parent / "generated.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,11 @@ class Group:
 
     name: str
     modules: tuple[str, ...]
+    """Full names."""
     tests: tuple[str, ...]
+    """Paths from the root of the repository."""
     without: tuple[str, ...] = ()
     """Words of test names: what they name is slow, or reaches nothing of these modules that others do not."""
-
-    @property
-    def paths(self) -> list[str]:
-        """The tests, from the copy's folder."""
-        return [f"tests/{GOLDEN}.py", *(f"tests/test_{name}.py" for name in self.tests)]
 
     @property
     def copy(self) -> Path:
@@ -64,39 +61,52 @@ class Group:
         return COPY / self.name
 
 
+def modules_of(package: str) -> tuple[str, ...]:
+    """Return the full names of a package's modules that have a function, but for those of `COLD`."""
+    root = SOURCES[package]
+    paths = [path for path in sorted(root.rglob("*.py")) if "def " in path.read_text(encoding="utf-8")]
+    names = (".".join((package, *path.relative_to(root).with_suffix("").parts)) for path in paths)
+    return tuple(name for name in names if name not in COLD)
+
+
+def tests_in(directory: str, *, but: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules of tests in a directory, but for some."""
+    paths = sorted((ROOT / "tests" / directory).glob("test_*.py"))
+    return tuple(str(path.relative_to(ROOT)) for path in paths if path.stem not in but)
+
+
+SOURCES: Final = {"ekvformat": ROOT / "reference" / "ekvformat", "ekvdump": ROOT / "command" / "ekvdump"}
+"""Package = where it is. A copy has all of them, since the command imports the reference."""
+COLD: Final = ("ekvdump.cli.signals", "ekvdump.cli.streams")
+"""What only a process of its own shows: it is the command that is started there, not its mutant."""
+PROGRAMS: Final = ("test_golden_cases_by_path", "test_installed", "test_interruption", "test_readme", "test_resources")
+"""Modules of tests that start the command."""
 GROUPS: Final = (
     Group(
-        "bytes",
-        ("checksums", "conventions", "keymap", "keys", "manifest", "outcomes", "outputs", "redis_hlls", "redis_strings",
-         "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "survey", "visibility"),
-        ("checksums", "conventions", "inspection", "keymap", "keys", "manifest", "outcomes", "redis_hlls",
-         "redis_strings", "redis_ttls", "salvage", "segments", "snapshot_file", "sorting", "visibility"),
-        ("memory",),
-    ),
-    Group(
-        "trees",
-        ("decode", "folders", "tree", "verification"),
-        ("decode", "into_existing", "tree", "verification"),
-        ("memory", "as_bytes", "visi-", "keys-", "rstr-", "rhll-", "rttl-", "segm-", "salv-"),
+        "reference",
+        modules_of("ekvformat"),
+        # Texts and contracts are of the sources, not of what they do; the golden cases come in batches.
+        ("tests/mutation/batches.py", *tests_in("reference", but=("test_contracts", "test_golden_cases", "test_spec"))),
+        ("test_by_the_command",),
     ),
     Group(
         "command",
-        ("cli", "inspection", "progress", "reports"),
-        ("cli", "inspection", "printed", "progress", "signals", "streams"),
-        # What is run as a program is the reference, not its mutant.
-        ("as_bytes", "is_the_command", "do_no_harm", "into_a_pipe", "program_too", "no_text_is_shown",
-         "waits_for_its_reader"),
+        modules_of("ekvdump"),
+        (
+            "tests/mutation/batches.py",
+            *tests_in("command", but=PROGRAMS),
+        ),
+        ("test_as_run", "test_as_bytes", "is_the_command", "do_no_harm", "into_a_pipe", "program_too",
+         "no_text_is_shown", "waits_for_its_reader"),
     ),
 )  # fmt: skip
-"""What is a function of bytes, what writes and looks at trees, and what people and machines are told."""
-GOLDEN: Final = "batches"
-"""The tests of all groups: golden cases, many to a test."""
+"""The two decoders."""
 MODULES: Final = tuple(name for group in GROUPS for name in group.modules)
 CONFIG: Final = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
-also_copy = ["spec", "fixtures", "conformance", "tools"]
+also_copy = ["spec", "fixtures", "conformance", "command", "reference", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
 pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "{chosen}"]
 use_git_change_detection = false
@@ -105,8 +115,7 @@ timeout_constant = 30.0
 
 [tool.pytest]
 strict = true
-pythonpath = ["src", "tests", "tools"]
-markers = ["unmeasured: nothing is measured here"]
+pythonpath = ["src", "tests/support", "tests/mutation", "tools"]
 # What caught the mutant before is likely to catch the next one.
 addopts = ["-q", "--failed-first", "--hypothesis-profile=short"]
 """
@@ -154,14 +163,15 @@ def _letters(text: str) -> str:
 def make_copy(group: Group, modules: Sequence[str]) -> None:
     """Lay out what mutmut wants to see: the reference in `src`, and what its tests need beside it."""
     shutil.rmtree(group.copy, ignore_errors=True)
-    shutil.copytree(REFERENCE_SOURCE, group.copy / "src" / "ekvdump", ignore=SKIPPED)
+    for package, source in SOURCES.items():
+        shutil.copytree(source, group.copy / "src" / package, ignore=SKIPPED)
     for name, text in iter_sources():
-        (group.copy / "src" / "ekvdump" / name).write_text(text, encoding="utf-8")
-    for name in ("spec", "fixtures", "conformance", "README.md"):
+        (group.copy / "src" / name).write_text(text, encoding="utf-8")
+    for name in ("spec", "fixtures", "conformance", "command", "reference", "README.md"):
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
-        "modules": [f"src/ekvdump/{name}.py" for name in modules],
-        "tests": group.paths,
+        "modules": [f"src/{path_of(name)}" for name in modules],
+        "tests": group.tests,
     }
     words = {name: ", ".join(f'"{value}"' for value in values) for name, values in lists.items()}
     chosen = f"not ({' or '.join(group.without)})" if group.without else ""
@@ -181,15 +191,17 @@ def renew_tests(group: Group) -> None:
 
 
 def is_of_today(group: Group) -> bool:
-    """Tell whether the copy's reference is that which is there now."""
-    copied = {path.name: path.read_text(encoding="utf-8") for path in (group.copy / "src" / "ekvdump").glob("*.py")}
+    """Return True if the copy's decoders are those that are there now."""
+    root = group.copy / "src"
+    copied = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
     return copied == dict(iter_sources())
 
 
 def iter_sources() -> Iterator[tuple[str, str]]:
-    """Yield name and text of each module, as mutmut is to see it."""
-    for path in REFERENCE_SOURCE.glob("*.py"):
-        yield path.name, decorated_behind(path.read_text(encoding="utf-8"))
+    """Yield path and text of each module, as mutmut is to see it."""
+    for source in SOURCES.values():
+        for path in source.rglob("*.py"):
+            yield str(path.relative_to(source.parent)), decorated_behind(path.read_text(encoding="utf-8"))
 
 
 def decorated_behind(text: str) -> str:
@@ -226,7 +238,7 @@ def told_without_mutant(group: Group) -> str:
     command = [sys.executable, "-m", "pytest", "-n0", "--last-failed", "--last-failed-no-failures=none"]
     folder, environment = group.copy / "mutants", {**os.environ, "MUTANT_UNDER_TEST": ""}
     told = subprocess.run(
-        [*command, *group.paths], cwd=folder, env=environment, check=False, capture_output=True, text=True
+        [*command, *group.tests], cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     return "" if told.returncode in (0, NO_TESTS) else told.stdout[-2000:]
 
@@ -248,7 +260,7 @@ def iter_changes(group: Group, names: Sequence[str]) -> Iterator[Change]:
         for name in names:
             lines: dict[str, list[str]] = {"-": [], "+": []}
             # With the path, since it looks only into what it was configured for first.
-            path = Path("src", "ekvdump", f"{module_of(function_of(name))}.py")
+            path = Path("src", path_of(module_of(function_of(name))))
             for line in diff_of(name, path=path).splitlines()[2:]:
                 if line[:1] in lines:
                     lines[line[0]].append(line[1:].strip())
@@ -267,15 +279,20 @@ def unsettled(group: Group, modules: Sequence[str], explained: Mapping[Change, s
 
 
 def function_of(name: str) -> str:
-    """Return "module.function" of what mutmut calls `ekvdump.module.x_function__mutmut_1`."""
-    module, _, rest = name.removeprefix("ekvdump.").partition(".")
+    """Return "package.module.function" of what mutmut calls `package.module.x_function__mutmut_1`."""
+    module, _, rest = name.rpartition(".")
     function = rest.rpartition("__mutmut_")[0].removeprefix("x").removeprefix("_").removeprefix("ǁ")
     return f"{module}.{function.replace('ǁ', '.')}"
 
 
 def module_of(function: str) -> str:
-    """Return "module" of "module.function"."""
-    return function.partition(".")[0]
+    """Return "package.module" of "package.module.function". Raises `StopIteration` for no module of these."""
+    return next(name for name in MODULES if function.startswith(f"{name}."))
+
+
+def path_of(module: str) -> str:
+    """Return the path of a module, from where its package is."""
+    return f"{module.replace('.', '/')}.py"
 
 
 def load_explained() -> dict[Change, str]:
@@ -286,27 +303,32 @@ def load_explained() -> dict[Change, str]:
 
 def main() -> int:
     """Run mutmut, or read what its last run left, and print what survives."""
-    parser = argparse.ArgumentParser(description="Let mutmut change the reference; see what nothing catches.")
-    parser.add_argument("modules", nargs="*", metavar="MODULE", default=MODULES, help="of the reference; all if none")
+    parser = argparse.ArgumentParser(description="Let mutmut change the decoders; see what nothing catches.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as ekvformat.keys, or keys; all if none")
     parser.add_argument("--last", action="store_true", help="do not run; read what the last run left")
     words = "try with the tests of today what the last run of these modules neither caught nor left with a reason"
     parser.add_argument("--go-on", action="store_true", help=words)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at once")
     options = parser.parse_args()
+    chosen_modules = [
+        name for name in MODULES if not options.modules or {name, name.rpartition(".")[2]} & set(options.modules)
+    ]
+    if not chosen_modules:
+        parser.error(f"no such module: {' '.join(options.modules)}")
     console = Console(width=160, highlight=False, markup=False, emoji=False, soft_wrap=True)
     explained = {
-        change: reason for change, reason in load_explained().items() if module_of(change.function) in options.modules
+        change: reason for change, reason in load_explained().items() if module_of(change.function) in chosen_modules
     }
     results: list[tuple[str, str]] = []
     survived: list[Change] = []
     for group in GROUPS:
-        modules = [name for name in group.modules if name in options.modules]
+        modules = [name for name in group.modules if name in chosen_modules]
         if not modules:
             continue
         chosen: list[str] = []
         if options.go_on:
             if not is_of_today(group):
-                parser.error(f"{group.copy.relative_to(ROOT)} is of another reference; run it without --go-on")
+                parser.error(f"{group.copy.relative_to(ROOT)} is of other decoders; run it without --go-on")
             renew_tests(group)
             chosen = unsettled(group, modules, explained)
         elif not options.last:

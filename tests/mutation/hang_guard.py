@@ -1,4 +1,4 @@
-"""A test that hangs fails, by itself: a plugin of pytest for `tools/generated_mutants.py`."""
+"""A test that hangs fails, by itself: a plugin of pytest for `generated_mutants.py`."""
 
 import signal
 from collections.abc import Iterator

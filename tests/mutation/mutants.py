@@ -36,7 +36,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from decoders import COMMAND, REFERENCE, that_flushes
 from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
 from ekvconform.campaigns.races import record_moments
 from ekvconform.cases.golden_cases import Case, load_cases, select_cases
@@ -47,6 +46,10 @@ from ekvconform.report.terminal import progress_of
 from ekvconform.run.profiles import Profile
 from rich.console import Console
 from rich.table import Table
+
+# What is run as a program has only its own directory on its path.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from decoders import COMMAND, REFERENCE, that_flushes  # noqa: E402
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BY_CLAUSE: Final = Path(__file__).resolve().parent / "by_clause"

@@ -168,7 +168,10 @@ class _PrintCompletion(argparse.Action):
     """Prints a completion script."""
 
     def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, __: object = None) -> None:
-        import shtab
+        try:
+            import shtab
+        except ModuleNotFoundError:
+            parser.error("--print-completion: install ekvdump[terminal]")
 
         if shell not in shtab.SUPPORTED_SHELLS:
             parser.error(f"no completion for {shell!r}: one of {', '.join(shtab.SUPPORTED_SHELLS)}")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ekvdump.cli.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED
-from ekvdump.cli.streams import console_of
+from ekvdump.cli.streams import console_of, is_terminal
 
 if TYPE_CHECKING:
     from ekvformat.outcomes import Fault
@@ -280,7 +280,7 @@ def print_error(words: str) -> None:
 
 def say(words: str, state: str = "", style: str = "") -> None:
     """Print a line of the answer; `text.Say`."""
-    if state and sys.stdout.isatty():
+    if state and is_terminal(sys.stdout):
         from rich.text import Text
 
         console_of(sys.stdout).print(Text.assemble(words, (state, style)), soft_wrap=True)
@@ -290,7 +290,7 @@ def say(words: str, state: str = "", style: str = "") -> None:
 
 def progress_of(options: argparse.Namespace) -> "AbstractContextManager[Progress | None]":
     """Return a context that shows progress on a terminal, and nothing elsewhere."""
-    if options.quiet or not sys.stderr.isatty():
+    if options.quiet or not is_terminal(sys.stderr):
         return nullcontext()
     from ekvdump.cli.progress import TerminalProgress
 

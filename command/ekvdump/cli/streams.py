@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def silence(stream: TextIO) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return True for a terminal on which colours and progress can be shown: that needs the extra `terminal`."""
+    return stream.isatty() and find_spec("rich") is not None
 
 
 def console_of(stream: TextIO) -> "Console":

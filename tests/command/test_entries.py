@@ -17,7 +17,8 @@ from ekvdump.engine.versions import Record
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name, identity_of
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
-from test_conventions import REAL_SHAPED
+from real import REAL_SHAPED
+from sessions import Meddler
 from writer import (
     HEADER_V1,
     STR,
@@ -322,37 +323,6 @@ def test_file_19_a_fault_at_the_end_comes_before_the_first_output(tmp_path: Path
         with pytest.raises(Fault):
             decode_bytes(data, tmp_path)
         assert not (tmp_path / "out").exists()
-
-
-class Meddler:
-    """Does something to the snapshot file at its n-th read."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, what: str, path: Path) -> None:
-        self.reads = 0
-        read = SnapshotFile.read
-
-        def meddled(source: SnapshotFile, offset: int, size: int) -> bytes:
-            self.reads += 1
-            if self.reads == at:
-                data = path.read_bytes()
-                if what == "cut":
-                    os.truncate(path, 20)
-                elif what == "touched":
-                    os.utime(path, ns=(1, 1))
-                elif what == "replaced":
-                    status = path.stat()
-                    path.unlink()
-                    path.write_bytes(data)
-                    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-                elif what == "removed":
-                    path.unlink()
-                elif what == "grown":
-                    status = path.stat()
-                    path.write_bytes(data + b"x")
-                    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-            return read(source, offset, size)
-
-        monkeypatch.setattr(SnapshotFile, "read", meddled)
 
 
 @pytest.mark.parametrize("what", ["cut", "touched", "replaced", "removed", "grown"])

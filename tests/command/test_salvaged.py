@@ -10,7 +10,7 @@ from ekvformat.decode import Options
 from ekvformat.salvage import render_unreadable_line
 from harness import decode_in_memory, refusal
 from model import segment_of
-from test_real import REAL, assert_counters_add_up, complaints, read_dump, read_seen, unpack
+from real import REAL, assert_counters_add_up, complaints, read_dump, read_seen, unpack
 from writer import HLL, STR, TTL, Entry, envelope, expiry, put, snapshot
 
 SALVAGE = Options(salvage=True)

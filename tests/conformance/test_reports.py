@@ -30,8 +30,6 @@ from ekvconform.run.sandbox import Finish
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.unmeasured
-
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report" / "report.schema.json").read_text())
 CASES = load_cases()

@@ -34,7 +34,7 @@ from writer import (
     snapshot,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BAD_STRING = put(STR + b"s", 1, b"\xff\x01")
 BAD_HLL = put(HLL + b"h", 1, b"\xff\x02")
 BAD_TTL = put(TTL + b"t", 1, b"")
