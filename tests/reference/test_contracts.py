@@ -13,7 +13,6 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import decode_ttl_value
 from mutants import BrokenMutantError, load_mutants
 
-pytestmark = pytest.mark.unmeasured
 
 TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"

@@ -20,7 +20,6 @@ from ekvformat.redis_strings import decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
 from harness import MemorySource, decode_in_memory
 
-pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "spec").glob("[0-9][0-9]-*.md"))
