@@ -13,7 +13,6 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import decode_ttl_value
 from mutants import BrokenMutantError, load_mutants
 
-
 TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"
 LINE = re.compile(r"^.*/(?P<file>[a-z]+)\.py:(?P<line>[0-9]+): (?P<kind>info|error): (?P<words>.*)$", re.MULTILINE)
