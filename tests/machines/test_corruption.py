@@ -21,7 +21,6 @@ from test_properties import counters_of, hostile_store
 from test_real import REAL
 from writer import HEADER_V1, Entry, footer, header_v2, snapshot
 
-pytestmark = pytest.mark.unmeasured
 
 QUICK, DEEP = 2_000, 100_000
 PROFILE = settings.default

@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from test_conformance import IDS_OF_CASES, judged
 
-pytestmark = pytest.mark.unmeasured
 
 IDS = IDS_OF_CASES[:8]
 VERDICTS = ("PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED")

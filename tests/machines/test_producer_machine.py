@@ -35,7 +35,6 @@ from writer import (
     writers_row,
 )
 
-pytestmark = pytest.mark.unmeasured
 
 # A small universe, so that rules meet: chains of prefixes, among them one whose next bytes look like a version suffix,
 # names of each form, and the key of an operational row.

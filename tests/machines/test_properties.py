@@ -32,7 +32,6 @@ from writer import (
     writers_row,
 )
 
-pytestmark = pytest.mark.unmeasured
 
 # ---- random stores ----
 

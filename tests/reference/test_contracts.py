@@ -8,12 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from distinguish import find_body
-from ekvformat.outcomes import Fault
-from ekvformat.redis_ttls import decode_ttl_value
-from mutants import BrokenMutantError, load_mutants
-
-pytestmark = pytest.mark.unmeasured
 
 TESTS = Path(__file__).resolve().parent
 CONTRACTS = TESTS / "contracts"
@@ -37,7 +31,7 @@ VALUES = functions_of("values")
 
 def check(seconds: float, *targets: str) -> dict[str, str]:
     """Run the tool; return function = what it says of it."""
-    roots = [TESTS, TESTS.parent / "reference", TESTS.parent / "conformance"]
+    roots = [TESTS, TESTS.parent / "support"]
     result = subprocess.run(
         [sys.executable, "-m", "crosshair", "check", "--report_all", f"--per_condition_timeout={seconds}", *targets],
         check=False,
@@ -68,23 +62,5 @@ def test_the_control_is_refuted() -> None:
 
 def test_there_is_a_contract_of_each_kind_of_value() -> None:
     decoders = {"string_value", "hll_value", "bare_value", "ttl_value", "entry_headers", "manifest_version"}
-    encoders = {"written_envelope", "ttl_row", "version", "suffix_of_version"}
+    encoders = {"written_envelope", "ttl_row", "version", "commit_timestamp"}
     assert set(VALUES) >= decoders | encoders
-
-
-# ---- what tells a mutant from the reference ----
-
-MUTANTS = {mutant.name: mutant for mutant in load_mutants()}
-
-
-def test_a_value_is_found_that_a_mutant_decodes_otherwise(tmp_path: Path) -> None:
-    body = find_body(MUTANTS["rttl-short-row-is-taken"], tmp_path, 8)
-    assert body is not None
-    assert len(body) < 8
-    with pytest.raises(Fault, match=r"^invalid-value"):
-        decode_ttl_value(body)
-
-
-def test_what_no_single_value_shows_is_not_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(BrokenMutantError, match=r"changes none of redis_strings\.py, "):
-        find_body(MUTANTS["outc-detail-is-null"], tmp_path, 1)

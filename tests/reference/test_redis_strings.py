@@ -1,137 +1,97 @@
-"""Chapter RSTR: Redis strings."""
+"""Chapters RSTR and RHLL: strings and HLLs, whose envelopes differ in one byte."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 from ekvformat.outcomes import Fault
-from ekvformat.redis_strings import Value, decode_string_value
-from harness import decode_in_memory, fault_of, refusal
+from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_strings import Value, decode_bare_value, decode_string_value
 from hypothesis import given
-from hypothesis import strategies as st
 from model import UnreadableError, read_value
-from writer import STR, TTL, envelope, expiry, put, snapshot
+from store_strategies import BODIES
+from writer import envelope
 
-MOST = 2**63 - 1
-BODIES = st.one_of(
-    st.binary(max_size=16),
-    st.builds(lambda start, rest: start + rest, st.sampled_from([b"\xff", b"\xff\x01", b"\xff\x02"]), st.binary()),
-)
+from reference import MAX_EXPIRY_MS, fault_of
 
 
-def files_of(*entries: tuple[bytes, bytes]) -> dict[str, bytes]:
-    return {path.removeprefix("redis/db_0/"): data for path, data in decode_in_memory(snapshot(entries))[1].items()}
+class Layout(NamedTuple):
+    """What strings and HLLs do not have in common."""
+
+    chapter: str
+    version: int
+    """The second byte of an envelope."""
+    decode: Callable[..., Value]
+
+    @property
+    def prefix(self) -> bytes:
+        return bytes([0xFF, self.version])
 
 
-@given(BODIES)
-def test_rstr_2_every_body_is_what_the_model_says(body: bytes) -> None:
+STRING = Layout("RSTR", 1, decode_string_value)
+HLL = Layout("RHLL", 2, decode_hll_value)
+
+pytestmark = pytest.mark.parametrize("layout", [STRING, HLL], ids=lambda layout: layout.chapter)
+
+
+@given(body=BODIES)
+def test_rstr_2_rhll_2_every_body_is_what_the_model_says(layout: Layout, body: bytes) -> None:
     try:
-        payload, expiry_ms, _ = read_value(body, 1, "RSTR")
+        payload, expiry_ms, _ = read_value(body, layout.version, layout.chapter)
     except UnreadableError as unreadable:
-        with pytest.raises(Fault, match=r"^invalid-value") as caught:
-            decode_string_value(body, 100, b"k")
-        assert caught.value.clause == unreadable.args[0]
+        clause, offset = unreadable.args
+        with pytest.raises(Fault) as caught:
+            layout.decode(body, 100, b"k")
+        assert fault_of(caught.value) == ("invalid-value", clause, 100 + offset)
         assert caught.value.key == b"k"
-        return
-    assert decode_string_value(body) == Value(payload, expiry_ms)
+    else:
+        assert layout.decode(body) == Value(payload, expiry_ms)
 
 
-def test_rstr_1_the_user_key_is_the_storage_key_without_its_prefix() -> None:
-    assert files_of(put(STR, 1, b"e"), put(STR + STR, 1, b"twice")) == {
-        "strings/.bin": b"e",
-        "strings/%21redis%7Cstr%7C.bin": b"twice",
-    }
+CUTS = [(b"", 3, "flags"), (b"\x01", 4, "expiry"), (b"\x01abc", 4, "expiry")]
+"""What is behind the prefix, the number of the clause that is broken, and the field that is cut."""
 
 
-def test_rstr_2_ff_01_is_an_envelope_even_if_a_legacy_writer_meant_bytes() -> None:
-    assert decode_string_value(b"\xff\x01\x00abc") == Value(b"abc", None)
-    assert decode_string_value(b"\xff\x01abcdefghij") == Value(b"j", int.from_bytes(b"bcdefghi", "big"))
-
-
-def test_rstr_3_the_flags_byte_is_not_optional() -> None:
-    with pytest.raises(Fault, match=r"^invalid-value") as caught:
-        decode_string_value(b"\xff\x01", 100)
-    assert fault_of(caught.value) == ("invalid-value", "RSTR-3", 102)
-    assert caught.value.detail.startswith("flags is cut:")
-    with pytest.raises(Fault, match=r"^invalid-value") as caught:
-        decode_string_value(b"\xff\x01")
-    assert (caught.value.offset, caught.value.key) == (2, b"")
-
-
-@pytest.mark.parametrize("size", range(8))
-def test_rstr_4_an_expiry_that_is_cut_is_unreadable(size: int) -> None:
-    with pytest.raises(Fault, match=r"^invalid-value") as caught:
-        decode_string_value(b"\xff\x01\x01" + bytes(size), 100)
-    assert fault_of(caught.value) == ("invalid-value", "RSTR-4", 103)
-    assert caught.value.detail.startswith("expiry is cut:")
-    assert decode_string_value(b"\xff\x01\x01" + bytes(8)) == Value(b"", 0)
+@pytest.mark.parametrize(("rest", "clause", "field"), CUTS)
+def test_rstr_3_rstr_4_rhll_3_rhll_4_a_cut_names_its_field(
+    layout: Layout, rest: bytes, clause: int, field: str
+) -> None:
+    with pytest.raises(Fault, match=rf": {field} is cut: ") as caught:
+        layout.decode(layout.prefix + rest)
+    # A caller that does not know where the body is gets offsets within it.
+    assert fault_of(caught.value) == ("invalid-value", f"{layout.chapter}-{clause}", clause - 1)
+    assert caught.value.key == b""
 
 
 @pytest.mark.parametrize("bit", range(1, 8))
-def test_rstr_5_other_flags_are_ignored(bit: int) -> None:
-    assert decode_string_value(envelope(1, b"v", other_flags=1 << bit)) == Value(b"v", None)
-    assert decode_string_value(envelope(1, b"v", 7, other_flags=1 << bit)) == Value(b"v", 7)
+def test_rstr_5_rhll_5_other_flags_are_ignored(layout: Layout, bit: int) -> None:
+    for expiry_ms in (None, 7):
+        body = envelope(layout.version, b"v", expiry_ms, other_flags=1 << bit)
+        assert layout.decode(body) == Value(b"v", expiry_ms)
 
 
-@pytest.mark.parametrize(("stored", "shown"), [(MOST - 1, MOST - 1), (MOST, MOST), (MOST + 1, MOST), (2**64 - 1, MOST)])
-def test_rstr_6_an_expiry_above_the_greatest_counts_as_that(stored: int, shown: int) -> None:
-    assert decode_string_value(envelope(1, b"", stored)).expiry_ms == shown
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        (0, 0),  # RSTR-7, RHLL-7: an expiry, and not the absence of one
+        (MAX_EXPIRY_MS - 1, MAX_EXPIRY_MS - 1),
+        (MAX_EXPIRY_MS, MAX_EXPIRY_MS),
+        (MAX_EXPIRY_MS + 1, MAX_EXPIRY_MS),
+        (2**64 - 1, MAX_EXPIRY_MS),
+    ],
+)
+def test_rstr_6_rstr_7_rhll_6_rhll_7_an_expiry_above_the_greatest_counts_as_that(
+    layout: Layout, stored: int, shown: int
+) -> None:
+    assert layout.decode(envelope(layout.version, b"", stored)) == Value(b"", shown)
 
 
-def test_rstr_7_an_expiry_of_0_is_an_expiry() -> None:
-    files = files_of(put(STR + b"k", 1, envelope(1, b"v", 0)))
-    assert files["strings_ttl.jsonl"] == b'{"key":"k","expire_at_ms":0}\n'
+@pytest.mark.parametrize("payload", [b"", b"\xff\x01", b"\xff\x02", b"\n"])
+def test_rstr_8_rhll_8_the_payload_is_what_is_left(layout: Layout, payload: bytes) -> None:
+    for expiry_ms in (None, 5):
+        assert layout.decode(envelope(layout.version, payload, expiry_ms)) == Value(payload, expiry_ms)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff\x01", b"\n"])
-def test_rstr_8_the_payload_is_what_is_left(payload: bytes) -> None:
-    assert decode_string_value(envelope(1, payload)) == Value(payload, None)
-    assert decode_string_value(envelope(1, payload, 5)) == Value(payload, 5)
-
-
-@pytest.mark.parametrize(("body", "clause", "offset"), [(b"\xff\x01", "RSTR-3", 2), (b"\xff\x01\x01abc", "RSTR-4", 3)])
-def test_rstr_9_an_unreadable_value_refuses_the_snapshot(body: bytes, clause: str, offset: int) -> None:
-    value_at = 32 + 8 + 20 + 8 + 9
-    assert refusal(snapshot([put(STR + b"k", 1, body)])) == ("invalid-value", clause, value_at + offset, STR + b"k")
-
-
-def test_rstr_10_an_envelope_alone_decides_the_expiry() -> None:
-    for body, rows in ((envelope(1, b"v"), None), (envelope(1, b"v", 5), b'{"key":"k","expire_at_ms":5}\n')):
-        files = files_of(put(STR + b"k", 1, body), put(TTL + b"k", 1, expiry(9)))
-        assert files.get("strings_ttl.jsonl") == rows
-
-
-@pytest.mark.parametrize("body", [b"", b"\xff", b"\xff\x00\x01", b"\xff\x02\x00", b"\x01\xff", b"plain"])
-def test_rstr_11_anything_else_is_legacy(body: bytes) -> None:
-    assert decode_string_value(body) == Value(body, None)
-    files = files_of(put(STR + b"k", 1, body), put(TTL + b"k", 1, expiry(9)))
-    assert files == {"strings/k.bin": body, "strings_ttl.jsonl": b'{"key":"k","expire_at_ms":9}\n'}
-
-
-def test_rstr_12_the_user_key_of_a_bare_string_is_its_whole_storage_key() -> None:
-    assert files_of(put(b"redis|str|k", 1, b"v")) == {"strings/redis%7Cstr%7Ck.bin": b"v"}
-
-
-@pytest.mark.parametrize("body", [b"\xff\x01", b"\xff\x01\x01short", envelope(1, b"v", 5), b""])
-def test_rstr_17_no_envelope_is_looked_for_in_a_bare_string(body: bytes) -> None:
-    assert files_of(put(b"k", 1, body)) == {"strings/k.bin": body}
-
-
-def test_rstr_13_a_prefixed_string_shadows_a_bare_one() -> None:
-    data = snapshot([put(STR + b"k", 1, b"prefixed"), put(b"k", 2, b"bare"), put(b"other", 1, b"bare")])
-    outcome, files = decode_in_memory(data)
-    assert files == {"redis/db_0/strings/k.bin": b"prefixed", "redis/db_0/strings/other.bin": b"bare"}
-    assert outcome.counters.strings == {"written": 2, "shadowed": 1, "excluded": 0, "unreadable": 0}
-
-
-def test_rstr_13_a_deleted_prefixed_string_shadows_nothing() -> None:
-    assert files_of(put(STR + b"k", 1, b"", flags=1), put(b"k", 1, b"bare")) == {"strings/k.bin": b"bare"}
-
-
-def test_rstr_14_the_expiry_of_a_bare_string_is_the_ttl_rows() -> None:
-    files = files_of(put(b"k", 1, b"v"), put(TTL + b"k", 1, expiry(9)))
-    assert files["strings_ttl.jsonl"] == b'{"key":"k","expire_at_ms":9}\n'
-
-
-def test_rstr_15_rstr_16_a_string_becomes_a_blob_and_a_row() -> None:
-    assert files_of(put(STR + b"a b", 1, envelope(1, b"x\0y", 5))) == {
-        "strings/a%20b.bin": b"x\0y",
-        "strings_ttl.jsonl": b'{"key":"a%20b","expire_at_ms":5}\n',
-    }
+def test_rstr_17_a_bare_string_is_its_body_whichever_envelope_it_looks_like(layout: Layout) -> None:
+    for body in (layout.prefix, layout.prefix + b"\x01short", envelope(layout.version, b"v", 5)):
+        assert decode_bare_value(body) == Value(body, None)

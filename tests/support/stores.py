@@ -23,6 +23,7 @@ from writer import (
     expiry,
     footer,
     header_v2,
+    live_set,
     operational,
     put,
     snapshot,
@@ -198,3 +199,22 @@ def _damage(dice: random.Random, found: bytearray) -> None:
         size = int.from_bytes(found[offset : offset + 8], "little")
         other_size = dice.choice([*SIZES, size + 1, max(0, size - 1), size + 8, size + 17]) % 2**64
         found[offset : offset + 8] = other_size.to_bytes(8, "little")
+
+
+# ---- a store like a live one ----
+
+REAL_SHAPED: Final = snapshot(
+    [
+        *live_set(b"k", 10, envelope(1, b"new", 1_800_000_000_000), 1_800_000_000_000),
+        *live_set(b"legacy", 12, b"old", 1_800_000_000_001),
+        put(STR + b"k", 5, envelope(1, b"older")),
+        put(HLL + b"h", 11, envelope(2, b"HYLL")),
+        put(TTL + b"gone", 9, expiry(7)),
+        put(b"bare", 3, b"\xff\x01"),
+        delete(b"bare2", 4),
+        operational(b"_meta_applied_index", 3),
+        writers_row(),
+    ],
+    last_commit=20,
+)
+"""A snapshot that holds what a current server writes for two strings, and some of everything else."""

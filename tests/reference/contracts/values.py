@@ -4,22 +4,23 @@ CrossHair runs these functions with symbolic input and tries to break what stand
 `post`. Loops over sizes (segments, escapes, JSON) are not for it; those are Hypothesis's.
 """
 
-from ekvdump.engine.entries import Entry
-from ekvdump.engine.merge_join import precedes
-from ekvdump.engine.versions import decode_state, find_header_fault, first_suffix_shown
 from ekvdump.verify.manifest import require_known_version
-from ekvformat.outcomes import Fault
+from ekvformat.outcomes import Counters, Fault
 from ekvformat.redis_hlls import decode_hll_value
 from ekvformat.redis_strings import Value, decode_bare_value, decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
+from ekvformat.snapshot_file import Entry
+from ekvformat.visibility import Record, compare_keys, decode_version, visible_records
 from writer import envelope, expiry, put, version_suffix
 
 MOST_MS = 9_223_372_036_854_775_807
 Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
 """Payload and expiry; or fault, clause and offset."""
 NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
-"""Around each end. What makes bytes of a number is no Python, so it cannot be a symbol; which of them it is can."""
-OTHER_FLAGS = (0, 0b0000_0010, 0b1000_0000, 0b1111_1110)
+"""Around each end. Bytes of a number are not made in Python, so only the choice among some numbers is symbolic."""
+OTHER_FLAGS = (0, 0b1111_1110)
+HEADER_FLAGS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0b0001_0000, 0b0010_0000, 0b0100_0000, 0b1000_0000, 0b1111_1111)
+"""Each bit alone, and each encryption state with and without a tombstone."""
 
 
 def _told(value: Value) -> Answer:
@@ -114,62 +115,58 @@ def ttl_row(number: int) -> tuple[int, int]:
     return decode_ttl_value(expiry(NUMBERS[number])), min(NUMBERS[number], MOST_MS)
 
 
-def entry_headers(has_key: bool, has_value: bool, flags: int) -> tuple[object, object]:
+def entry_headers(has_key: bool, has_value: bool, number: int) -> tuple[object, object]:
     """The headers of an entry are judged in their order. [VISI-1] to [VISI-6]
 
-    pre: 0 <= flags < 256
+    pre: 0 <= number < len(HEADER_FLAGS)
     post: __return__[0] == __return__[1]
     """
-    value_size = 9 if has_value else 8
-    entry = Entry(100, b"k" * (8 if has_key else 7), 200, value_size, bytes([flags]) + bytes(value_size - 1))
-    fault = find_header_fault(entry)
-    found = None if fault is None else (fault.name, fault.clause, fault.offset)
+    flags = HEADER_FLAGS[number]
+    key, value = b"k" * (8 if has_key else 7), bytes([flags]) + bytes(8 if has_value else 7)
+    expected: object = flags == 1
     if not has_key:
-        return found, ("too-short", "VISI-1", 108)
-    if not has_value:
-        return found, ("too-short", "VISI-2", 200)
-    if flags >= 8:
-        return found, ("reserved-bits", "VISI-3", 200)
-    if flags >= 4:
-        return found, ("reserved-bits", "VISI-4", 200)
-    if flags >= 2:
-        return found, ("encrypted", "VISI-5", 200)
-    return found, None
-
-
-def state(tombstone: bool, expire_at: bytes, last_commit: int) -> tuple[str, str]:
-    """A version is a tombstone, or has ended by the last commit, or exists. [VISI-12] [VISI-13]
-
-    pre: len(expire_at) == 8
-    pre: 0 <= last_commit < 2**64
-    post: __return__[0] == __return__[1]
-    """
-    ends = int.from_bytes(expire_at, "little")
-    expected = "deleted" if tombstone else "expired" if 0 < ends <= last_commit else "exists"
-    return decode_state((b"\1" if tombstone else b"\0") + expire_at, last_commit), expected
+        expected = ("too-short", "VISI-1", 108)
+    elif not has_value:
+        expected = ("too-short", "VISI-2", 200)
+    elif flags >= 8:
+        expected = ("reserved-bits", "VISI-3", 200)
+    elif flags >= 4:
+        expected = ("reserved-bits", "VISI-4", 200)
+    elif flags >= 2:
+        expected = ("encrypted", "VISI-5", 200)
+    try:
+        return decode_version(Entry(key, 108, value, 200)).is_tombstone, expected
+    except Fault as fault:
+        return _refused(fault), expected
 
 
 def version(body: bytes, tombstone: bool, expire_at: int, last_commit: int) -> tuple[object, object]:
-    """What is written into a value header is read from it, and the body is behind it. [VISI-2] [VISI-12] [VISI-13]
+    """A version is a tombstone, or has ended by the last commit, or exists. [VISI-2] [VISI-12] [VISI-13]
 
     pre: len(body) <= 2
     pre: 0 <= expire_at < len(NUMBERS)
-    pre: 0 <= last_commit < len(NUMBERS)
+    pre: 0 <= last_commit < 3
     post: __return__[0] == __return__[1]
     """
-    ends, last = NUMBERS[expire_at], NUMBERS[last_commit]
-    expected = "deleted" if tombstone else "expired" if 0 < ends <= last else "exists"
-    _, value = put(b"k", 5, body, flags=int(tombstone), expire_at=ends)
-    return (decode_state(value[:9], last), value[9:]), (expected, body)
+    ends, last = NUMBERS[expire_at], (1, 255, 2**64 - 1)[last_commit]
+    key, value = put(b"k", 1, body, flags=int(tombstone), expire_at=ends)
+    exists = not tombstone and not 0 < ends <= last
+    expected = [Record(b"k", body, 209)] if exists else []
+    return visible_records([Entry(key, 108, value, 200)], last, Counters()), expected
 
 
-def suffix_of_version(number: int) -> tuple[bytes, bytes]:
-    """The suffix that is written of a commit timestamp is the one that is compared with others. [VISI-1] [VISI-14]
+def commit_timestamp(number: int, later: int) -> tuple[object, object]:
+    """The suffix that is written of a commit timestamp is read as it, and compared with the last. [VISI-1] [VISI-14]
 
-    pre: 0 <= number < len(NUMBERS)
+    pre: 1 <= number < len(NUMBERS) - 1
+    pre: -1 <= later <= 1
     post: __return__[0] == __return__[1]
     """
-    return first_suffix_shown(NUMBERS[number]), version_suffix(NUMBERS[number])
+    entry = Entry(b"k" + version_suffix(NUMBERS[number]), 108, bytes(9), 200)
+    counters = Counters()
+    visible_records([entry], NUMBERS[number] + later, counters)
+    expected = NUMBERS[number], int(later < 0)
+    return (decode_version(entry).commit_ts, counters.entries["future"]), expected
 
 
 def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
@@ -177,13 +174,14 @@ def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
 
     pre: len(key) <= 2
     pre: len(other) <= 2
+    pre: key != other
     post: __return__[0] == __return__[1]
     """
-    return precedes(key, other), (*key, 256) < (*other, 256)
+    return compare_keys(key, other) < 0, (*key, 256) < (*other, 256)
 
 
 def manifest_version(version: int | bool | float | str | list[int] | dict[str, int] | None) -> tuple[str, str]:
-    """Version 1 is read; another number is a version that is not known; all else is none. [MANI-10]
+    """Version 1 is read; another number is an unknown version; anything else is not a version. [MANI-10]
 
     pre: not isinstance(version, int) or -2 <= version <= 3
     pre: not isinstance(version, float) or version in (0.0, 1.0, 2.0)

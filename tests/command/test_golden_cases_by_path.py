@@ -1,0 +1,16 @@
+"""The command without directory handles: what is in the tree leads it nowhere. Its races are TREE-38's."""
+
+from pathlib import Path
+
+import golden
+import pytest
+from ekvconform.cases.golden_cases import Case
+from ekvdump.cli.main import main
+from in_process import runner_of
+
+run_command = runner_of(main, "ekvdump")
+
+
+@pytest.mark.parametrize("case", golden.AT_PLACES, ids=lambda case: case.id)
+def test_by_path(case: Case, tmp_path: Path) -> None:
+    golden.check_case(case, tmp_path, golden.BY_PATH, run_command)
