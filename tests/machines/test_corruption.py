@@ -21,7 +21,6 @@ from test_properties import counters_of, hostile_store
 from test_real import REAL
 from writer import HEADER_V1, Entry, footer, header_v2, snapshot
 
-
 QUICK, DEEP = 2_000, 100_000
 PROFILE = settings.default
 IS_DEEP = PROFILE is not None and PROFILE.max_examples > settings.get_profile("quick").max_examples

@@ -2,14 +2,12 @@
 
 import re
 
-import pytest
 from ekvconform.judge.known_failures import KnownFailures, decode_list, render_updated
 from hypothesis import settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from test_conformance import IDS_OF_CASES, judged
-
 
 IDS = IDS_OF_CASES[:8]
 VERDICTS = ("PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED")

@@ -18,7 +18,6 @@ from test_producer_machine import Producer
 from test_readers_machine import Sidecars
 from test_tree_machine import Output
 
-
 # No shrinking: that it finds something is what counts here.
 SEARCH = settings(
     max_examples=200,

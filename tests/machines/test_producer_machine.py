@@ -35,7 +35,6 @@ from writer import (
     writers_row,
 )
 
-
 # A small universe, so that rules meet: chains of prefixes, among them one whose next bytes look like a version suffix,
 # names of each form, and the key of an operational row.
 KEYS = (b"", b"a", b"a" + version_suffix(3), b"a" + version_suffix(3) + b"b", b"\xff", b"b64.x", b"_meta_applied_index")

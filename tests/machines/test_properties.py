@@ -32,7 +32,6 @@ from writer import (
     writers_row,
 )
 
-
 # ---- random stores ----
 
 LOOKALIKE = [version_suffix(ts) for ts in (1, 2, 3, 8)]

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from reach import Reach, steps
 
-
 WALL_TIME = "2026-08-22T12:00:00Z"
 # By hand, as MANI-1 says.
 EXCLUSIONS = (

@@ -20,7 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from writer import HLL, STR, envelope, put, snapshot
 
-
 CHECKSUMS, MANIFEST, TEMPORARY = "CHECKSUMS", "MANIFEST.json", ".ekvdump.tmp"
 SEAL = (CHECKSUMS, MANIFEST)
 # What a store holds, and what comes of it below the database's folder.
