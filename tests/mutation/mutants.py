@@ -49,7 +49,7 @@ from rich.table import Table
 
 # What is run as a program has only its own directory on its path.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
-from decoders import COMMAND, REFERENCE, that_flushes  # noqa: E402
+from decoders import COMMAND, REFERENCE, that_flushes
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BY_CLAUSE: Final = Path(__file__).resolve().parent / "by_clause"
