@@ -19,6 +19,7 @@ from ekvformat.outcomes import DumpWarning, Fault
 from ekvformat.tree import Tree
 from harness import WALL_TIME, decode_in_memory, read_tree
 from hypothesis import settings
+from writer import Entry
 
 PROFILE = settings.default
 IS_DEEP = PROFILE is not None and PROFILE.max_examples > settings.get_profile("quick").max_examples
@@ -63,7 +64,7 @@ def snapshot_of(seed: int) -> tuple[str, bytes, Options]:
     return kind, data, Options(dice.choice([0, -1, 7]), dice.choice(SELECTIONS), dice.random() < 0.4)
 
 
-def odd_headers(dice: random.Random, entries: list[stores.Entry]) -> list[stores.Entry]:
+def odd_headers(dice: random.Random, entries: list[Entry]) -> list[Entry]:
     """Return the entries, now and then one of them with flags that are refused or too short. [VISI-1] to [VISI-5]"""
     found = dict(entries)
     if entries and dice.random() < 0.2:
