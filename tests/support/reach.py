@@ -44,3 +44,9 @@ def steps(examples: int, count: int) -> settings:
     quick = settings.get_profile("quick").max_examples
     count_of_examples = max(1, examples * profile.max_examples // quick)
     return settings(profile, max_examples=count_of_examples, stateful_step_count=count, report_multiple_bugs=False)
+
+
+def is_deep() -> bool:
+    """Return True if the profile asks for more examples than the quick one."""
+    profile = settings.default
+    return profile is not None and profile.max_examples > settings.get_profile("quick").max_examples
