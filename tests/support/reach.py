@@ -1,4 +1,4 @@
-"""What a state machine has reached: rules, clauses, outcomes; and that nothing of it was never reached."""
+"""What a state machine has reached: rules, clauses, outcomes; and a check that it reached all it should."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class Reach:
         self.counts: Counter[str] = Counter()
 
     def __call__(self, *names: str) -> None:
-        """Note that something was reached; Hypothesis tells it in its statistics too."""
+        """Count something as reached; it is in the statistics of Hypothesis too."""
         for name in names:
             assert name in self._wanted, f"{name} is not among what {self._machine} is to reach"
             self.counts[name] += 1
