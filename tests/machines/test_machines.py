@@ -1,4 +1,4 @@
-"""Each state machine finds a wrong decoder, and what it finds is a golden case that tells it from a right one."""
+"""The state machines hold; each finds a wrong decoder, and saves what it finds as a golden case."""
 
 import json
 from collections.abc import Callable
@@ -6,17 +6,46 @@ from pathlib import Path
 from typing import Any
 
 import failures
+import known_failures_machine
+import producer_machine
 import pytest
-from decoders import COMMAND
+import readers_machine
+import tree_machine
+from decoders import COMMAND, REFERENCE
 from ekvconform.cases.golden_cases import load_case
 from ekvconform.judge.verdicts import FAIL, PASS, judge_case
-from harness import run_here
+from ekvconform.run.profiles import Profile
+from ekvdump.cli.main import main
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
-from test_known_failures_machine import Listed
-from test_producer_machine import Producer
-from test_readers_machine import Sidecars
-from test_tree_machine import Output
+from in_process import Runner, runner_of
+from known_failures_machine import Listed
+from producer_machine import Producer
+from readers_machine import Sidecars
+from tree_machine import Output
+
+from reference import run_reference
+
+run_command = runner_of(main, "ekvdump")
+
+
+def test_any_snapshot_of_a_store_is_decoded_as_the_model_says() -> None:
+    producer_machine.REACH.run(Producer, settings(producer_machine.CONFIG))
+
+
+def test_the_output_directory_holds_what_the_model_says() -> None:
+    tree_machine.REACH.run(Output, settings(tree_machine.CONFIG))
+
+
+def test_what_is_written_is_read_also_after_foreign_edits() -> None:
+    readers_machine.REACH.run(Sidecars, settings(readers_machine.CONFIG))
+
+
+def test_the_list_follows_a_program_that_changes() -> None:
+    known_failures_machine.REACH.run(Listed, settings(known_failures_machine.CONFIG))
+
+
+# ---- a wrong decoder is found ----
 
 # No shrinking: that it finds something is what counts here.
 SEARCH = settings(
@@ -36,15 +65,25 @@ def find(machine: type[RuleBasedStateMachine]) -> None:
         run_state_machine_as_test(machine, settings=SEARCH)
 
 
+# What is wrong has to show in the files: a case says nothing of counters, or of what a run says of its output directory.
 @pytest.mark.parametrize(
-    ("machine", "case_id", "place", "other"),
+    ("machine", "case_id", "place", "other", "profile", "run"),
     [
-        (Producer, "conv-found-by-the-producer", "ekvdump.engine.versions.decode_state", lambda *_: "exists"),
+        (
+            Producer,
+            "conv-found-by-the-producer",
+            "ekvformat.redis_strings.MAX_EXPIRY_MS",
+            2**64,
+            REFERENCE,
+            run_reference,
+        ),
         (
             Output,
             "tree-found-by-the-machine",
-            "ekvdump.filesystem.tree_writer.TreeWriter._check_contents",
-            lambda *_: [],
+            "ekvdump.filesystem.tree_writer.render_checksum_line",
+            lambda *_: b"",
+            COMMAND,
+            run_command,
         ),
     ],
 )
@@ -54,7 +93,9 @@ def test_what_is_found_is_saved_as_a_case(
     machine: type[RuleBasedStateMachine],
     case_id: str,
     place: str,
-    other: Callable[..., Any],
+    other: object,
+    profile: Profile,
+    run: Runner,
 ) -> None:
     monkeypatch.setattr(failures, "FOLDER", tmp_path / "found")
     with monkeypatch.context() as wrong:
@@ -62,17 +103,17 @@ def test_what_is_found_is_saved_as_a_case(
         find(machine)
         case = load_case(tmp_path / "found" / f"{case_id}.toml")
         (tmp_path / "wrong").mkdir()
-        assert judge_case(case, COMMAND, tmp_path / "wrong", run=run_here).verdict == FAIL
+        assert judge_case(case, profile, tmp_path / "wrong", run=run).verdict == FAIL
     (tmp_path / "right").mkdir()
-    judgement = judge_case(case, COMMAND, tmp_path / "right", strict_reasons=True, run=run_here)
+    judgement = judge_case(case, profile, tmp_path / "right", strict_reasons=True, run=run)
     assert judgement.verdict == PASS, judgement.differences
 
 
 @pytest.mark.parametrize(
     ("machine", "place", "other"),
     [
-        (Sidecars, "test_readers_machine.decode_manifest", json.loads),
-        (Listed, "test_known_failures_machine.render_updated", lambda text, *_: text),
+        (Sidecars, "readers_machine.decode_manifest", json.loads),
+        (Listed, "known_failures_machine.render_updated", lambda text, *_: text),
     ],
 )
 def test_what_reads_or_updates_wrongly_is_found(

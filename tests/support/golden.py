@@ -24,6 +24,7 @@ from ekvconform.run.sandbox import make_sandbox, remove_sandbox
 from ekvformat.decode import Dump, Options, decode
 from ekvformat.outcomes import Fault
 from in_process import Runner
+
 from reference import all_files, reasons_of, run_reference
 
 SLOW: Final = {"tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys"}

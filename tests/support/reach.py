@@ -1,4 +1,4 @@
-"""What a state machine has reached: rules, clauses, outcomes; and that nothing of it was never reached."""
+"""What a state machine has reached: rules, clauses, outcomes; and a check that it reached all it should."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class Reach:
         self.counts: Counter[str] = Counter()
 
     def __call__(self, *names: str) -> None:
-        """Note that something was reached; Hypothesis tells it in its statistics too."""
+        """Count something as reached; it is in the statistics of Hypothesis too."""
         for name in names:
             assert name in self._wanted, f"{name} is not among what {self._machine} is to reach"
             self.counts[name] += 1
@@ -44,3 +44,9 @@ def steps(examples: int, count: int) -> settings:
     quick = settings.get_profile("quick").max_examples
     count_of_examples = max(1, examples * profile.max_examples // quick)
     return settings(profile, max_examples=count_of_examples, stateful_step_count=count, report_multiple_bugs=False)
+
+
+def is_deep() -> bool:
+    """Return True if the profile asks for more examples than the quick one."""
+    profile = settings.default
+    return profile is not None and profile.max_examples > settings.get_profile("quick").max_examples

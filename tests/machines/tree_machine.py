@@ -14,8 +14,8 @@ from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from failures import refused_for, save_case, scene_of, written
 from harness import prepare_run, read_tree
-from hypothesis import settings, target
 from hypothesis import strategies as st
+from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from reach import Reach, steps
 from writer import HLL, STR, envelope, put, snapshot
@@ -309,7 +309,3 @@ class Output(RuleBasedStateMachine):
 
 
 CONFIG = steps(examples=160, count=30)
-
-
-def test_dumps_of_several_databases_in_one_folder() -> None:
-    REACH.run(Output, settings(CONFIG))
