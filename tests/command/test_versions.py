@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 import stores
+from decoding import all_files
 from ekvdump.engine import first_pass, versions
 from ekvdump.engine.versions import Body, OpenKeys
 from ekvformat.decode import decode
 from harness import decode_in_memory
 from writer import operational, put, snapshot
-
-from reference import all_files
 
 SEEDS = 3000
 
