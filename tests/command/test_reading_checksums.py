@@ -1,6 +1,7 @@
 """Chapter SUMS, its reading half: lines of CHECKSUMS as paths and hashes."""
 
 import pytest
+from decoding import fault_of
 from ekvdump.verify.checksums import MAX_LINE_SIZE, ChecksumLine, decode_checksum_line
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.lines import iter_bounded_lines
@@ -8,8 +9,6 @@ from ekvformat.checksums import render_checksum_line
 from harness import BoundedLines
 from hypothesis import given
 from store_strategies import ODD_PATHS
-
-from reference import fault_of
 
 SHA = b"0123456789abcdef" * 4
 

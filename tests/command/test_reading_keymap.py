@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from decoding import fault_of
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import KeymapLine, decode_keymap_line, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
@@ -12,8 +13,6 @@ from harness import BoundedLines
 from hypothesis import given
 from hypothesis import strategies as st
 from model import segment_of
-
-from reference import fault_of
 
 ANY_LINE = b'{"encoded":"s","original":"aw","kind":"sha-fallback"}\n'
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import model
 import pytest
+from decoding import WALL_TIME, reasons_of
 from ekvformat.decode import Options, Summary, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
@@ -34,8 +35,6 @@ from writer import (
     version_suffix,
     writers_row,
 )
-
-from reference import WALL_TIME, reasons_of
 
 # A small universe, so that rules meet: chains of prefixes, among them one whose next bytes look like a version suffix,
 # names of each form, and the key of an operational row.

@@ -12,6 +12,7 @@ import pytest
 import readers_machine
 import tree_machine
 from decoders import COMMAND, REFERENCE
+from decoding import run_reference
 from ekvconform.cases.golden_cases import load_case
 from ekvconform.judge.verdicts import FAIL, PASS, judge_case
 from ekvconform.run.profiles import Profile
@@ -23,8 +24,6 @@ from known_failures_machine import Listed
 from producer_machine import Producer
 from readers_machine import Sidecars
 from tree_machine import Output
-
-from reference import run_reference
 
 run_command = runner_of(main, "ekvdump")
 
@@ -65,7 +64,7 @@ def find(machine: type[RuleBasedStateMachine]) -> None:
         run_state_machine_as_test(machine, settings=SEARCH)
 
 
-# What is wrong has to show in the files: a case says nothing of counters, or of what a run says of its output directory.
+# What is wrong has to show in the files: a case says nothing of counters.
 @pytest.mark.parametrize(
     ("machine", "case_id", "place", "other", "profile", "run"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import model
 import pytest
 import stores
+from decoding import WALL_TIME, all_files, reasons_of
 from ekvformat.decode import Options, Summary, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
@@ -17,8 +18,6 @@ from in_process import read_tree
 from store_strategies import FRAMES, TIMES
 from store_strategies import stores as any_store
 from writer import Entry, snapshot
-
-from reference import WALL_TIME, all_files, reasons_of
 
 SELECTIONS = st.sampled_from([None, {"strings"}, {"hll"}, {"strings", "hll"}])
 

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from decoding import write_dump
 from ekvformat.checksums import render_checksum_line, sha256_of
 from hypothesis import given
 from in_process import read_tree
 from store_strategies import ODD_PATHS
 from stores import REAL_SHAPED
 
-from reference import write_dump
 from spec import text_of
 
 SHA = b"0123456789abcdef" * 4

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from decoding import all_files, fault_of
 from ekvformat.conventions import Cursor
 from ekvformat.decode import decode
 from ekvformat.outcomes import Fault
@@ -10,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import REAL_SHAPED
 from writer import STR, envelope, put, snapshot
-
-from reference import all_files, fault_of
 
 
 def test_conv_5_fields_are_read_by_size_and_byte_order() -> None:

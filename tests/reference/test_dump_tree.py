@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoding import WALL_TIME, write_dump
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
 from ekvformat.tree import Tree, fault_of
 from in_process import read_tree
 from writer import HLL, STR, envelope, put, snapshot
-
-from reference import WALL_TIME, write_dump
 
 TEMPORARY = ".ekvdump.tmp"
 BLOB, SIDECAR = "redis/db_0/strings/s.bin", "redis/db_0/strings_ttl.jsonl"

@@ -2,13 +2,13 @@
 
 import json
 
+from decoding import files_of
 from ekvformat.keymap import render_keymap_line
 from hypothesis import given
 from hypothesis import strategies as st
 from model import base64url, segment_of
 from writer import HLL, STR, put
 
-from reference import files_of
 from spec import text_of
 
 LONG = b"%" * 81

@@ -1,14 +1,13 @@
 """Chapter KEYS: key prefixes and types."""
 
 import pytest
+from decoding import reasons_of, summary_of
 from ekvformat.keys import beginning_of, type_of
 from hypothesis import given
 from hypothesis import strategies as st
 from model import TABLE
 from model import type_of as naive_type_of
 from writer import STR, TTL, expiry, put, version_suffix
-
-from reference import reasons_of, summary_of
 
 TYPE_OF_PREFIX = [
     (prefix.encode(), type_) for group in TABLE.values() for type_, prefixes in group.items() for prefix in prefixes

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from decoding import WALL_TIME
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance, is_utc_time, render_earlier, render_manifest
 from manifests import EXAMPLE, edited
 from writer import HLL, STR, TTL, Entry, envelope, expiry, operational, put, snapshot
 
-from reference import WALL_TIME
 from spec import text_of
 
 EXAMPLE_SNAPSHOT = snapshot(

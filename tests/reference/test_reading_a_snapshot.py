@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from decoding import fault_of
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import check_unchanged, decode_snapshot_name, read_snapshot
 from writer import snapshot
-
-from reference import fault_of
 
 DATA = snapshot([])
 

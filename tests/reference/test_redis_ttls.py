@@ -1,13 +1,12 @@
 """Chapter RTTL: TTL rows and expiry sidecars."""
 
 import pytest
+from decoding import MAX_EXPIRY_MS, fault_of, files_of, summary_of
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import decode_ttl_value, render_expiry_row
 from hypothesis import given
 from hypothesis import strategies as st
 from writer import HLL, STR, TTL, Entry, delete, envelope, expiry, put
-
-from reference import MAX_EXPIRY_MS, fault_of, files_of, summary_of
 
 ROW = b'{"key":"k","expire_at_ms":9}\n'
 TTL_ROW = put(TTL + b"k", 1, expiry(9))
