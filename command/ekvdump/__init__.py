@@ -2,14 +2,18 @@
 
 This is the program that operators run: it streams, and its memory does not grow with the
 snapshot. What the format is, `ekvformat` says; this package imports its rules wherever they
-cost neither time nor memory. The packages are the stages of a run:
+cost neither time nor memory. Rooms import only
+those above them in this list:
 
-    engine      the snapshot file: entries, versions, two passes, and the outputs of one run
-    filesystem  directories and files: safe calls, the dump tree, sorting on disk
-    verify      a dump compared with what its own files say
-    cli         arguments, signals, messages, exit statuses
-
-`inspection` describes a snapshot without writing anything.
+    exit_statuses  the closed list of exit statuses
+    system_faults  the one place where an error of the system becomes a fault
+    engine         the snapshot file: entries, versions, two passes, and the outputs of one run
+    filesystem     directories and files: safe calls, the dump tree, sorting on disk
+    outcome        how a run ended
+    run            one decode, from the snapshot to the sealed tree
+    inspection     a snapshot described without writing anything
+    verify         a dump compared with what its own files say
+    cli            arguments, signals, messages
 """
 
 from typing import Final

@@ -14,11 +14,11 @@ from ekvformat.redis_ttls import decode_ttl_value
 from ekvformat.snapshot_file import decode_snapshot_name
 from ekvformat.visibility import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SIZE
 
-from ekvdump.cli.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.engine.entries import Entry, decode_start
 from ekvdump.engine.first_pass import FirstPass, classify_entries
 from ekvdump.engine.key_types import prefix_of
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
+from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 
 CLOCK_SHIFT: Final = 16
 """A commit timestamp is Unix ms, shifted left by this, plus a counter in the lower bits."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import stores
-from ekvdump.engine.run import Run
+from ekvdump.run import Run
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import DumpWarning, Fault

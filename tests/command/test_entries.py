@@ -11,9 +11,9 @@ import google_crc32c
 import pytest
 from ekvdump.engine import first_pass
 from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
-from ekvdump.engine.run import decode
 from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile
 from ekvdump.engine.versions import Record
+from ekvdump.run import decode
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name, identity_of
 from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal

@@ -13,8 +13,8 @@ from pathlib import Path
 import model
 import pytest
 from ekvdump.cli.signals import Interrupted
-from ekvdump.engine.run import decode
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.run import decode
 from ekvdump.verify.verification import Verification
 from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outcome import Outcome
+from ekvdump import system_faults
 from ekvdump.engine.outputs import Blob, Row
-from ekvdump.engine.run import Run
-from ekvdump.filesystem import directories, faults, tree_writer
+from ekvdump.filesystem import directories, tree_writer
 from ekvdump.filesystem.reading import open_top
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.outcome import Outcome
+from ekvdump.run import Run
 from ekvdump.verify.verification import Verification
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
@@ -655,4 +656,4 @@ def test_tree_24_windows_says_disk_full_in_its_own_numbers() -> None:
     error = OSError(22, "no space")
     for number in (39, 112):
         error.winerror = number  # type: ignore[attr-defined, unused-ignore]
-        assert faults.fault_of(error, "p").name == "disk-full"
+        assert system_faults.fault_of(error, "p").name == "disk-full"

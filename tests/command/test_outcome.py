@@ -10,9 +10,9 @@ import pytest
 from ekvdump.cli.advice import ADVICE, advice_for
 from ekvdump.cli.text import printable, printable_path, text_of_fault
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outcome import unreadable_count
 from ekvdump.engine.outputs import showable_count, shown_count
 from ekvdump.engine.source import Source
+from ekvdump.outcome import unreadable_count
 from ekvdump.verify.findings import FINDINGS, Finding
 from ekvformat.decode import Options
 from ekvformat.outcomes import FAULTS, Counters, Fault
@@ -137,7 +137,7 @@ def test_outc_5_the_output_folder_is_judged_again_when_it_is_opened(
         (tmp_path / "out" / "file").touch()
         return run_first_pass(source)
 
-    monkeypatch.setattr("ekvdump.engine.run.run_first_pass", meanwhile)
+    monkeypatch.setattr("ekvdump.run.run_first_pass", meanwhile)
     with pytest.raises(Fault, match=r"^not-empty") as caught:
         decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
     assert caught.value.clause == "TREE-7"

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from ekvdump.engine.run import decode
+from ekvdump.run import decode
 from harness import jq_beside
 from real import unpack
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from ekvdump.engine.run import decode
+from ekvdump.run import decode
 from ekvformat.outcomes import Fault
 from real import assert_counters_add_up, complaints, read_dump, read_seen, unpack
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.run import WRITING, Run, decode
 from ekvdump.engine.source import READING, SnapshotFile, Source
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.run import WRITING, Run, decode
 from ekvformat.decode import Options
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
@@ -119,7 +119,7 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
 
     read = SnapshotFile.read
     monkeypatch.setattr(SnapshotFile, "read", read_tampered)
-    monkeypatch.setattr("ekvdump.engine.run.run_first_pass", survey_first)
+    monkeypatch.setattr("ekvdump.run.run_first_pass", survey_first)
     run = Run(str(path), str(tmp_path / "out"))
     with pytest.raises(Fault, match=r"^changed") as caught:
         run.run()

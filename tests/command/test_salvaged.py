@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ekvdump.engine.run import decode
+from ekvdump.run import decode
 from ekvformat.decode import Options
 from ekvformat.salvage import render_unreadable_line
 from harness import decode_in_memory, refusal

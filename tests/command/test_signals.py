@@ -112,7 +112,7 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     decode = {"command": "decode", "out": out} | nothing
     for patched, state in (
-        ("ekvdump.engine.run.Run", "untouched"),
+        ("ekvdump.run.Run", "untouched"),
         ("os.pread", "untouched"),
         ("os.rename", "unfinished"),
     ):

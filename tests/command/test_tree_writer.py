@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ekvdump import system_faults
 from ekvdump.engine.outputs import Blob
-from ekvdump.filesystem import faults, reading, tree_writer
+from ekvdump.filesystem import reading, tree_writer
 from ekvdump.filesystem.directories import inode_of, write_all
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top
@@ -791,13 +792,13 @@ def test_tree_38_a_folder_that_is_none_is_told_as_a_platform_does(tmp_path: Path
 
 
 def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
-    fault = faults.fault_of(OSError("something is wrong"), "p")
+    fault = system_faults.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
 
 
 def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
     first, second, third = (Fault("io-error", "TREE-25", name, None, name) for name in ("first", "second", "third"))
-    assert faults.first_of([faults.first_of([first, second]), third]).also == (second, third)
+    assert system_faults.first_of([system_faults.first_of([first, second]), third]).also == (second, third)
 
 
 def test_tree_21_a_flush_that_fails_says_why() -> None:

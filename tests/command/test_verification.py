@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 import model
 import pytest
-from ekvdump.engine.run import decode
 from ekvdump.filesystem.directories import Directory, Parts
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
+from ekvdump.run import decode
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.rows import decode_unreadable_line
 from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed

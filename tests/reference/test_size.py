@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import imports
 import prose
 import pytest
 
@@ -60,3 +61,12 @@ def test_the_file_system_is_recognized() -> None:
     touched = {stem: {name for name in names if FILE_SYSTEM.match(name)} for stem, names in used.items()}
     assert touched["tree"] >= {"open", "os.open", "os.mkdir", "os.unlink", "os.rename", "os.write"}
     assert touched["snapshot_file"] >= {"open", "os.open", "os.fstat", "os.stat"}
+
+
+def test_no_rooms_import_each_other() -> None:
+    found = imports.arrows()
+    assert {room.split(".")[0] for room in found} == {"ekvformat", "ekvdump", "ekvconform"}
+    assert [(a, b) for a, names in found.items() for b in names if a in found.get(b, set())] == []
+    for room, names in found.items():
+        package, others = room.split(".")[0], {name.split(".")[0] for name in names}
+        assert others - {package} <= {"ekvdump": {"ekvformat"}}.get(package, set()), room

@@ -11,7 +11,7 @@ from typing import Any
 import golden
 import pytest
 from decoding import all_files
-from ekvdump.cli import exit_statuses
+from ekvdump import exit_statuses
 from ekvdump.verify.findings import FINDINGS
 from ekvformat import keys, outcomes
 from ekvformat.conventions import Cursor

@@ -14,11 +14,11 @@ from ekvconform.cases.limits import Limits
 from ekvconform.run.sandbox import UMASK, Finish, Sandbox, environment
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outcome import Outcome, decide_outcome
 from ekvdump.engine.outputs import Blob, Outputs
-from ekvdump.engine.run import Run
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import Inventory
+from ekvdump.outcome import Outcome, decide_outcome
+from ekvdump.run import Run
 from ekvdump.verify.keymap import MAX_LINE_SIZE
 from ekvformat.decode import NO_OPTIONS, Options
 from ekvformat.manifest import Provenance

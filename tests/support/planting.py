@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekvdump.engine.outcome import Outcome
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.outcome import Outcome
 from ekvformat.decode import NO_OPTIONS, Options
 from harness import decode_bytes
 from writer import HLL, STR, envelope, put, snapshot

@@ -8,7 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from ekvdump.engine.outcome import Outcome
+from ekvdump.outcome import Outcome
 from ekvdump.verify.segments import decode_segment
 from writer import HLL, STR, TTL, delete, envelope, expiry, live_set, operational, put, snapshot, writers_row
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from ekvformat.outcomes import Fault
 
-from ekvdump.cli.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
+from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
 
 ADVICE: Final = {
     "truncated": "The file is cut short: copy it again from the node and compare the sizes.",

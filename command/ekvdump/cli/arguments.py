@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final, NoReturn
 
 from ekvdump import __version__
-from ekvdump.cli.exit_statuses import EXIT_USAGE
+from ekvdump.exit_statuses import EXIT_USAGE
 
 EXIT_HELP: Final = """\
 exit status:

@@ -13,16 +13,16 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ekvdump.cli.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED
 from ekvdump.cli.streams import console_of, is_terminal
+from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from ekvformat.outcomes import Fault
 
-    from ekvdump.engine.outcome import Outcome
-    from ekvdump.engine.run import Run
     from ekvdump.engine.source import Progress
     from ekvdump.inspection import Inspection
+    from ekvdump.outcome import Outcome
+    from ekvdump.run import Run
     from ekvdump.verify.findings import Finding
     from ekvdump.verify.verification import Verification
 
@@ -70,8 +70,8 @@ def decode(options: argparse.Namespace, moment: Moment) -> Ending:
     from ekvformat.decode import Options
     from ekvformat.manifest import Provenance
 
-    from ekvdump.engine.run import Run
     from ekvdump.filesystem.directories import HAS_HANDLES
+    from ekvdump.run import Run
 
     provenance = Provenance(
         options.snapshot,
@@ -231,7 +231,7 @@ def print_unanswered(
 ) -> None:
     """Print the JSON object of a command that did not come to its end."""
     from ekvdump.cli.json_output import print_json, render_envelope, render_outcome, text_of_path
-    from ekvdump.engine.run import UNTOUCHED
+    from ekvdump.run import UNTOUCHED
 
     rendered: dict[str, Any] = render_envelope(options.command, exit_status, faults)
     for name in ("snapshot", "out"):
@@ -247,7 +247,7 @@ def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
     if options.command != "decode":
         return
     from ekvdump.cli.text import printable_path
-    from ekvdump.engine.run import UNTOUCHED
+    from ekvdump.run import UNTOUCHED
 
     out = printable_path(options.out)
     if run is None or run.out_state == UNTOUCHED:

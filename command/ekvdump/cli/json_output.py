@@ -15,8 +15,8 @@ from ekvformat.segments import encode_base64url, encode_percent
 
 from ekvdump import __version__
 from ekvdump.cli.advice import advice_for
-from ekvdump.engine.outcome import Outcome
 from ekvdump.inspection import Inspection
+from ekvdump.outcome import Outcome
 
 
 def print_json(rendered: dict[str, Any]) -> None:

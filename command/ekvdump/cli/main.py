@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from ekvdump.cli.arguments import parse_arguments
 from ekvdump.cli.commands import COMMANDS, Ending, Moment, decoded, failed, interrupted, print_error
-from ekvdump.cli.exit_statuses import EXIT_INTERRUPTED, EXIT_IO_ERROR
 from ekvdump.cli.signals import Interrupted, Interruption, handlers, restore_handlers
 from ekvdump.cli.streams import prepare_streams, silence
+from ekvdump.exit_statuses import EXIT_INTERRUPTED, EXIT_IO_ERROR
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

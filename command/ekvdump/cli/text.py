@@ -7,8 +7,8 @@ from typing import Protocol
 from ekvformat.outcomes import Fault
 
 from ekvdump.cli.json_output import render_time, version_count
-from ekvdump.engine.outcome import Outcome
 from ekvdump.inspection import Inspection
+from ekvdump.outcome import Outcome
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
 """Warnings that list the first few of what they count."""

@@ -37,7 +37,9 @@ from ekvdump.engine.first_pass import FirstPass, iter_section
 from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.source import Source
 from ekvdump.engine.versions import Record
-from ekvdump.filesystem.directories import Parts
+
+Parts = tuple[str, ...]
+"""Names from the output directory down to a file."""
 
 SELECTABLE: Final = (STRINGS, HLLS)
 """The kinds of blobs that a caller can select, and the names of their directories. [OUTC-13]"""

@@ -15,7 +15,7 @@ import google_crc32c
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import FOOTER_SIZE, identity_of
 
-from ekvdump.filesystem.faults import snapshot_fault
+from ekvdump.system_faults import snapshot_fault
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage of a run, how much of it is done, and how much there is."""

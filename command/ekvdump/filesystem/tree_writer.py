@@ -53,8 +53,8 @@ from ekvdump.filesystem.directories import (
     write_all,
 )
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.faults import FaultsAt, check_directory, check_file, first_of
 from ekvdump.filesystem.reading import hash_file, open_top, opened
+from ekvdump.system_faults import FaultsAt, check_directory, check_file, first_of
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """The name of a file until it is whole. [TREE-20]"""

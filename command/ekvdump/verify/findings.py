@@ -8,7 +8,7 @@ from typing import Final
 
 from ekvformat.outcomes import Fault
 
-from ekvdump.cli.exit_statuses import EXIT_FINDINGS
+from ekvdump.exit_statuses import EXIT_FINDINGS
 
 FINDINGS: Final = {
     "invalid-segment": "a file name that no key has",

@@ -41,9 +41,9 @@ from ekvdump.filesystem.directories import (
     look_if_there,
 )
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.faults import FaultsAt, check_directory, temporary_fault
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
+from ekvdump.system_faults import FaultsAt, check_directory, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
 from ekvdump.verify.checksums import decode_checksum_line
 from ekvdump.verify.findings import Finding

@@ -14,13 +14,13 @@ from ekvformat.manifest import Provenance, render_manifest
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name
 
-from ekvdump.cli.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outcome import Outcome, decide_outcome
 from ekvdump.engine.outputs import Blob, Outputs, Row, redis_directory, showable_count, shown_count
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
+from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.outcome import Outcome, decide_outcome
 
 WRITING: Final = "keys"
 """The stage of a run that writes the dump."""

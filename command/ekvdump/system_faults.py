@@ -13,8 +13,6 @@ from typing import Final
 
 from ekvformat.outcomes import Fault
 
-from ekvdump.filesystem.directories import Parts
-
 NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 """Errors that mean a full disk. [TREE-24]"""
 NO_SPACE_ON_WINDOWS: Final = frozenset((39, 112))
@@ -38,7 +36,7 @@ class FaultsAt:
     write, both are reported. [TREE-27]
     """
 
-    def __init__(self, out: str, parts: Parts) -> None:
+    def __init__(self, out: str, parts: tuple[str, ...]) -> None:
         self._out = out
         self._parts = parts
         self._before: BaseException | None = None

@@ -12,8 +12,8 @@ from ekvformat.decode import database_directory
 from ekvformat.outcomes import Counters, DumpWarning, PartialReason, partial_reasons, text_of_path, warn
 from ekvformat.segments import encode_percent
 
-from ekvdump.cli.exit_statuses import EXIT_COMPLETE, EXIT_PARTIAL
 from ekvdump.engine.outputs import Outputs
+from ekvdump.exit_statuses import EXIT_COMPLETE, EXIT_PARTIAL
 from ekvdump.filesystem.tree_writer import Inventory
 
 
