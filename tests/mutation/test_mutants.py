@@ -1,6 +1,8 @@
 """The mutants stand for the whole spec, and each can be built; `make mutants` runs them."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -153,3 +155,28 @@ def test_other_texts_are_no_mutants(text: str, tmp_path: Path) -> None:
     (tmp_path / "rstr.toml").write_text(text)
     with pytest.raises(BrokenMutantError):
         load_mutants(tmp_path)
+
+
+def test_none_is_caught_for_a_slip_of_its_own(tmp_path: Path) -> None:
+    """A name that is not defined there crashes at once, and a crash is caught by every case."""
+    for mutant in load_mutants():
+        (tmp_path / f"{mutant.name}.py").write_text(mutant.text())
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "check",
+            "--isolated",
+            "--select",
+            "F821,F823",
+            "--output-format",
+            "concise",
+            ".",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout.splitlines() == ["All checks passed!"], found.stdout
