@@ -79,7 +79,7 @@ def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: 
 
 def temporary_fault() -> Fault:
     """Return the fault of a system without a directory for temporary files. [VERI-17]"""
-    return Fault("io-error", "VERI-17", "there is no folder for temporary files: set TMPDIR")
+    return Fault("io-error", "VERI-17", "there is no directory for temporary files: set TMPDIR")
 
 
 def first_of(faults: list[Fault]) -> Fault:
@@ -92,11 +92,11 @@ def check_directory(status: os.stat_result, path: str) -> None:
     """Check that a directory may be used. Raises `unsafe-path`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a directory belongs", None, path)
     if stat.S_ISREG(mode):
-        raise Fault("unsafe-path", "TREE-32", "a file lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-32", "a file lies where a directory belongs", None, path)
     if not stat.S_ISDIR(mode):
-        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a folder belongs", None, path)
+        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a directory belongs", None, path)
 
 
 def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
@@ -105,7 +105,7 @@ def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
     if stat.S_ISLNK(mode):
         raise Fault("unsafe-path", "TREE-13", "a symlink lies where a file belongs", None, path)
     if stat.S_ISDIR(mode):
-        raise Fault("unsafe-path", "TREE-16", "a folder lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "TREE-16", "a directory lies where a file belongs", None, path)
     if not stat.S_ISREG(mode):
         raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
     # [TREE-15] [TREE-17] A sidecar would write into the inode; [TREE-31] a blob only takes its name.

@@ -192,7 +192,7 @@ def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: py
 def test_what_is_opened_and_no_file_is_told_as_the_system_would(dump: Path) -> None:
     os.mkfifo(dump / "pipe")
     file = opened(open_top(str(dump), handles=True), ("pipe",))
-    with pytest.raises(OSError, match="a FIFO, socket, device or folder lies where a file belongs") as caught, file:
+    with pytest.raises(OSError, match="a FIFO, socket, device or directory lies where a file belongs") as caught, file:
         pass
     assert caught.value.errno == errno.ENXIO
 

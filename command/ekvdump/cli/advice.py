@@ -9,7 +9,7 @@ from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
 ADVICE: Final = {
     "truncated": "The file is cut short: copy it again from the node and compare the sizes.",
     "bad-magic": "This is no elastickv snapshot. If it is compressed, decompress it first.",
-    "unsupported": "Look for a newer ekvdump, or take a snapshot that a node wrote to its fsm-snap folder.",
+    "unsupported": "Look for a newer ekvdump, or take a snapshot that a node wrote to its fsm-snap directory.",
     "footer-mismatch": "The file was damaged after it was written: copy it again from the node.",
     "encrypted": "There is no key ring here: an encrypted store cannot be decoded from its snapshot alone.",
     "invalid-value": (
@@ -17,7 +17,7 @@ ADVICE: Final = {
     ),
     "changed": "Copy the snapshot to a place where nothing writes to it, and decode the copy.",
     "not-empty": (
-        "Name a folder that does not exist yet, or say --into-existing: that takes the seal away first, "
+        "Name a directory that does not exist yet, or say --into-existing: that takes the seal away first, "
         "and writes over files of the same names."
     ),
     "unsafe-path": "Find out what it is and who put it there. Nothing was written through it.",

@@ -19,7 +19,7 @@ exit status:
   2  usage
   3  a partial dump: something in the snapshot is not shown
   4  the snapshot was refused
-  5  the output folder was refused
+  5  the output directory was refused
   6  disk full
   7  other I/O
   130  interrupted
@@ -86,7 +86,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="ekvdump",
-        description="Turn an elastickv snapshot into a plain folder, look into one, or check a dump.",
+        description="Turn an elastickv snapshot into a plain directory, look into one, or check a dump.",
         epilog=MAIN_HELP,
         formatter_class=formatter,
     )
@@ -105,9 +105,9 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="print errors only, show no progress")
         return command
 
-    decode = add("decode", "Write a dump of SNAPSHOT into the folder OUT", DECODE_HELP)
+    decode = add("decode", "Write a dump of SNAPSHOT into the directory OUT", DECODE_HELP)
     _add_path(decode, "snapshot", "the .fsm file", "file")
-    _add_path(decode, "out", "the folder to write: absent or empty, unless --into-existing", "dir")
+    _add_path(decode, "out", "the directory to write: absent or empty, unless --into-existing", "dir")
     decode.add_argument(
         "--db",
         type=int,
@@ -140,12 +140,12 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     inspect = add("inspect", "Say what is in SNAPSHOT, and write nothing", INSPECT_HELP)
     _add_path(inspect, "snapshot", "the .fsm file", "file")
 
-    verify = add("verify", "Compare the dump in the folder OUT with what its own files say", VERIFY_HELP)
-    _add_path(verify, "out", "the folder that holds the dump", "dir")
+    verify = add("verify", "Compare the dump in the directory OUT with what its own files say", VERIFY_HELP)
+    _add_path(verify, "out", "the directory that holds the dump", "dir")
 
     for command in (decode, verify):
         command.add_argument(
-            "--by-path", action="store_true", help="use paths as on a platform without folder handles (for tests)"
+            "--by-path", action="store_true", help="use paths as on a platform without directory handles (for tests)"
         )
     return parser
 

@@ -168,7 +168,7 @@ def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
                     raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
                 if kind == DIRECTORY:
                     if len(parts) == MAX_DEPTH:
-                        detail = f"more than {MAX_DEPTH} folders below one another"
+                        detail = f"more than {MAX_DEPTH} directories below one another"
                         raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
                     pending.append((*parts, name))
                 yield (*parts, name), kind

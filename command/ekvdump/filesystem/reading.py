@@ -35,7 +35,7 @@ def opened(top: Directory, parts: Parts) -> Iterator[BinaryIO]:
         descriptor = directory.open(parts[-1], READ_FILE)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ENXIO, "a FIFO, socket, device or folder lies where a file belongs")
+            raise OSError(errno.ENXIO, "a FIFO, socket, device or directory lies where a file belongs")
         yield file
 
 

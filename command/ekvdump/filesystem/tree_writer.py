@@ -154,7 +154,7 @@ class TreeWriter:
             # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
             if not self._out or "\0" in self._out or not os.path.isdir(parent):
-                raise Fault("io-error", "TREE-29", "the folder above the output folder is not there", None, parent)
+                raise Fault("io-error", "TREE-29", "the directory above the output directory is not there", None, parent)
             if not os.path.lexists(self._out):
                 return
             top = self._open_top()
@@ -167,7 +167,7 @@ class TreeWriter:
         # This check gives the message; opening checks again, in one step. [TREE-11]
         status = os.lstat(self._out)
         if stat.S_ISREG(status.st_mode):
-            detail = "a file lies where the output folder belongs: are the arguments in order?"
+            detail = "a file lies where the output directory belongs: are the arguments in order?"
             raise Fault("unsafe-path", "TREE-32", detail, None, self._out)
         check_directory(status, self._out)
         return open_top(self._out, handles=self._handles)
@@ -177,7 +177,7 @@ class TreeWriter:
         if not self._into_existing:
             # [TREE-7]
             if next(top.iter_names(), None) is not None:
-                raise Fault("not-empty", "TREE-7", "the output folder is not empty", None, self._out)
+                raise Fault("not-empty", "TREE-7", "the output directory is not empty", None, self._out)
             return []
         leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
         for name in (CHECKSUMS_NAME, MANIFEST_NAME):
@@ -191,17 +191,17 @@ class TreeWriter:
         for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
                 if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_DIRECTORIES):
-                    detail = "a file lies where a folder belongs"
+                    detail = "a file lies where a directory belongs"
                     raise Fault("unsafe-path", "TREE-32", detail, None, self._shown(parts))
                 yield parts
             elif kind == DIRECTORY:
                 if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1] in OWN_SIDECARS):
-                    detail = "a folder lies where a file belongs"
+                    detail = "a directory lies where a file belongs"
                     raise Fault("unsafe-path", "TREE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:
-                raise Fault("unsafe-path", "TREE-13", "a symlink lies in the output folder", None, self._shown(parts))
+                raise Fault("unsafe-path", "TREE-13", "a symlink lies in the output directory", None, self._shown(parts))
             else:
-                detail = "a FIFO, socket or device lies in the output folder"
+                detail = "a FIFO, socket or device lies in the output directory"
                 raise Fault("unsafe-path", "TREE-14", detail, None, self._shown(parts))
 
     def unseal(self) -> None:

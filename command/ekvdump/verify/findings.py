@@ -22,7 +22,7 @@ FINDINGS: Final = {
     "parent-path": "a CHECKSUMS line with a path that climbs",
     "symlink": "a symlink in the tree",
     "missing-file": "a file that a CHECKSUMS line names and that is not there",
-    "not-regular": "something that is neither file, folder nor symlink",
+    "not-regular": "something that is neither file, directory nor symlink",
     "no-seal": "a dump without CHECKSUMS",
     "no-manifest": "a dump without MANIFEST.json",
     "foreign-file": "a file that no CHECKSUMS line names",

@@ -123,7 +123,7 @@ class Verification:
         """Verify the dump."""
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
-                raise Fault("io-error", "TREE-3", "there is no such folder", None, self._out)
+                raise Fault("io-error", "TREE-3", "there is no such directory", None, self._out)
             check_directory(os.lstat(self._out), self._out)
         try:
             self._temporary_directory = tempfile.gettempdir()
@@ -228,7 +228,7 @@ class Verification:
         named = redis.get("databases") if isinstance(redis, dict) else None
         # [VERI-15] Other decoders may leave them out.
         if named is not None and not (named == sorted(self._databases) and all(map(is_number, named))):
-            detail = f"`databases` says {named!r:.80}, the folders say {sorted(self._databases)!r:.80}"
+            detail = f"`databases` says {named!r:.80}, the directories say {sorted(self._databases)!r:.80}"
             self._report("wrong-databases", "VERI-15", detail, MANIFEST_NAME)
 
     # ---- CHECKSUMS ----
