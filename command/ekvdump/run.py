@@ -91,7 +91,9 @@ class Run:
         self._writer.check()  # [OUTC-5]
         # [TREE-41] With `into_existing` the snapshot could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
-            raise Fault("unsafe-path", "TREE-41", "the snapshot lies in the output directory", None, self._snapshot_path)
+            raise Fault(
+                "unsafe-path", "TREE-41", "the snapshot lies in the output directory", None, self._snapshot_path
+            )
         with SnapshotFile(self._snapshot_path) as source:
             first_pass = run_first_pass(
                 ProgressSource(source, self._progress) if self._progress else source
@@ -149,7 +151,7 @@ class Run:
             source.check_unchanged()
             if fault.name == "invalid-value":
                 raise
-            detail = f"not any more what was judged: {fault.detail}"
+            detail = f"no longer what the first pass read: {fault.detail}"
             raise Fault("changed", "FILE-20", detail, fault.offset, self._snapshot_path) from fault
 
 

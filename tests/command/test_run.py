@@ -124,6 +124,6 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     with pytest.raises(Fault, match=r"^changed") as caught:
         run.run()
     assert (caught.value.clause, caught.value.path) == ("FILE-20", str(path))
-    assert caught.value.detail.startswith("not any more what was judged: ")
+    assert caught.value.detail.startswith("no longer what the first pass read: ")
     assert isinstance(caught.value.__cause__, Fault)
     assert caught.value.offset == caught.value.__cause__.offset

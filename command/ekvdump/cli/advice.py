@@ -8,7 +8,7 @@ from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
 
 ADVICE: Final = {
     "truncated": "The file is cut short: copy it again from the node and compare the sizes.",
-    "bad-magic": "This is no elastickv snapshot. If it is compressed, decompress it first.",
+    "bad-magic": "This is not an elastickv snapshot. If it is compressed, decompress it first.",
     "unsupported": "Look for a newer ekvdump, or take a snapshot that a node wrote to its fsm-snap directory.",
     "footer-mismatch": "The file was damaged after it was written: copy it again from the node.",
     "encrypted": "There is no key ring here: an encrypted store cannot be decoded from its snapshot alone.",

@@ -192,5 +192,5 @@ def _wall_time(text: str) -> str:
     from ekvformat.manifest import is_utc_time
 
     if not is_utc_time(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no RFC 3339 time in UTC, such as 2026-08-22T12:00:00Z")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an RFC 3339 time in UTC, such as 2026-08-22T12:00:00Z")
     return text

@@ -216,7 +216,7 @@ def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callabl
     versions = Versions(last_commit_ts)
     for entry in entries:
         if versions.classify(entry) == FAULTY:
-            raise Fault("changed", "FILE-20", "this entry is not any more what was judged", entry.offset)
+            raise Fault("changed", "FILE-20", "this entry is no longer what the first pass read", entry.offset)
         if versions.closed:
             for record in versions.take_records():
                 if belongs(record.storage_key):

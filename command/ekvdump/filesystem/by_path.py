@@ -34,7 +34,11 @@ class PathDirectory:
             self._above._check()
         if inode_of(os.lstat(self._path)) != self.inode:
             raise Fault(
-                "unsafe-path", "TREE-12", "something else lies here than the directory that was opened", None, self._path
+                "unsafe-path",
+                "TREE-12",
+                "something else lies here than the directory that was opened",
+                None,
+                self._path,
             )
 
     def enter(self, name: str) -> "PathDirectory":
@@ -55,7 +59,11 @@ class PathDirectory:
         before = os.lstat(path)
         if not stat.S_ISREG(before.st_mode):
             raise Fault(
-                "unsafe-path", "TREE-38", "a link, FIFO, socket, device or directory lies where a file belongs", None, path
+                "unsafe-path",
+                "TREE-38",
+                "a link, FIFO, socket, device or directory lies where a file belongs",
+                None,
+                path,
             )
         descriptor = os.open(path, flags)
         if inode_of(os.fstat(descriptor)) != inode_of(before):

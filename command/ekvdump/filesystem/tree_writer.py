@@ -154,7 +154,9 @@ class TreeWriter:
             # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
             if not self._out or "\0" in self._out or not os.path.isdir(parent):
-                raise Fault("io-error", "TREE-29", "the directory above the output directory is not there", None, parent)
+                raise Fault(
+                    "io-error", "TREE-29", "the directory above the output directory is not there", None, parent
+                )
             if not os.path.lexists(self._out):
                 return
             top = self._open_top()
@@ -199,7 +201,9 @@ class TreeWriter:
                     detail = "a directory lies where a file belongs"
                     raise Fault("unsafe-path", "TREE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:
-                raise Fault("unsafe-path", "TREE-13", "a symlink lies in the output directory", None, self._shown(parts))
+                raise Fault(
+                    "unsafe-path", "TREE-13", "a symlink lies in the output directory", None, self._shown(parts)
+                )
             else:
                 detail = "a FIFO, socket or device lies in the output directory"
                 raise Fault("unsafe-path", "TREE-14", detail, None, self._shown(parts))
@@ -344,7 +348,7 @@ class TreeWriter:
                 if len(stale_examples) < MAX_STALE_EXAMPLES:
                     stale_examples.append(path)
             elif self._into_existing and notes[0] != THERE:
-                detail = "a file that was written is not there any more"
+                detail = "a file that was written is missing"
                 raise Fault("unsafe-path", "TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
         return Inventory(sorted(databases), stale_count, tuple(stale_examples))
 

@@ -11,4 +11,4 @@ def decode_json(text: bytes) -> Any:
 
 def refuse_constant(word: str) -> NoReturn:
     """Refuse `NaN` and the infinities."""
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")

@@ -69,7 +69,7 @@ def decode_manifest(text: bytes, path: str = MANIFEST_NAME) -> dict[str, Any]:
     # [MANI-14]
     wall_time = manifest.get("wall_time_iso")
     valid_time = isinstance(wall_time, str) and is_rfc3339_time(wall_time)
-    require(valid_time, "MANI-14", f"wall_time_iso {wall_time!r} is no RFC 3339 time")
+    require(valid_time, "MANI-14", f"wall_time_iso {wall_time!r} is not an RFC 3339 time")
     # [MANI-15]
     for name in ("adapters", "exclusions"):
         require(isinstance(manifest.get(name), dict), "MANI-15", f"{name} is missing, null or no object")

@@ -26,7 +26,7 @@ def needs_keymap(segment: str) -> bool:
 
 
 def size_of(segment: str) -> int:
-    """Return the bytes of a segment; a byte of a file name that is no UTF-8 counts as one."""
+    """Return the bytes of a segment; a byte of a file name that is not UTF-8 counts as one."""
     return len(segment.encode("utf-8", "replace"))
 
 

@@ -114,10 +114,10 @@ class Verification:
         # [MANI-24] One database that is not known to be complete is enough for None.
         earlier = outcome.get("earlier")
         every = [outcome, *(earlier if isinstance(earlier, list) else [])]
-        told = [each.get("complete") if isinstance(each, dict) else None for each in every]
-        if False in told:
+        answers = [each.get("complete") if isinstance(each, dict) else None for each in every]
+        if False in answers:
             return False
-        return True if all(each is True for each in told) else None
+        return True if all(each is True for each in answers) else None
 
     def run(self) -> None:
         """Verify the dump."""
