@@ -70,3 +70,10 @@ def test_no_rooms_import_each_other() -> None:
     for room, names in found.items():
         package, others = room.split(".")[0], {name.split(".")[0] for name in names}
         assert others - {package} <= {"ekvdump": {"ekvformat"}}.get(package, set()), room
+
+
+def test_no_test_module_imports_another() -> None:
+    modules = sorted((prose.REFERENCE.parents[1] / "tests").rglob("test_*.py"))
+    names = {path.stem for path in modules}
+    assert len(names) == len(modules) > 60
+    assert [(path.name, name) for path in modules for name in imports_of(path) if name in names] == []
