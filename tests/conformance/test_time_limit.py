@@ -32,37 +32,37 @@ def test_a_program_that_computes_times_out_by_processor_time(machine: Machine) -
     limit = TimeLimit(SECONDS, 0)
     machine.is_ready = True
     machine.used = SECONDS
-    assert not limit.is_reached([1], 3 * SECONDS)
+    assert not limit.is_reached(lambda: [1], 3 * SECONDS)
     machine.used = SECONDS + 0.1
-    assert limit.is_reached([1], 3 * SECONDS + 1)
+    assert limit.is_reached(lambda: [1], 3 * SECONDS + 1)
 
 
 def test_a_program_that_waits_times_out_by_the_clock(machine: Machine) -> None:
     limit = TimeLimit(SECONDS, 0)
-    assert not limit.is_reached([1], SECONDS)
-    assert limit.is_reached([1], SECONDS + 0.1)
+    assert not limit.is_reached(lambda: [1], SECONDS)
+    assert limit.is_reached(lambda: [1], SECONDS + 0.1)
 
 
 def test_a_program_that_goes_on_slowly_does_not_time_out(machine: Machine) -> None:
     limit = TimeLimit(SECONDS, 0)
     for minute in range(1, 4):
         machine.used += 1
-        assert not limit.is_reached([1], SECONDS * minute + 1)
+        assert not limit.is_reached(lambda: [1], SECONDS * minute + 1)
 
 
 def test_a_program_that_is_held_is_not_waiting(machine: Machine) -> None:
     limit = TimeLimit(SECONDS, 0)
     limit.note_progress(2 * SECONDS)
-    assert not limit.is_reached([1], 2 * SECONDS + 1)
-    assert limit.is_reached([1], 3 * SECONDS + 1)
+    assert not limit.is_reached(lambda: [1], 2 * SECONDS + 1)
+    assert limit.is_reached(lambda: [1], 3 * SECONDS + 1)
 
 
 def test_a_program_that_is_ready_and_not_run_is_starved(machine: Machine) -> None:
     limit = TimeLimit(SECONDS, 0)
     machine.is_ready = True
-    assert not limit.is_reached([1], WALL_FACTOR * SECONDS)
+    assert not limit.is_reached(lambda: [1], WALL_FACTOR * SECONDS)
     with pytest.raises(StarvedError, match=r"0\.0 s of processor time in 201 s"):
-        limit.is_reached([1], WALL_FACTOR * SECONDS + 1)
+        limit.is_reached(lambda: [1], WALL_FACTOR * SECONDS + 1)
 
 
 def test_the_system_shows_what_a_process_does() -> None:

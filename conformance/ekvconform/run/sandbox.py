@@ -471,7 +471,7 @@ class Running:
                     next_walk = time.monotonic() + PATIENCE * (time.monotonic() - now)
                 if handle in events or self._over_limit:
                     return
-                if self._time.is_reached(descendants(os.getpid()), now):
+                if self._time.is_reached(lambda: descendants(os.getpid()), now):
                     self._hung = True
                     return
         finally:

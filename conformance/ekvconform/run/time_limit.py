@@ -10,7 +10,7 @@ both stands a wall clock of `WALL_FACTOR` times the limit; what meets that first
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -38,15 +38,15 @@ class TimeLimit:
         """Note that the program has come further, as when it is held at a system call and let go on."""
         self._last_progress = now
 
-    def is_reached(self, processes: Iterable[int], now: float) -> bool:
-        """Return True if the program, which is all of `processes`, has timed out.
+    def is_reached(self, processes: Callable[[], Iterable[int]], now: float) -> bool:
+        """Return True if the program, which is all that `processes` returns, has timed out.
 
         Raises `StarvedError`.
         """
         if now - self._begin <= self._seconds:
             return False  # whatever it has used is less
         used, is_ready = 0.0, False
-        for pid in processes:
+        for pid in processes():
             used += processor_seconds(pid)
             is_ready = is_ready or has_ready_thread(pid)
         if used > self._used or is_ready:
