@@ -63,7 +63,7 @@ lint: $(VENV)/stamp ## ruff and mypy
 
 hostile: $(VENV)/run-stamp ## judge the reference too, tamper with the tree, make each call fail, decode large snapshots
 	$(BIN)/ekvconform run $(REFERENCE)
-	$(BIN)/ekvconform step $(FLUSHING)
+	$(BIN)/ekvconform step $(COMMAND)
 	$(BIN)/ekvconform faults $(FLUSHING)
 	$(BIN)/ekvconform run big $(COMMAND)
 
