@@ -131,7 +131,7 @@ def test_kmap_6_a_reader_that_has_no_place_names_the_file() -> None:
 def test_kmap_6_what_is_not_json_is_named() -> None:
     with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(ANY_LINE.replace(b'"s"', b"NaN"))
-    assert "NaN is no JSON" in caught.value.detail
+    assert "NaN is not JSON" in caught.value.detail
 
 
 def test_kmap_10_all_lines_are_given_in_order_so_that_the_last_can_count() -> None:
