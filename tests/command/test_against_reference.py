@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import pytest
 import stores
+from command_runs import WALL_TIME, decode_in_memory
 from ekvdump.run import Run
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import DumpWarning, Fault
 from ekvformat.tree import Tree
-from harness import WALL_TIME, decode_in_memory, read_tree
 from hypothesis import settings
+from in_process import read_tree
 from writer import Entry
 
 PROFILE = settings.default

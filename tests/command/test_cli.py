@@ -11,9 +11,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from command_runs import ekvdump
 from ekvdump import __version__
 from ekvdump.cli import main as cli
-from harness import run_main
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
@@ -39,7 +39,7 @@ REFUSALS = {
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     words = list(map(str, arguments))
-    status, out, err = run_main(words)
+    status, out, err = ekvdump(words)
     assert "Traceback" not in err
     return subprocess.CompletedProcess(words, status, out, err)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import google_crc32c
 import pytest
+from command_runs import MemorySource, decode_bytes, decode_in_memory, fault_of, refusal
 from ekvdump.engine import first_pass
 from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
 from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile
@@ -16,7 +17,7 @@ from ekvdump.engine.versions import Record
 from ekvdump.run import decode
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name, identity_of
-from harness import MemorySource, decode_bytes, decode_in_memory, fault_of, read_tree, refusal
+from in_process import read_tree
 from real import REAL_SHAPED
 from sessions import Meddler
 from writer import (

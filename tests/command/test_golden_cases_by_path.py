@@ -4,11 +4,8 @@ from pathlib import Path
 
 import golden
 import pytest
+from command_runs import run_command
 from ekvconform.cases.golden_cases import Case
-from ekvdump.cli.main import main
-from in_process import runner_of
-
-run_command = runner_of(main, "ekvdump")
 
 
 @pytest.mark.parametrize("case", golden.AT_PLACES, ids=lambda case: case.id)

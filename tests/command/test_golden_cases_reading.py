@@ -4,12 +4,10 @@ from pathlib import Path
 
 import golden
 import pytest
+from command_runs import run_command
 from decoders import COMMAND
 from ekvconform.cases.golden_cases import DECODE, Case
-from ekvdump.cli.main import main
-from in_process import runner_of
 
-run_command = runner_of(main, "ekvdump")
 READING_TWINS = [case for case in golden.TWINS if case.scene.verb != DECODE]
 
 

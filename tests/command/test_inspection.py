@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from command_runs import stat_of_tree
 from ekvdump.cli.json_output import render_inspection, render_time, version_count
 from ekvdump.inspection import Inspection, inspect
 from ekvformat.outcomes import Fault
-from harness import stat_of_tree
 from real import REAL_SHAPED, unpack
 from sessions import Meddler
 from writer import HEADER_V1, HLL, STR, TTL, delete, envelope, expiry, header_v2, operational, put, snapshot

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import model
 import pytest
+from command_runs import decode_bytes, prepare_run
 from ekvdump.cli.signals import Interrupted
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.run import decode
 from ekvdump.verify.verification import Verification
-from harness import decode_bytes, prepare_run, read_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import read_tree
 from sessions import SIGNALS, listen
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import decode_bytes, fault_of, prepare_run
 from ekvdump import system_faults
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem import directories, tree_writer
@@ -19,7 +20,7 @@ from ekvdump.run import Run
 from ekvdump.verify.verification import Verification
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
-from harness import decode_bytes, fault_of, prepare_run, read_tree, umask
+from in_process import read_tree, umask
 from planting import BASE, FULL, LINKS, SPECIAL, Canary, Failing, plant, plant_at
 from writer import HLL, STR, envelope, put, snapshot
 

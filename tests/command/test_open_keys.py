@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 import stores
-from decoding import all_files
+from command_runs import decode_in_memory
 from ekvdump.engine import first_pass, versions
 from ekvdump.engine.versions import Body, OpenKeys
 from ekvformat.decode import decode
-from harness import decode_in_memory
+from reference_runs import all_files
 from writer import operational, put, snapshot
 
 SEEDS = 3000

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command_runs import decode_bytes, decode_in_memory, refusal
 from ekvdump.cli.advice import ADVICE, advice_for
 from ekvdump.cli.text import printable, printable_path, text_of_fault
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
@@ -16,7 +17,6 @@ from ekvdump.outcome import unreadable_count
 from ekvdump.verify.findings import FINDINGS, Finding
 from ekvformat.decode import Options
 from ekvformat.outcomes import FAULTS, Counters, Fault
-from harness import decode_bytes, decode_in_memory, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from writer import (

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from harness import run_main
+from command_runs import ekvdump
 from writer import HLL, STR, TTL, delete, envelope, expiry, header_v2, operational, put, snapshot
 
 HERE = Path(__file__).resolve().parent / "printed"
@@ -63,7 +63,7 @@ def shown(command: str) -> str:
     words = shlex.split(command)
     if words[0] != "ekvdump":
         return subprocess.run(["sh", "-c", command], check=True, stdout=subprocess.PIPE, text=True).stdout
-    status, out, err = run_main(words[1:])
+    status, out, err = ekvdump(words[1:])
     return out + re.sub("^(?=.)", "2> ", err, flags=re.MULTILINE) + f"[{status}]\n" * bool(status)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from ekvdump.cli.progress import TerminalProgress
-from harness import Terminal, environment_of_a_terminal
 from rich.console import Console
+from terminals import Terminal, environment_of_a_terminal
 
 ERASED = re.compile(r"\r(?:\x1b\[1A)?\x1b\[2K|\x1b\[\?25[lh]|\n")
 """What ends a line that a terminal shows for a while."""

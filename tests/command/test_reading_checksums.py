@@ -1,13 +1,13 @@
 """Chapter SUMS, its reading half: lines of CHECKSUMS as paths and hashes."""
 
 import pytest
-from decoding import fault_of
+from command_runs import BoundedLines
 from ekvdump.verify.checksums import MAX_LINE_SIZE, ChecksumLine, decode_checksum_line
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.lines import iter_bounded_lines
 from ekvformat.checksums import render_checksum_line
-from harness import BoundedLines
 from hypothesis import given
+from reference_runs import fault_of
 from store_strategies import ODD_PATHS
 
 SHA = b"0123456789abcdef" * 4

@@ -4,15 +4,15 @@ import io
 import json
 
 import pytest
-from decoding import fault_of
+from command_runs import BoundedLines
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import KeymapLine, decode_keymap_line, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
 from ekvformat.keymap import render_keymap_line
-from harness import BoundedLines
 from hypothesis import given
 from hypothesis import strategies as st
 from model import segment_of
+from reference_runs import fault_of
 
 ANY_LINE = b'{"encoded":"s","original":"aw","kind":"sha-fallback"}\n'
 

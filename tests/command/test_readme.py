@@ -4,8 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from command_runs import jq_beside
 from ekvdump.run import decode
-from harness import jq_beside
 from real import unpack
 
 ROOT = Path(__file__).resolve().parents[2]

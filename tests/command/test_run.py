@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_runs import WALL_TIME
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
 from ekvdump.engine.source import READING, SnapshotFile, Source
 from ekvdump.filesystem.tree_writer import TreeWriter
@@ -12,7 +13,7 @@ from ekvdump.run import WRITING, Run, decode
 from ekvformat.decode import Options
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
-from harness import WALL_TIME, read_tree
+from in_process import read_tree
 from writer import STR, TTL, expiry, put, snapshot
 
 ENTRIES = [put(STR + b"a", 1, b"one"), put(STR + b"b", 1, b"two"), put(TTL + b"b", 1, expiry(5))]

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from command_runs import decode_in_memory, refusal
 from ekvdump.run import decode
 from ekvformat.decode import Options
 from ekvformat.salvage import render_unreadable_line
-from harness import decode_in_memory, refusal
 from model import segment_of
 from real import REAL, assert_counters_add_up, complaints, read_dump, read_seen, unpack
 from writer import HLL, STR, TTL, Entry, envelope, expiry, put, snapshot

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from command_runs import ekvdump
 from ekvdump import __version__
 from ekvdump.cli import main as cli
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
-from harness import read_tree, run_main
+from in_process import read_tree
 from planting import FULL
 from real import unpack
 from sessions import SIGNALS, listen, run_json
@@ -103,7 +104,7 @@ def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_folder(
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(os, patched, send(number))
-            assert run_main(arguments) == (130, "", f"ekvdump: interrupted\nekvdump: {state}\n")
+            assert ekvdump(arguments) == (130, "", f"ekvdump: interrupted\nekvdump: {state}\n")
 
 
 def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +127,10 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
 def test_veri_16_what_was_found_before_a_signal_stays_printed(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_main(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
     (tmp_path / "out" / "CHECKSUMS").unlink()
     monkeypatch.setattr(Verification, "_compare_files", send(signal.SIGINT))
-    status, stdout, stderr = run_main(["verify", f"{tmp_path}/out"])
+    status, stdout, stderr = ekvdump(["verify", f"{tmp_path}/out"])
     assert (status, stderr) == (130, "ekvdump: interrupted\n")
     assert stdout.startswith("no-seal ")
     assert run_json("verify", f"{tmp_path}/out") == {
@@ -163,7 +164,7 @@ def test_tree_27_tree_39_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that
 
     monkeypatch.setattr(os, "unlink", impatient(os.unlink))
     monkeypatch.setattr(os, "rename", full)
-    status, stdout, stderr = run_main(["decode", snapshot_path, f"{tmp_path}/out"])
+    status, stdout, stderr = ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])
     assert (status, stdout) == (6, "")
     assert stderr.startswith("ekvdump: disk-full [TREE-24] ")
     assert "interrupted" not in stderr
@@ -245,7 +246,7 @@ def test_a_handler_that_is_not_pythons_is_left_alone(snapshot_path: str, monkeyp
     before = handlers()
     with monkeypatch.context() as patch:
         patch.setattr(signal, "getsignal", lambda number: None)
-        assert run_main(["inspect", "--quiet", snapshot_path]) == (0, "", "")
+        assert ekvdump(["inspect", "--quiet", snapshot_path]) == (0, "", "")
     assert handlers() == before
 
 
@@ -269,7 +270,7 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
         status = cli.main()
     assert handlers() == [signal.SIG_IGN] * len(SIGNALS)
     told = tuple(stream.getvalue() for stream in streams)
-    assert (status, *told) == run_main(words)
+    assert (status, *told) == ekvdump(words)
 
 
 # ---- while the answer is printed, and after it ----
@@ -298,7 +299,7 @@ def test_outc_6_a_signal_at_other_moments(
 ) -> None:
     """Nobody may be reading what is printed, so no more of it is."""
     for name in ("sealed", "unsealed"):
-        assert run_main(["decode", snapshot_path, f"{tmp_path}/{name}"])[0] == 0
+        assert ekvdump(["decode", snapshot_path, f"{tmp_path}/{name}"])[0] == 0
     (tmp_path / "unsealed" / "CHECKSUMS").unlink()
     places = {
         "SNAPSHOT": snapshot_path, "PARTIAL": unpack("grown-clean", tmp_path), "OUT": f"{tmp_path}/out",
@@ -322,11 +323,11 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
             os.kill(os.getpid(), signal.SIGTERM)
 
     partial = unpack("grown-clean", tmp_path)
-    told = run_main(["decode", partial, f"{tmp_path}/one"])
+    told = ekvdump(["decode", partial, f"{tmp_path}/one"])
     assert told[0] == 3
     with monkeypatch.context() as patch:
         patch.setattr(TreeWriter, "_close_handles", interrupted)
-        assert run_main(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
+        assert ekvdump(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
         said = run_json("decode", partial, f"{tmp_path}/three")
     assert (said["exit_status"], said["out_state"], said["complete"]) == (3, "sealed", False)
     for name in ("two", "three"):

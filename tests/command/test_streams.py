@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from command_runs import ekvdump
 from ekvdump.cli import main as cli
-from harness import Terminal, environment_of_a_terminal, run_main
 from planting import FULL
 from real import unpack
+from terminals import Terminal, environment_of_a_terminal
 from writer import STR, put, snapshot
 
 CANNOT_PRINT = "ekvdump: cannot print the answer: No space left on device\n"
@@ -77,7 +78,7 @@ def test_closed_streams_do_no_harm(tmp_path: Path, snapshot_path: str, closed: s
     result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60)
     assert result.returncode == 0
     assert b"Traceback" not in result.stderr
-    assert run_main(["verify", f"{tmp_path}/out"])[0] == 0
+    assert ekvdump(["verify", f"{tmp_path}/out"])[0] == 0
 
 
 def test_a_stream_that_is_closed_is_replaced_by_one_that_goes_nowhere(tmp_path: Path, snapshot_path: str) -> None:
@@ -91,7 +92,7 @@ def test_a_stream_that_is_closed_is_replaced_by_one_that_goes_nowhere(tmp_path: 
 
 
 def test_verify_into_a_pipe_that_is_closed_still_says_1(tmp_path: Path, snapshot_path: str) -> None:
-    assert run_main(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
     for number in range(300):
         (tmp_path / "out" / f"foreign-{number}-{'x' * 100}").touch()
     command = f"({sys.executable} -m ekvdump verify {tmp_path}/out; echo $? >&2) | head -n 1"
@@ -133,7 +134,7 @@ def test_messages_that_cannot_be_printed_leave_the_exit_status(tmp_path: Path, s
         assert run_on(io.StringIO(), full, "decode", tmp_path / "missing", tmp_path / "out") == 7
     with full_device() as full:
         assert run_on(full, io.StringIO(), "decode", snapshot_path, tmp_path / "out") == 7
-    assert run_main(["verify", f"{tmp_path}/out"])[0] == 0
+    assert ekvdump(["verify", f"{tmp_path}/out"])[0] == 0
 
 
 class Refusing(io.TextIOWrapper):
@@ -191,7 +192,7 @@ def test_an_output_folder_that_is_no_text_is_shown_escaped(tmp_path: Path, snaps
 
 def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: str) -> None:
     words = ["decode", "--quiet", "--cluster-id", os.fsdecode(b"\xff"), snapshot_path, f"{tmp_path}/out"]
-    assert run_main(words) == (0, "", "")
+    assert ekvdump(words) == (0, "", "")
 
 
 # ---- terminals ----
@@ -245,8 +246,8 @@ def test_each_verdict_has_its_colour(
     Path("CUT").write_bytes(FULL[:-4])
     Path("NO-FOOTER").write_bytes(snapshot([], header=b"", with_footer=False))
     Path("UNREADABLE").write_bytes(snapshot([put(STR + b"k", 1, b"\xff\x01")]))
-    assert run_main(["decode", "SOUND", "whole"])[0] == 0
-    assert run_main(["decode", "--salvage", "UNREADABLE", "part"])[0] == 3
+    assert ekvdump(["decode", "SOUND", "whole"])[0] == 0
+    assert ekvdump(["decode", "--salvage", "UNREADABLE", "part"])[0] == 3
     stdout, stderr = terminals
     run_on(stdout, stderr, *words)
     name = words[-1] if words[0] != "inspect" else words[1]
@@ -260,7 +261,7 @@ COMMANDS = {"decode": (["SNAPSHOT", "NEW"], "keys"), "inspect": (["SNAPSHOT"], "
 def test_progress_is_shown_where_stderr_is_a_terminal(
     tmp_path: Path, snapshot_path: str, terminals: tuple[Terminal, Terminal], command: str
 ) -> None:
-    assert run_main(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
     places = {"SNAPSHOT": snapshot_path, "OUT": f"{tmp_path}/out", "NEW": f"{tmp_path}/new"}
     words, shown = COMMANDS[command]
     words = [command, *(places[word] for word in words)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import decode_bytes, prepare_run
 from ekvdump import system_faults
 from ekvdump.engine.outputs import Blob
 from ekvdump.filesystem import reading, tree_writer
@@ -23,7 +24,7 @@ from ekvdump.filesystem.reading import open_top
 from ekvdump.filesystem.tree_writer import Inventory, TreeWriter
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
-from harness import decode_bytes, prepare_run, read_tree, umask
+from in_process import read_tree, umask
 from planting import (
     BASE,
     BLOB,

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import model
 import pytest
+from command_runs import decode_bytes, stat_of_tree
 from ekvdump.filesystem.directories import Directory, Parts
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
@@ -25,9 +26,9 @@ from ekvdump.verify.rows import decode_unreadable_line
 from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
-from harness import decode_bytes, read_tree, stat_of_tree
 from hypothesis import event, given
 from hypothesis import strategies as st
+from in_process import read_tree
 from real import unpack
 from store_strategies import stores
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot

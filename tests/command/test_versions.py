@@ -4,12 +4,12 @@ import json
 import struct
 
 import pytest
+from command_runs import decode_in_memory, fault_of, refusal
 from ekvdump.engine.entries import Entry as StoredEntry
 from ekvdump.engine.merge_join import precedes
 from ekvdump.engine.versions import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records
 from ekvformat.conventions import Cursor
 from ekvformat.outcomes import Fault
-from harness import decode_in_memory, fault_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from model import canonical, segment_of

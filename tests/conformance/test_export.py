@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from command_runs import jq_beside
 from ekvconform import cli
 from ekvconform.cases.golden_cases import load_cases
 from ekvconform.cases.snapshots import decode_bytes
-from harness import jq_beside
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ROOT / "fixtures" / "cases.jsonl"

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import model
 import pytest
-from decoding import WALL_TIME, reasons_of
 from ekvformat.decode import Options, Summary, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
@@ -19,6 +18,7 @@ from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from in_process import read_tree
 from reach import Reach, steps
+from reference_runs import WALL_TIME, reasons_of
 from writer import (
     HEADER_V1,
     HLL,

@@ -11,12 +11,12 @@ import failures
 import model
 import pytest
 import stores
-from decoding import all_files
 from ekvconform.cases.golden_cases import load_case
 from ekvformat.decode import Options, decode
 from ekvformat.outcomes import Fault
 from failures import expected_of, refused, save_case
 from reach import is_deep
+from reference_runs import all_files
 
 QUICK, DEEP = 2_000, 100_000
 IS_DEEP = is_deep()

@@ -12,7 +12,6 @@ import pytest
 import readers_machine
 import tree_machine
 from decoders import COMMAND, REFERENCE
-from decoding import run_reference
 from ekvconform.cases.golden_cases import load_case
 from ekvconform.judge.verdicts import FAIL, PASS, judge_case
 from ekvconform.run.profiles import Profile
@@ -23,6 +22,7 @@ from in_process import Runner, runner_of
 from known_failures_machine import Listed
 from producer_machine import Producer
 from readers_machine import Sidecars
+from reference_runs import run_reference
 from tree_machine import Output
 
 run_command = runner_of(main, "ekvdump")

@@ -7,7 +7,6 @@ from pathlib import Path
 import model
 import pytest
 import stores
-from decoding import WALL_TIME, all_files, reasons_of
 from ekvformat.decode import Options, Summary, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
@@ -15,6 +14,7 @@ from ekvformat.tree import Tree
 from hypothesis import event, given
 from hypothesis import strategies as st
 from in_process import read_tree
+from reference_runs import WALL_TIME, all_files, reasons_of
 from store_strategies import FRAMES, TIMES
 from store_strategies import stores as any_store
 from writer import Entry, snapshot

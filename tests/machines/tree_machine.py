@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import prepare_run
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from failures import refused_for, save_case, scene_of, written
-from harness import prepare_run, read_tree
 from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from in_process import read_tree
 from reach import Reach, steps
 from writer import HLL, STR, envelope, put, snapshot
 

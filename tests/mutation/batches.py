@@ -9,9 +9,9 @@ from itertools import groupby
 
 import golden
 import pytest
+from command_runs import run_command
 from decoders import COMMAND
 from ekvconform.cases.golden_cases import Case
-from harness import run_here
 
 SIZE = 16
 
@@ -40,4 +40,4 @@ def test_as_bytes(cases: list[Case]) -> None:
 @pytest.mark.parametrize("cases", batches(golden.IN_PROCESS), ids=lambda cases: cases[0].id)
 def test_by_the_command(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
     for case in cases:
-        golden.check_case(case, tmp_path_factory.mktemp("x"), COMMAND, run_here)
+        golden.check_case(case, tmp_path_factory.mktemp("x"), COMMAND, run_command)

@@ -5,10 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from decoding import write_dump
 from ekvformat.checksums import render_checksum_line, sha256_of
 from hypothesis import given
 from in_process import read_tree
+from reference_runs import write_dump
 from store_strategies import ODD_PATHS
 from stores import REAL_SHAPED
 

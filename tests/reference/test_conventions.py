@@ -3,12 +3,12 @@
 import time
 
 import pytest
-from decoding import all_files, fault_of
 from ekvformat.conventions import Cursor
 from ekvformat.decode import decode
 from ekvformat.outcomes import Fault
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_runs import all_files, fault_of
 from stores import REAL_SHAPED
 from writer import STR, envelope, put, snapshot
 

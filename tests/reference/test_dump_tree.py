@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoding import WALL_TIME, write_dump
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
 from ekvformat.tree import Tree, fault_of
 from in_process import read_tree
+from reference_runs import WALL_TIME, write_dump
 from writer import HLL, STR, envelope, put, snapshot
 
 TEMPORARY = ".ekvdump.tmp"

@@ -2,11 +2,11 @@
 
 import json
 
-from decoding import files_of
 from ekvformat.keymap import render_keymap_line
 from hypothesis import given
 from hypothesis import strategies as st
 from model import base64url, segment_of
+from reference_runs import files_of
 from writer import HLL, STR, put
 
 from spec import text_of

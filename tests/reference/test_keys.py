@@ -1,12 +1,12 @@
 """Chapter KEYS: key prefixes and types."""
 
 import pytest
-from decoding import reasons_of, summary_of
 from ekvformat.keys import beginning_of, type_of
 from hypothesis import given
 from hypothesis import strategies as st
 from model import TABLE
 from model import type_of as naive_type_of
+from reference_runs import reasons_of, summary_of
 from writer import STR, TTL, expiry, put, version_suffix
 
 TYPE_OF_PREFIX = [

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from decoding import WALL_TIME
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance, is_utc_time, render_earlier, render_manifest
 from manifests import EXAMPLE, edited
+from reference_runs import WALL_TIME
 from writer import HLL, STR, TTL, Entry, envelope, expiry, operational, put, snapshot
 
 from spec import text_of

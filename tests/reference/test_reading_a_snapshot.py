@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from decoding import fault_of
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import check_unchanged, decode_snapshot_name, read_snapshot
+from reference_runs import fault_of
 from writer import snapshot
 
 DATA = snapshot([])

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from decoding import MAX_EXPIRY_MS, fault_of
 from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
 from ekvformat.redis_strings import Value, decode_bare_value, decode_string_value
 from hypothesis import given
 from model import UnreadableError, read_value
+from reference_runs import MAX_EXPIRY_MS, fault_of
 from store_strategies import BODIES
 from writer import envelope
 

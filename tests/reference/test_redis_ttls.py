@@ -1,11 +1,11 @@
 """Chapter RTTL: TTL rows and expiry sidecars."""
 
 import pytest
-from decoding import MAX_EXPIRY_MS, fault_of, files_of, summary_of
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import decode_ttl_value, render_expiry_row
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_runs import MAX_EXPIRY_MS, fault_of, files_of, summary_of
 from writer import HLL, STR, TTL, Entry, delete, envelope, expiry, put
 
 ROW = b'{"key":"k","expire_at_ms":9}\n'

@@ -10,7 +10,6 @@ from typing import Any
 
 import golden
 import pytest
-from decoding import all_files
 from ekvdump import exit_statuses
 from ekvdump.verify.findings import FINDINGS
 from ekvformat import keys, outcomes
@@ -22,6 +21,7 @@ from ekvformat.redis_strings import decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
 from ekvformat.snapshot_file import Entry, decode_snapshot_file
 from ekvformat.visibility import applied_index_of, decode_version, is_operational
+from reference_runs import all_files
 
 from spec import (
     CHAPTER_IDS,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from decoders import COMMAND, REFERENCE
-from decoding import all_files, reasons_of, run_reference
 from ekvconform.cases.golden_cases import (
     COMPLETE,
     DECODE,
@@ -25,6 +24,7 @@ from ekvconform.run.sandbox import make_sandbox, remove_sandbox
 from ekvformat.decode import Dump, Options, decode
 from ekvformat.outcomes import Fault
 from in_process import Runner
+from reference_runs import all_files, reasons_of, run_reference
 
 SLOW: Final = {"tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys"}
 """Cases that take seconds each, and reach nothing that others do not."""

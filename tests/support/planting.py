@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import decode_bytes
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.outcome import Outcome
 from ekvformat.decode import NO_OPTIONS, Options
-from harness import decode_bytes
 from writer import HLL, STR, envelope, put, snapshot
 
 LONG = b"b64." + b"x" * 200

@@ -1,17 +1,12 @@
-"""How the tests run the decoder and look at what it left."""
+"""Runs the command and its stages in this process."""
 
-import contextlib
 import io
 import os
-import stat
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ekvconform.cases.limits import Limits
-from ekvconform.run.sandbox import UMASK, Finish, Sandbox, environment
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.outputs import Blob, Outputs
@@ -23,8 +18,16 @@ from ekvdump.verify.keymap import MAX_LINE_SIZE
 from ekvformat.decode import NO_OPTIONS, Options
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
+from in_process import run_main, runner_of
 
 WALL_TIME = "2026-08-22T12:00:00Z"
+run_command = runner_of(main, "ekvdump")
+"""Runs `ekvdump` in this process."""
+
+
+def ekvdump(words: Sequence[str]) -> tuple[int, str, str]:
+    """Run `ekvdump` in this process; return its exit status and what it printed."""
+    return run_main(main, words)
 
 
 class MemorySource:
@@ -91,19 +94,6 @@ def prepare_run(
     )  # fmt: skip
 
 
-def read_tree(folder: Path) -> dict[str, bytes]:
-    """Every regular file below a folder; anything but files and folders fails the test."""
-    files = {}
-    for base, folders, names in os.walk(folder):
-        for name in folders:
-            assert stat.S_ISDIR(os.lstat(os.path.join(base, name)).st_mode)
-        for name in names:
-            path = os.path.join(base, name)
-            assert stat.S_ISREG(os.lstat(path).st_mode)
-            files[os.path.relpath(path, folder)] = Path(path).read_bytes()
-    return files
-
-
 def stat_of_tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {
         os.path.join(base, name): (status.st_ino, status.st_mtime_ns, status.st_size)
@@ -127,52 +117,6 @@ def fault_of(fault: Fault) -> tuple[str, str, int | None]:
     return fault.name, fault.clause, fault.offset
 
 
-@contextlib.contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextlib.contextmanager
-def environment_is(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def run_here(command: Sequence[str], box: Sandbox, limits: Limits, stop: int | None) -> Finish:
-    """What `run_program` does, without a process."""
-    with contextlib.chdir(box.root / "work"), environment_is(environment(box)), umask(UMASK):
-        status, out, err = run_main(command[command.index("ekvdump") + 1 :])
-    return Finish(status, None, False, None, out, err, 0.0, 0)
-
-
-def run_main(words: Sequence[str]) -> tuple[int, str, str]:
-    """Run the command in this process; return its exit status, and what it printed."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = main(words)
-        except Exception:
-            traceback.print_exc()
-            status = 1
-    told = []
-    for stream in (out, err):
-        stream.flush()
-        told.append(stream.buffer.getvalue().decode(errors="backslashreplace"))
-    return status, told[0], told[1]
-
-
 class BoundedLines(io.BytesIO):
     """A stream that fails if a reader asks for a line of any size."""
 
@@ -180,20 +124,6 @@ class BoundedLines(io.BytesIO):
         assert size is not None
         assert 0 < size <= MAX_LINE_SIZE + 1, "a reader takes a line of any size into memory"
         return super().readline(size)
-
-
-class Terminal(io.StringIO):
-    """What is written to it is kept, as a terminal shows it."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def environment_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing that the tests were started with say how a terminal is used."""
-    monkeypatch.setenv("TERM", "xterm")
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 # The machine that runs the tests may have no jq; the library of the same name answers as it does.
