@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from ekvconform.cases.carriers import CARRIERS, HEADER_AND_FOOTER, ONE_A_CHAPTER, carry
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
@@ -34,10 +35,19 @@ from ekvconform.cases.golden_cases import (
 )
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_bytes, render_hex, write_snapshot
 from ekvconform.cases.suite import load_suite
-from ekvconform.judge.known_failures import NOTHING_KNOWN, load_known_failures, render_updated
-from ekvconform.judge.verdicts import PASS, VOID, command_of, first_line
-from ekvconform.judge.workers import SIGNALS, judge_cases
-from ekvconform.report.records import Report, describe_expected, iter_jsonl, load_report, make_report
+from ekvconform.judge.known_failures import NOTHING_KNOWN, KnownFailures, load_known_failures, render_updated
+from ekvconform.judge.suite_run import ANY, CHOICES, find_carriers, run_suite
+from ekvconform.judge.verdicts import PASS, VOID, Judgement, command_of, first_line
+from ekvconform.judge.workers import SIGNALS
+from ekvconform.report.records import (
+    AS_EXPECTED,
+    Report,
+    counted,
+    describe_expected,
+    iter_jsonl,
+    load_report,
+    make_report,
+)
 from ekvconform.run.profiles import Profile, bare_profile, load_profile
 from ekvconform.run.sandbox import environment, make_sandbox, require_working_canaries
 
@@ -70,7 +80,7 @@ examples:
   ekvconform init -- ./decoder {snapshot} {out} {db}    infer a profile and known failures
   ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
-  ekvconform show visi-deleted
+  ekvconform show visi-deleted                          a case with its clauses; RSTR-7: a clause with its cases
   ekvconform step -- ./decoder {snapshot} {out}         tamper with the tree at each moment of a run
   ekvconform repro visi-deleted -- ./decoder {snapshot} {out}
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
@@ -166,6 +176,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--strict-reasons", action="store_true", help="an unmapped message of a refusal is WRONG_REASON")
     run.add_argument("--known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason, one a line")
     run.add_argument("--update-known-failures", action="store_true", help="rewrite this file and print the changes")
+    words = (
+        "kind of file that cases come in, unless they are about it (default any: the richest that the program reads)"
+    )
+    run.add_argument("--carrier", choices=CHOICES, default=ANY, help=words)
+    run.add_argument(
+        "--failed", type=Path, metavar="REPORT.jsonl", help="run only the cases that failed in this report"
+    )
+    run.add_argument("--fail-fast", action="store_true", help="stop at the first unexpected verdict")
+    run.add_argument("--first", action="store_true", help="print only the first cause")
     run.add_argument("--quiet", action="store_true", help="print unexpected verdicts and a summary only")
     run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
     run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
@@ -196,17 +215,19 @@ def _parser() -> argparse.ArgumentParser:
     listing = add("list", _list, "list cases")
     _add_selection(listing)
 
-    show = add("show", _show, "print one case: its fixture and its clauses")
-    show.add_argument("case", metavar="CASE")
+    show = add("show", _show, "print one case with its clauses, or one clause with its cases")
+    show.add_argument("case", metavar="CASE|CLAUSE")
 
     repro = add("repro", _repro, "prepare the run of one case, keep it, and print the command", usage=f"CASE {PROGRAM}")
     repro.add_argument("case", metavar="CASE")
     _add_program(repro)
+    _add_carrier(repro)
     repro.add_argument("--folder", type=Path, metavar="DIR", help="a new directory for it (default a temporary one)")
 
     snapshot = add("snapshot", _snapshot, "write the snapshot of a case or a description")
     snapshot.add_argument("source", metavar="CASE|FILE.toml")
     snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: annotated hex on stdout")
+    _add_carrier(snapshot)
     snapshot.add_argument("--twin", action="store_true", help="that of the repaired twin of the case")
 
     combine = add("combine", _combine, "render JSONL reports of several programs as one HTML page")
@@ -233,6 +254,11 @@ def _add_campaign(parser: argparse.ArgumentParser, default: Sequence[str]) -> No
     parser.add_argument(
         "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of runs in parallel"
     )
+
+
+def _add_carrier(parser: argparse.ArgumentParser) -> None:
+    words = "kind of file that the case comes in, unless it is about it (default: as the fixture shows it)"
+    parser.add_argument("--carrier", choices=CARRIERS, default=HEADER_AND_FOOTER, help=words)
 
 
 def _add_program(parser: argparse.ArgumentParser) -> None:
@@ -288,12 +314,21 @@ def _run(options: argparse.Namespace) -> int:
         cases = [case for case in cases if case.id in SMOKE]
         if not cases:
             raise UsageError("no smoke case is selected")
+    if options.failed:
+        failed = {row["id"].partition("@")[0] for row in load_report(options.failed).unexpected}
+        cases = [case for case in cases if case.id in failed]
+        if not cases:
+            raise UsageError(f"{options.failed}: no case failed")
+    total = sum(not case.is_big for case in every)
+    is_whole = sum(not case.is_big for case in cases) == total
     profile = replace(profile, name=options.name or profile.name)
     known = NOTHING_KNOWN
     if options.known_failures:
+        if options.update_known_failures and not is_whole:
+            raise UsageError("--update-known-failures needs a run of all cases: leave out the selection")
         if options.update_known_failures and not options.known_failures.exists():
             options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
-        known = load_known_failures(options.known_failures, [case.id for case in every])
+        known = load_known_failures(options.known_failures, _ids_of(every))
     elif options.update_known_failures:
         raise UsageError("--update-known-failures needs --known-failures FILE")
     if all(profile.lacks(case) for case in cases):
@@ -301,25 +336,42 @@ def _run(options: argparse.Namespace) -> int:
     for path in (options.jsonl, options.junit, options.markdown, options.html, options.badge):
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise UsageError(f"{path}: a report cannot be written there")
+    carriers = find_carriers(every, profile, options.jobs, options.carrier)
     with progress_of(len(cases)) as advance:
-        found = judge_cases(
+        run = run_suite(
             cases,
             profile,
             options.jobs,
+            carriers=carriers,
+            is_whole=is_whole,
             strict_reasons=options.strict_reasons,
             on_result=lambda judgement: advance(judgement.verdict),
+            is_enough=lambda judgement: options.fail_fast and _is_unexpected(known, judgement),
         )
-    stale = [f"line {each.line} of {options.known_failures} matches no case: {each.word}" for each in known.stale]
-    judgements = [known.apply(judgement) for judgement in found]
-    report = make_report(judgements, profile, suite, len(every), stale, _program_arguments(options))
-    print_report(report, quiet=options.quiet)
+    found = run.judgements
+    applied = known.apply(found, is_whole=is_whole and not run.left_out)
+    report = make_report(found, applied, profile, suite, total, carriers, _program_arguments(options))
+    print_report(report, quiet=options.quiet, first=options.first)
+    if run.left_out:
+        print(f"stopped at the first unexpected verdict: {counted(run.left_out, 'case')} did not run")
     _write_reports(options, report)
     if options.update_known_failures:
         before = options.known_failures.read_text(encoding="utf-8")
-        _rewrite(options.known_failures, before, render_updated(before, found, known.stale))
+        _rewrite(options.known_failures, before, render_updated(before, found))
     if any(judgement.verdict == VOID for judgement in found):
         return EXIT_BROKEN_SUITE
     return EXIT_AS_EXPECTED if report.footer["as_expected"] or options.update_known_failures else EXIT_UNEXPECTED
+
+
+def _is_unexpected(known: KnownFailures, judgement: Judgement) -> bool:
+    applied = known.apply([judgement], is_whole=False)
+    return applied.judgements[0].verdict not in AS_EXPECTED or bool(applied.unlisted(judgement))
+
+
+def _ids_of(cases: Sequence[Case]) -> list[str]:
+    """Return the ids that a list of known failures may name."""
+    others = [f"{case_id}@{carrier}" for case_id in ONE_A_CHAPTER for carrier in CARRIERS]
+    return [case.id for case in cases] + others
 
 
 def _program_arguments(options: argparse.Namespace) -> list[str]:
@@ -394,16 +446,19 @@ def _init(options: argparse.Namespace) -> int:
     profile_path.write_text(render_profile(options.program, inferred, name), encoding="utf-8")
     profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
-    with progress_of(len(cases)) as advance:
-        found = judge_cases(
-            cases, profile, options.jobs, strict_reasons=False, on_result=lambda judgement: advance(judgement.verdict)
-        )
-    known_path.write_text(render_updated(KNOWN_HEAD, found, ()), encoding="utf-8")
-    known = load_known_failures(known_path, [case.id for case in cases])
+    chosen = select_cases(cases, [])
+    carriers = find_carriers(cases, profile, options.jobs)
+    with progress_of(len(chosen)) as advance:
+        found = run_suite(
+            chosen, profile, options.jobs, carriers=carriers, on_result=lambda judgement: advance(judgement.verdict)
+        ).judgements
+    known_path.write_text(render_updated(KNOWN_HEAD, found), encoding="utf-8")
+    known = load_known_failures(known_path, _ids_of(cases))
     command = ["--profile", str(profile_path)]
-    print_report(make_report([known.apply(each) for each in found], profile, load_suite(), len(cases), (), command))
+    applied = known.apply(found, is_whole=True)
+    print_report(make_report(found, applied, profile, load_suite(), len(chosen), carriers, command))
     print(f"wrote {profile_path}: please review it")
-    print(f"wrote {known_path}: {len(known.by_case)} cases, still without reasons")
+    print(f"wrote {known_path}: {counted(known.line_count, 'line')}, still without reasons")
     again = ["ekvconform", "run", "--profile", str(profile_path), "--known-failures", str(known_path)]
     print(f"next: {shlex.join(again)}")
     return EXIT_BROKEN_SUITE if any(each.verdict == VOID for each in found) else EXIT_AS_EXPECTED
@@ -482,8 +537,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    case = _one(options.case)
     clauses = load_clauses()
+    if clause := clauses.get(options.case.upper()):
+        print(f"{clause.id} · {clause.level} · {clause.text}")
+        for case in load_cases():
+            if clause.id in case.clauses:
+                print(f"{case.id:<44} {case.title}")
+        return EXIT_AS_EXPECTED
+    case = _one(options.case)
     for name in case.clauses:
         if name in clauses:
             print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
@@ -497,7 +558,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _repro(options: argparse.Namespace) -> int:
-    case, profile = _one(options.case), _profile(options)
+    case, profile = carry(_one(options.case), options.carrier), _profile(options)
     if lack := profile.lacks(case):
         raise UsageError(f"{case.id} is UNSUPPORTED: {lack}")
     if options.folder is None:
@@ -529,7 +590,7 @@ def _snapshot(options: argparse.Namespace) -> int:
         pieces = describe_snapshot(description)
         text, data = render_hex(pieces), b"".join(piece.data for piece in pieces)
     else:
-        case = _one(options.source)
+        case = carry(_one(options.source), options.carrier)
         scene = case.twin if options.twin else case.scene
         if scene is not None and scene.described is not None:
             if options.output is None:

@@ -8,6 +8,7 @@ failure is xfailed, and any other unexpected verdict fails its item, with the li
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import LEVELS, Case, load_cases, select_cases
 from ekvconform.cases.suite import load_suite
 from ekvconform.judge.known_failures import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
-from ekvconform.judge.verdicts import UNSUPPORTED, Judgement
+from ekvconform.judge.verdicts import FAIL, PASS, UNSUPPORTED, Judgement
 from ekvconform.judge.workers import judge_cases
 from ekvconform.report.formats import lines_of
 from ekvconform.report.records import AS_EXPECTED, make_row
@@ -53,8 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise UsageError("no case is selected")
     except UsageError as error:
         raise pytest.UsageError(f"ekvconform: {error}") from error
-    if known.stale:
-        names = ", ".join(f"{each.word} (line {each.line})" for each in known.stale)
+    if known.unmatched:
+        names = ", ".join(f"{each.word} (line {each.line})" for each in known.unmatched)
         raise pytest.UsageError(f"ekvconform: {known_path}: lines that match no case: {names}")
     config.stash[SUITE] = Suite(profile, known, cases, ["--profile", str(path)])
 
@@ -83,7 +84,13 @@ class Suite:
         """Judge a case."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        return self._known.apply(self._pool.submit(judge_one, case, self._profile).result())
+        judgement = self._pool.submit(judge_one, case, self._profile).result()
+        applied = self._known.apply([judgement], is_whole=False)
+        (adjusted,) = applied.judgements
+        # One test a case: what a case is not about makes it fail here, unless it is listed.
+        if applied.unlisted(judgement) and adjusted.verdict in (PASS, XFAIL):
+            return replace(adjusted, verdict=FAIL)
+        return adjusted
 
     def close(self) -> None:
         """Shut down the process that judges."""

@@ -59,8 +59,8 @@ def test_a_profile_and_a_list_are_used_and_failures_are_annotated(tmp_path: Path
     inputs = {"profile": "p.toml", "known-failures": "k.txt", "select": "rstr-bare rstr-expiry-0"}
     status, told = judge(tmp_path, **inputs)
     assert status == 1
-    assert "::error title=FAIL rstr-expiry-0 [RSTR-7 SUMS-5]::" in told
-    assert "title=FAIL rstr-bare" not in told
+    assert "::error title=1 case%3A missing%3A string in an envelope [RSTR-15]::rstr-expiry-0: " in told
+    assert "::rstr-bare: redis" not in told
     assert "❌" in (tmp_path / "summary.md").read_text()
 
 

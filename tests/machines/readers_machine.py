@@ -43,6 +43,14 @@ BAD_CHECKSUM_LINES = {
     b"\\" + b"0" * 64 + b"  x\\y": "SUMS-7", b"0" * 64 + b"  x\0": "SUMS-7", b"0" * 64 + b"  " + b"x" * 8200: "SUMS-7",
     b"0" * 64 + b"  ": "SUMS-8", b"0" * 64 + b"  /x": "SUMS-13", b"0" * 64 + b"  x/../y": "SUMS-14",
 }  # fmt: skip
+
+
+def of_each_clause(lines: dict[bytes, str]) -> st.SearchStrategy[bytes]:
+    """Return lines, such that each clause is as likely as the others."""
+    by_clause = [[line for line, clause in lines.items() if clause == each] for each in sorted(set(lines.values()))]
+    return st.sampled_from(by_clause).flatmap(st.sampled_from)
+
+
 # A member of MANIFEST.json, a value that it may not have (None: it is taken away), and the clause that says so.
 BAD_MEMBERS: tuple[tuple[str, Any, str], ...] = (
     ("format_version", 2, "MANI-10"), ("format_version", None, "MANI-10"), ("format_version", True, "MANI-10"),
@@ -111,7 +119,7 @@ class Sidecars(RuleBasedStateMachine):
         self.keymap_said.append(KeymapLine(segment, key, kind))
         REACH(*(["other kind"] if kind != "sha-fallback" else []), *(["other members"] if more else []))
 
-    @rule(line=st.sampled_from(list(BAD_KEYMAP_LINES)))
+    @rule(line=of_each_clause(BAD_KEYMAP_LINES))
     def bad_keymap_line(self, line: bytes) -> None:
         self.keymap.append(line + b"\n")
         self.keymap_said.append(BAD_KEYMAP_LINES[line])
@@ -172,7 +180,7 @@ class Sidecars(RuleBasedStateMachine):
         self.sums.append((sha256.upper() if capital else sha256) + (b"  x\n" if capital else b" *x\n"))
         self.sums_said.append((sha256, b"x"))
 
-    @rule(line=st.sampled_from(list(BAD_CHECKSUM_LINES)))
+    @rule(line=of_each_clause(BAD_CHECKSUM_LINES))
     def bad_checksum_line(self, line: bytes) -> None:
         self.sums.append(line + b"\n")
         self.sums_said.append(BAD_CHECKSUM_LINES[line])

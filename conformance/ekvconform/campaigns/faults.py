@@ -62,16 +62,17 @@ from typing import Any, Final
 from ekvconform.cases.golden_cases import Case, Planted, Scene
 from ekvconform.cases.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments, Names
 from ekvconform.cases.system_calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
+from ekvconform.judge.aspects import OUTCOME
 from ekvconform.judge.differences import Difference
 from ekvconform.judge.tree_comparison import (
     CHECKSUMS_NAME,
     MANIFEST_NAME,
-    NO_FILE,
-    SEAL,
+    SEAL_NAMES,
     differences_of_manifest,
     differences_of_seal,
     differences_of_tree,
 )
+from ekvconform.judge.tree_explanations import NO_FILE
 from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, WORKER_ENDED, run_in_workers
 from ekvconform.run.profiles import Profile
@@ -326,7 +327,7 @@ class _Attempt:
         if finish.exit_status not in profile.refused:
             return FAIL, f"exit status {finish.exit_status}, which means neither a dump nor a refusal"
         found = set() if self._is_as_it_was() else files_of(self._box)
-        if seals := [name.decode() for name in SEAL if name in found]:
+        if seals := [name.decode() for name in SEAL_NAMES if name in found]:
             return FAIL, f"refused, and {' and '.join(seals)} is there [TREE-23]"
         if partial := self._partial_blob():
             return FAIL, partial
@@ -362,7 +363,7 @@ class _Attempt:
             missing = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
             if missing:
                 return FAIL, f"MANIFEST.json is there, and {missing[0]} [TREE-22]"
-        known = {*self._case.expected.tree, *SEAL, *self._planted_files()}
+        known = {*self._case.expected.tree, *SEAL_NAMES, *self._planted_files()}
         if len(others := sorted(found - known)) > 1:
             return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
         return self._judge_again()
@@ -385,7 +386,7 @@ class _Attempt:
             return FAIL, f"interrupted, reported as {self._case.expected.outcome}, and {differences[0]} [TREE-39]"
         now = look(self._box.out)
         found = {path for path in found if self._is_own(path, now)}
-        if seals := [name.decode() for name in SEAL if name in found]:
+        if seals := [name.decode() for name in SEAL_NAMES if name in found]:
             return FAIL, f"interrupted, and {' and '.join(seals)} is there [TREE-39]"
         known = {*self._case.expected.tree, *self._planted_files()}
         if others := sorted(found - known):
@@ -433,7 +434,7 @@ class _Attempt:
         try:
             return compare(*arguments)
         except OSError as error:
-            return [Difference("OUT", "a tree that its owner can read", str(error))]
+            return [Difference(OUTCOME, "OUT", "a tree that its owner can read", str(error))]
 
     def _is_own(self, path: bytes, now: Look) -> bool:
         """Return True if a file in OUT is new or differs from before the run."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
-from ekvconform.judge.tree_comparison import SEAL
+from ekvconform.judge.tree_comparison import SEAL_NAMES
 from ekvconform.judge.verdicts import command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, run_in_workers
-from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, OUTCOMES_TABLE, REFUSALS, Profile
+from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, REFUSALS, Profile
 from ekvconform.run.sandbox import make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
 
@@ -55,7 +56,7 @@ def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Prob
         box = make_sandbox(folder, case.scene)
         snapshot = box.arrange(case.scene)
         finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits, stop)
-        sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL)
+        sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL_NAMES)
         line = first_line(finish.stderr)[:MAX_LINE]
         for path in (snapshot, box.out, box.root):
             line = line.replace(str(path), A_PATH)

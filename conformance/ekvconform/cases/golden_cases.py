@@ -137,6 +137,8 @@ SMOKE: Final = (
 """Cases to try first: some of each chapter, and a refusal of each class."""
 
 
+MAX_WEIGHT: Final = 1 << 30
+"""Weight of a case whose snapshot is generated."""
 Pieces = tuple[tuple[bytes, int], ...]
 """Content of a file: bytes, and how often they are repeated."""
 
@@ -251,6 +253,8 @@ class Case:
     """Does it take so long that it is run only if it is selected?"""
     limits: dict[str, Any] = field(default_factory=dict)
     """Resource limits that the case overrides."""
+    carrier: str = ""
+    """The kind of file that the snapshot was carried to (`carriers`); empty if it is as written."""
 
     @property
     def paths(self) -> set[bytes]:
@@ -263,6 +267,14 @@ class Case:
     def expected(self) -> Expected:
         """The first permitted outcome."""
         return self.allowed[0]
+
+    @property
+    def weight(self) -> int:
+        """Size of what has to be read to understand the case, in bytes."""
+        scene = self.scene
+        if scene.described is not None:
+            return MAX_WEIGHT
+        return len(scene.snapshot or b"") + sum(len(path) + len(each.data) for path, each in scene.planted.items())
 
 
 class BrokenCaseError(Exception):

@@ -10,17 +10,19 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
+from ekvconform.cases.contents import contents_of
+from ekvconform.cases.data_files import KEYS_TABLE, OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import ABSENT, NULL, PRESENT, Expected, Pieces, Scene
 from ekvconform.cases.tolerances import TOLERANCES, members_fit, mode_fits, same_file
-from ekvconform.judge.differences import Difference, difference_of_bytes, difference_of_lines, shown
-from ekvconform.run.profiles import KEYS_TABLE, OUTCOMES_TABLE
+from ekvconform.judge.aspects import CHECKSUMS, COUNTERS, FILES, FORM, MANIFEST, MODES, PAYLOADS, SEAL
+from ekvconform.judge.differences import Difference, differing_bytes, first_differing_line, shown, shown_line
+from ekvconform.judge.tree_explanations import BLOB, NO_FILE, SIDECAR, TreeExplainer
 from ekvconform.run.sandbox import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
 
 MANIFEST_NAME: Final = b"MANIFEST.json"
 CHECKSUMS_NAME: Final = b"CHECKSUMS"
-SEAL: Final = (MANIFEST_NAME, CHECKSUMS_NAME)
+SEAL_NAMES: Final = (MANIFEST_NAME, CHECKSUMS_NAME)
 BLOCK_SIZE: Final = 1024 * 1024
-NO_FILE: Final = "no such file"
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o755
 MANIFEST_MEMBERS: Final = (
@@ -60,36 +62,52 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
     for path, status in sorted(statuses.items()):
         mode, place = status.st_mode, shown_path(path)
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            differences.append(Difference(place, "a file or a directory", stat.filemode(mode)))
+            kind = stat.filemode(mode)
+            differences.append(Difference(FILES, place, "a file or a directory", kind, "not a regular file"))
             continue
         if stat.S_ISREG(mode) and path in expected.large:
             differences += differences_of_large(place, os.path.join(os.fsencode(out), path), expected.large[path])
-        elif stat.S_ISREG(mode) and path not in SEAL:
+        elif stat.S_ISREG(mode) and path not in SEAL_NAMES:
             found[path] = read_regular(os.path.join(os.fsencode(out), path))
         elif stat.S_ISDIR(mode) and path != b"." and path not in parents:
-            differences.append(Difference(place, "no empty directory", "an empty directory", clause="TREE-3"))
+            words = "an empty directory"
+            differences.append(Difference(MODES, place, "no empty directory", words, words, "TREE-3"))
         if (seen := before.get(place)) and seen.inode == status.st_ino:
             old = scene.planted.get(scene.out + b"/" + path)
             if old is None or old.kind != "file" or old.data == found.get(path):
                 # A file from before the run keeps its mode.
                 if seen.mode != stat.S_IMODE(mode):
-                    differences.append(Difference(f"{place}, mode", f"{seen.mode:o}", f"{stat.S_IMODE(mode):o}"))
+                    was, now = f"{seen.mode:o}", f"{stat.S_IMODE(mode):o}"
+                    words = "another mode of a file from before the run"
+                    differences.append(Difference(MODES, f"{place}, mode", was, now, words, "TREE-35"))
                 continue
         right, clause = (FILE_MODE, "TREE-5") if stat.S_ISREG(mode) else (FOLDER_MODE, "TREE-6")
-        if not mode_fits(right, stat.S_IMODE(mode), expected.strict):
-            differences.append(Difference("modes", f"{right:o}", f"{stat.S_IMODE(mode):o}, {place}", clause=clause))
-    missing = (shown_path(path) for path in sorted(expected.large.keys() - statuses.keys()))
-    differences += [Difference(place, "a large file", NO_FILE) for place in missing]
-    for path in sorted(expected.tree.keys() | found.keys()):
-        place = shown_path(path)
-        if path not in found:
-            differences.append(Difference(place, shown(expected.tree[path]), NO_FILE))
-        elif path not in expected.tree:
-            differences.append(Difference(place, NO_FILE, shown(found[path])))
-        elif not same_file(path, expected.tree[path], found[path], expected.strict):
-            compare = difference_of_lines if place.endswith(".jsonl") else difference_of_bytes
-            differences.append(compare(place, expected.tree[path], found[path]))
+        if not mode_fits(right, found_mode := stat.S_IMODE(mode), expected.strict):
+            words = f"{found_mode:o} for {right:o}: {kind_of_file(place, is_directory=stat.S_ISDIR(mode))}"
+            differences.append(Difference(MODES, f"{place}, mode", f"{right:o}", f"{found_mode:o}", words, clause))
+    for path in sorted(expected.large.keys() - statuses.keys()):
+        differences.append(Difference(FILES, shown_path(path), "a large file", NO_FILE, "missing: a large file"))
+    differing = [
+        path
+        for path in sorted(expected.tree.keys() | found.keys())
+        if path not in found
+        or path not in expected.tree
+        or not same_file(path, expected.tree[path], found[path], expected.strict)
+    ]
+    if differing:
+        wanted, there = ({shown_path(path): data for path, data in tree.items()} for tree in (expected.tree, found))
+        explainer = TreeExplainer(wanted, there, contents_of(scene.snapshot or b""))
+        differences += explainer.differences([shown_path(path) for path in differing])
     return differences
+
+
+def kind_of_file(place: str, *, is_directory: bool = False) -> str:
+    """Return what a file is in a dump, without names of the case."""
+    if is_directory:
+        return "OUT" if place == "." else "a directory"
+    if match := SIDECAR.fullmatch(place):
+        return f"{match['name']}.jsonl"
+    return place if place.encode() in SEAL_NAMES else "a blob" if BLOB.fullmatch(place) else "another file"
 
 
 def differences_of_large(place: str, path: bytes, pieces: Pieces) -> Iterator[Difference]:
@@ -100,11 +118,12 @@ def differences_of_large(place: str, path: bytes, pieces: Pieces) -> Iterator[Di
             whole, rest = divmod(times, blocks := max(1, BLOCK_SIZE // max(1, len(text))))
             for block in chain(repeat(text * blocks, whole), [text * rest]):
                 if file.read(len(block)) != block:
-                    yield Difference(place, "the bytes of the case", f"a difference at offset {offset} or soon after")
+                    words = f"a difference at offset {offset} or soon after"
+                    yield Difference(PAYLOADS, place, "the bytes of the case", words, "of a large file, other bytes")
                     return
                 offset += len(block)
         if file.read(1):
-            yield Difference(place, f"{offset} bytes", "more")
+            yield Difference(PAYLOADS, place, f"{offset} bytes", "more", "of a large file, with more behind it")
 
 
 def differences_of_seal(out: Path) -> list[Difference]:
@@ -112,18 +131,51 @@ def differences_of_seal(out: Path) -> list[Difference]:
     top = os.fsencode(out)
     statuses = dict(iter_below(out))
     files = sorted(path for path, status in statuses.items() if stat.S_ISREG(status.st_mode))
-    missing = [name for name in SEAL if name not in files]
-    if missing:
-        return [Difference(name.decode(), "a file", NO_FILE, clause="SUMS-5") for name in missing]
+    missing = [name.decode() for name in SEAL_NAMES if name not in files]
+    differences = [Difference(SEAL, name, "a file", NO_FILE, f"no {name}", "SUMS-5") for name in missing]
+    if CHECKSUMS_NAME not in files:
+        return differences
     hashes = {path: hash_regular(os.path.join(top, path)).encode() for path in files}
     expected = [checksum_line(path, hashes[path]) for path in files if path != CHECKSUMS_NAME]
     found = read_regular(os.path.join(top, CHECKSUMS_NAME))
-    lines = found.splitlines(keepends=True)
-    if lines == expected:
-        return []
-    if sorted(lines) == sorted(expected):
-        return [Difference("CHECKSUMS", "lines in bytewise order of their paths", "another order", clause="SUMS-3")]
-    return [replace(difference_of_lines("CHECKSUMS", b"".join(expected), found), clause="SUMS-1")]
+    if found == b"".join(expected):
+        return differences
+    number, line, other = first_differing_line(b"".join(expected), found)
+    where = f"CHECKSUMS, line {number}"
+    bytes_ = differing_bytes(line, other) if line is not None and other is not None else ()
+    for words, clause in explain_checksums(expected, found.splitlines(keepends=True)):
+        differences.append(Difference(CHECKSUMS, where, shown_line(line), shown_line(other), words, clause, bytes_))
+    return differences
+
+
+def explain_checksums(expected: Sequence[bytes], found: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the lines of CHECKSUMS, each once, with its clause."""
+    if sorted(expected) == sorted(found):
+        yield "lines in another order", "SUMS-3"
+        return
+    if set(expected) == set(found):
+        yield "repeated lines", "SUMS-1"
+        return
+    paths = {_path_in(line): line for line in found}
+    forms: dict[tuple[str, str], None] = {}
+    for line in expected:
+        path = _path_in(line)
+        kind = kind_of_file(shown_path(path))
+        if path not in paths:
+            forms[
+                "no line for a path with escapes" if line.startswith(b"\\") else f"no line for {kind}",
+                "SUMS-2" if line.startswith(b"\\") else "SUMS-1",
+            ] = None
+        elif paths[path] != line:
+            same = paths[path].rstrip(b"\n").lower() == line.rstrip(b"\n")
+            forms["lines written otherwise" if same else f"another hash of {kind}", "SUMS-1"] = None
+    if found and {_path_in(line) for line in found} - {_path_in(line) for line in expected}:
+        forms["a line of a path that is not there", "SUMS-1"] = None
+    yield from forms or {("lines written otherwise", "SUMS-1"): None}
+
+
+def _path_in(line: bytes) -> bytes:
+    return line.rstrip(b"\n").lstrip(b"\\")[66:]
 
 
 def checksum_line(path: bytes, sha256: bytes) -> bytes:
@@ -142,7 +194,9 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
         manifest = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         words = "JSON with unique members" if isinstance(error, ValueError) else "JSON that is not deeply nested"
-        return [Difference("MANIFEST.json", words, str(error), clause="MANI-1")]
+        broken = Difference(FORM, "MANIFEST.json", words, str(error), f"not {words}", "MANI-1")
+        asked = [replace(broken, aspect=MANIFEST, clause="")] if expected.manifest or expected.canonical else []
+        return [broken, *asked]
     differences = []
     for name, value in expected.manifest.items():
         wanted = value.replace("{folder}", str(folder)) if isinstance(value, str) else value
@@ -157,15 +211,34 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
         wanted = None if wanted == NULL else wanted
         # Compared as JSON, since 1 == True in Python.
         if json.dumps(found, sort_keys=True) != json.dumps(wanted, sort_keys=True):
-            differences.append(Difference(f"MANIFEST.json, {name}", json.dumps(wanted), json.dumps(found)))
+            aspect = COUNTERS if name.startswith("outcome.counters") else MANIFEST
+            words = f"{_without_indexes(name)} {_relation(wanted, found)}"
+            place = f"MANIFEST.json, {name}"
+            differences.append(Difference(aspect, place, json.dumps(wanted), json.dumps(found), words))
     for warning in _objects_at(manifest, ["outcome", "warnings", "*"]):
         # A missing member is reported with the form.
         if "detail" in warning and not (isinstance(words := warning["detail"], str) and words.strip()):
             place = f"MANIFEST.json, detail of the warning {warning.get('name')}"
-            differences.append(Difference(place, "words", json.dumps(words), clause="OUTC-11"))
+            form = f"no words in the detail of {warning.get('name')}"
+            differences.append(Difference(FORM, place, "words", json.dumps(words), form, "OUTC-11"))
     if expected.canonical:
         differences += _differences_of_form(manifest, text, expected)
     return differences
+
+
+def _without_indexes(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _relation(wanted: Any, found: Any) -> str:
+    """Return how a member differs, without its value."""
+    if found == ABSENT:
+        return "is absent"
+    if wanted == ABSENT:
+        return "is there"
+    if type(wanted) is int and type(found) is int:
+        return "is too small" if found < wanted else "is too great"
+    return "is another"
 
 
 def _refuse_constant(name: str) -> None:
@@ -183,16 +256,21 @@ def _differences_of_form(manifest: Any, text: bytes, expected: Expected) -> Iter
     """Compare MANIFEST.json with its canonical form. [MANI-1] [MANI-19]"""
     canonical = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
     if text != canonical:
-        yield difference_of_bytes("MANIFEST.json", canonical, text)
+        bytes_ = differing_bytes(canonical, text)
+        words = "written otherwise"
+        yield Difference(FORM, "MANIFEST.json", shown(canonical), shown(text), words, "MANI-1", bytes_)
     for tables, strict in ((OPEN_MEMBERS, expected.strict), (CLOSED_MEMBERS, TOLERANCES)):
         for path, members in tables.items():
             for found in _objects_at(manifest, path.split(".") if path else []):
                 if not members_fit(members, found, strict):
                     wanted = ", ".join(each for each in members if each in found)
-                    yield Difference(f"MANIFEST.json, members of {path or 'the object'}", wanted, ", ".join(found))
+                    place = f"members of {path or 'the object'}"
+                    words = ", ".join(found)
+                    yield Difference(FORM, f"MANIFEST.json, {place}", wanted, words, f"other {place}", "MANI-1")
     wall_time = manifest.get("wall_time_iso") if isinstance(manifest, dict) else None
     if not (isinstance(wall_time, str) and WALL_TIME.fullmatch(wall_time)):
-        yield Difference("MANIFEST.json, wall_time_iso", "RFC 3339 in UTC", json.dumps(wall_time))
+        place, words = "MANIFEST.json, wall_time_iso", "RFC 3339 in UTC"
+        yield Difference(FORM, place, words, json.dumps(wall_time), f"wall_time_iso is not {words}", "MANI-3")
 
 
 def _objects_at(found: Any, path: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
     verdict       meaning
     ------------  ---------------------------------------------------------------
-    PASS          as expected
+    PASS          as expected in all that the case is about
     FAIL          accepted what must be refused, refused what must be accepted,
-                  another tree, other warnings, or a seal after a refusal
+                  another tree, or another aspect that the case is about
     WRONG_REASON  refused, but for another fault than the case's, or at another place
     CRASH         a signal, a panic, a traceback, an undocumented exit status
     HANG          timed out
@@ -14,22 +14,44 @@
     VOID          the run could not be prepared; never a pass
 
 The judge examines the tree itself. The output of the program decides only about the
-reason of a refusal, the warnings, and the findings of a verifier.
+reason of a refusal, the warnings, and the findings of a verifier. It looks at all
+aspects of a run (`aspects`); what differs in one that the case is not about changes
+no verdict, and is a deviation.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from ekvconform.cases.contents import DELETED, EXPIRED, FUTURE, HISTORY, OPERATIONAL, content_at, contents_of
+from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.tolerances import counted_warnings
-from ekvconform.judge.differences import Difference
-from ekvconform.judge.tree_comparison import SEAL, differences_of_manifest, differences_of_seal, differences_of_tree
-from ekvconform.run.profiles import OUTCOMES_TABLE, Profile
+from ekvconform.judge.aspects import (
+    ASPECTS,
+    ENDING,
+    FILES,
+    FINDING,
+    LEFTOVERS,
+    OUTCOME,
+    OUTSIDE,
+    REASON,
+    STATUS,
+    WARNINGS,
+    is_about,
+)
+from ekvconform.judge.differences import SCENE, Difference
+from ekvconform.judge.tree_comparison import (
+    SEAL_NAMES,
+    differences_of_manifest,
+    differences_of_seal,
+    differences_of_tree,
+)
+from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import (
     Finish,
     Look,
@@ -62,9 +84,19 @@ PANIC: Final = re.compile(
     re.MULTILINE,
 )
 """What Python, Go, Rust, Zig, Java, .NET and the sanitizers of C print when a program crashes."""
-MAX_DIFFERENCES: Final = 20
-"""Differences of one case that are reported."""
+MAX_ALIKE: Final = 5
+"""Differences of one form that are reported of a case."""
+MAX_STABLE: Final = 100
+"""Characters of a message that name a refusal."""
+THE_MACHINE: Final = "the machine"
+"""What a case lacks that is UNSUPPORTED whatever the program."""
 NOT_REPORTED: Final = "not reported"
+NOT_JUDGED: Final = {
+    HISTORY: ("the value of an older version", "VISI-11"), DELETED: ("the value of a deleted key", "VISI-12"),
+    EXPIRED: ("the value of an expired key", "VISI-13"), OPERATIONAL: ("an operational row", "VISI-9"),
+    FUTURE: ("the value of a version above the last commit", "VISI-14"),
+}  # fmt: skip
+"""Fate of an entry = what a refusal that names it is for, and the clause that forbids it."""
 TOUCHED: Final = ("unchanged", "touched, created or removed")
 
 
@@ -79,6 +111,18 @@ class Judgement:
     command: tuple[str, ...] = field(default=())
     unmapped: str | None = None
     """Message of a refusal that the profile does not map."""
+    refusal: Difference | None = None
+    """What a refusal would be if it had not been expected: the program's own reason may explain another one's."""
+
+    @property
+    def own(self) -> tuple[Difference, ...]:
+        """Differences that the case is about."""
+        return tuple(each for each in self.differences if is_about(self.case, each))
+
+    @property
+    def deviations(self) -> tuple[Difference, ...]:
+        """All other differences."""
+        return tuple(each for each in self.differences if not is_about(self.case, each))
 
 
 def judge_case(
@@ -96,10 +140,10 @@ def judge_case(
     the program, unless the case has concurrent tampering.
     """
     if lack := profile.lacks(case):
-        return Judgement(case, UNSUPPORTED, (Difference("the program", "what the case needs", lack),))
+        return Judgement(case, UNSUPPORTED, (Difference(SCENE, "the program", "what the case needs", lack),))
     try:
         if lack := _machine_lacks(case, folder):
-            return Judgement(case, UNSUPPORTED, (Difference("the machine", "what the case needs", lack),))
+            return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", lack),))
         box = make_sandbox(folder, case.scene)
         snapshot = box.arrange(case.scene)
         if case.scene.is_for_the_unprivileged:
@@ -107,7 +151,7 @@ def judge_case(
         command = command_of(profile, case.scene, box, snapshot)
         before, out_before = box.look_outside(), look(box.out)
     except OSError as error:
-        return Judgement(case, VOID, (Difference("the scene", "prepared", f"not prepared: {error}"),))
+        return Judgement(case, VOID, (Difference(SCENE, "the scene", "prepared", f"not prepared: {error}"),))
     profile = replace(profile, limits=profile.limits.but(case.limits))
     try:
         if case.scene.during is None:
@@ -120,15 +164,27 @@ def judge_case(
             if unproved is not None:
                 return Judgement(case, *unproved, finish, command)
     except CannotHoldError as error:
-        return Judgement(case, UNSUPPORTED, (Difference("the machine", "what the case needs", str(error)),))
+        return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", str(error)),))
     except OSError as error:
-        return Judgement(case, VOID, (Difference("the program", "started and ended", str(error)),))
+        return Judgement(case, VOID, (Difference(SCENE, "the program", "started and ended", str(error)),))
     judge = _Judge(case, profile, finish, box, snapshot, out_before, strict_reasons)
     verdict, differences = judge.verdict(escaped)
-    more = len(differences) - MAX_DIFFERENCES
-    if more > 0:
-        differences = [*differences[:MAX_DIFFERENCES], Difference("and more", "nothing", f"{more} more differences")]
-    return Judgement(case, verdict, tuple(each.cut() for each in differences), finish, command, judge.unmapped)
+    distinct = tuple(_iter_distinct(differences))
+    return Judgement(case, verdict, distinct, finish, command, judge.unmapped, judge.refusal())
+
+
+def _iter_distinct(differences: Iterable[Difference]) -> Iterator[Difference]:
+    """Yield differences, `MAX_ALIKE` of each form; the last one of a form says how many there are."""
+    by_form: dict[tuple[str, str], list[Difference]] = {}
+    for each in differences:
+        by_form.setdefault((each.aspect, each.form), []).append(each.cut())
+    for alike in by_form.values():
+        yield from alike[: MAX_ALIKE - 1]
+        if len(alike) > MAX_ALIKE:
+            last = alike[MAX_ALIKE - 1]
+            yield replace(last, found=f"{last.found} (and {len(alike) - MAX_ALIKE} more like this)")
+        else:
+            yield from alike[MAX_ALIKE - 1 :]
 
 
 def _machine_lacks(case: Case, folder: Path) -> str | None:
@@ -148,7 +204,7 @@ def _unproved(
 ) -> tuple[str, tuple[Difference, ...]] | None:
     """Return the verdict on a run in which the tampering did not happen or was not observable, or None."""
     if unseen:
-        return VOID, (Difference("the program", "observable", f"not observable: {unseen[0]}"),)
+        return VOID, (Difference(SCENE, "the program", "observable", f"not observable: {unseen[0]}"),)
     if is_done or case.scene.during is None:
         return None
     if ending := bad_ending(finish, profile):
@@ -156,8 +212,9 @@ def _unproved(
     when = case.scene.during.when.words
     if finish.exit_status in profile.refused:
         words = f"refused before this moment: {first_line(finish.stderr)}"
-        return FAIL, (Difference(when, "a run that gets so far", words),)
-    return UNSUPPORTED, (Difference("the program", "what the case needs", f"it has no such moment: {when}"),)
+        form = f"refused before a moment: {stable(words)}"
+        return FAIL, (Difference(OUTCOME, when, "a run that gets so far", words, form),)
+    return UNSUPPORTED, (Difference(SCENE, "the program", "what the case needs", f"it has no such moment: {when}"),)
 
 
 def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:
@@ -165,11 +222,11 @@ def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:
     try:
         return _touched(touched(before, box.look_outside(), scene.hard_link_count))
     except OSError as error:
-        return [Difference("files outside OUT", "unchanged", str(error))]
+        return [Difference(OUTSIDE, "files outside OUT", "unchanged", str(error), "not readable", "TREE-10")]
 
 
 def _touched(paths: Iterable[str]) -> list[Difference]:
-    return [Difference(f"{path}, outside OUT", *TOUCHED, clause="TREE-10") for path in paths]
+    return [Difference(OUTSIDE, f"{path}, outside OUT", *TOUCHED, "touched", "TREE-10") for path in paths]
 
 
 PLACEHOLDER: Final = re.compile(r"\{(?:snapshot|out|db)\}")
@@ -191,19 +248,23 @@ def command_of(profile: Profile, scene: Scene, box: Sandbox, snapshot: Path) -> 
 def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | None:
     """Return the verdict on a run that did not end with a documented exit status, or None."""
     if finish.over_limit:
-        return LIMIT, Difference("the run", "within its limits", finish.over_limit, clause="CONV-8")
+        form = f"over its limit: {stable(finish.over_limit)}"
+        return LIMIT, Difference(ENDING, "the run", "within its limits", finish.over_limit, form, "CONV-8")
     if finish.hung:
         found = f"timed out after {profile.limits.seconds:g} s of processor time, or of waiting"
-        return HANG, Difference("the run", "an end", found, clause="CONV-8")
+        return HANG, Difference(ENDING, "the run", "an end", found, "timed out", "CONV-8")
     if finish.left_running:
-        return FAIL, Difference("processes still running at its end", "none", str(finish.left_running))
+        place, count = "processes still running at its end", str(finish.left_running)
+        return FAIL, Difference(ENDING, place, "none", count, place, "CONV-8")
     if finish.signal is not None:
-        return CRASH, Difference("the run", "an exit status", f"ended by signal {finish.signal}")
+        found = f"ended by signal {finish.signal}"
+        return CRASH, Difference(ENDING, "the run", "an exit status", found, found, "CONV-8")
     if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
-        return CRASH, Difference("the run", "no panic or traceback", first_line(finish.stderr or finish.stdout))
+        found = first_line(finish.stderr or finish.stdout)
+        return CRASH, Difference(ENDING, "the run", "no panic or traceback", found, "a panic or traceback", "CONV-8")
     if finish.exit_status not in profile.documented:
-        words = f"one of its profile: {ranges(profile.documented)}"
-        return CRASH, Difference("exit status", words, str(finish.exit_status))
+        words, found = f"one of its profile: {ranges(profile.documented)}", str(finish.exit_status)
+        return CRASH, Difference(ENDING, "exit status", words, found, f"exit status {found}", "OUTC-6")
     return None
 
 
@@ -230,125 +291,188 @@ class _Judge:
         self.unmapped: str | None = None
 
     def verdict(self, escaped: list[Difference]) -> tuple[str, list[Difference]]:
-        """Return the verdict and the differences; the most severe verdict wins."""
-        finish, profile = self._finish, self._profile
-        if escaped:
-            return ESCAPED, escaped
-        if fed := self._box.fed_readers():
-            return ESCAPED, [Difference(path, "nothing written to it", "written to", clause="TREE-30") for path in fed]
-        if ending := bad_ending(finish, profile):
+        """Return the verdict and all differences; the most severe verdict wins."""
+        for path in self._box.fed_readers():
+            escaped.append(Difference(OUTSIDE, path, "nothing written to it", "written to", "written to", "TREE-30"))
+        if ending := bad_ending(self._finish, self._profile):
             verdict, difference = ending
-            return verdict, [difference]
-        try:
-            judged = [self._judge(expected) for expected in self._case.allowed]
-        except OSError as error:
-            return FAIL, [Difference("OUT", "a tree that its owner can access", str(error), clause="TREE-6")]
-        # Of several permitted outcomes the nearest is reported: one that passes, else the one with fewest differences.
-        return min(judged, key=lambda each: (each[0] != PASS, len(each[1])))
+            return (ESCAPED, [*escaped, difference]) if escaped else (verdict, [difference])
+        judged = [[*escaped, *self._differences_from(expected)] for expected in self._case.allowed]
+        # Of several permitted outcomes the nearest is reported.
+        nearest = min(judged, key=lambda each: (sum(is_about(self._case, one) for one in each), len(each)))
+        nearest.sort(key=lambda each: (not is_about(self._case, each), ASPECTS.index(each.aspect)))
+        return self._verdict_of({each.aspect for each in nearest if is_about(self._case, each)}), nearest
 
-    def _judge(self, expected: Expected) -> tuple[str, list[Difference]]:
-        status = self._finish.exit_status
-        if expected.outcome == REFUSED:
-            verdict, differences = self._judge_refusal(expected)
-        elif status not in self._profile.exits[expected.outcome]:
-            return FAIL, [self._other_outcome(expected.outcome)]
-        else:
-            differences = self._differences(expected)
-            verdict = FAIL if differences else PASS
+    @staticmethod
+    def _verdict_of(own: set[str]) -> str:
+        if OUTSIDE in own:
+            return ESCAPED
+        return PASS if not own else WRONG_REASON if own == {REASON} else FAIL
+
+    def _differences_from(self, expected: Expected) -> list[Difference]:
+        """Return the differences of all aspects from one permitted outcome."""
+        status, differences = self._finish.exit_status, []
         if expected.exit_status not in (None, status):
-            return FAIL, [Difference("exit status", str(expected.exit_status), str(status)), *differences]
-        return verdict, differences
+            words = f"{status} for {expected.exit_status}"
+            differences.append(Difference(STATUS, "exit status", str(expected.exit_status), str(status), words))
+        if expected.outcome == REFUSED:
+            return [*differences, *self._differences_of_refusal(expected)]
+        if status not in self._profile.exits[expected.outcome]:
+            differences.append(self._other_outcome(expected.outcome))
+            if status in self._profile.refused or self._case.scene.verb != DECODE:
+                return differences
+        if expected.outcome in (WHOLE, FINDINGS):
+            return [*differences, *self._differences_of_findings(expected), *self._changed_by_a_verifier()]
+        return [*differences, *self._differences_of_dump(expected)]
 
     def _other_outcome(self, expected: str) -> Difference:
-        finish = self._finish
-        if finish.exit_status in self._profile.refused:
-            return Difference("outcome", expected, f"refused: {first_line(finish.stderr)}")
-        return Difference("outcome", expected, f"exit status {finish.exit_status}")
+        finish, profile = self._finish, self._profile
+        if refusal := self.refusal():
+            return replace(refusal, expected=expected)
+        found = next((name for name, statuses in profile.exits.items() if finish.exit_status in statuses), "another")
+        words = f"{found} for {expected}"
+        return Difference(OUTCOME, "outcome", expected, f"exit status {finish.exit_status}", words, "OUTC-6")
 
-    def _judge_refusal(self, expected: Expected) -> tuple[str, list[Difference]]:
-        finish, profile, out = self._finish, self._profile, self._box.out
-        words = f"refused: {expected.fault} [{expected.clause}]"
+    def refusal(self) -> Difference | None:
+        """Return the difference that a refusal is, where none is expected; None if the program accepted.
+
+        Its form is the fault, or the message as far as that is the same in every run. Where the program names an
+        entry that it should not have judged at all, this is what it does wrong.
+        """
+        finish, profile = self._finish, self._profile
         if finish.exit_status not in profile.refused:
-            return FAIL, [Difference("outcome", words, f"accepted, exit status {finish.exit_status}")]
-        after = look(out)
-        left = [name.decode() for name in SEAL if name.decode() in after]
-        if expected.out == UNTOUCHED:
-            if after != self._out_before:
-                found = "absent" if not after else ", ".join(left) or "changed"
-                return FAIL, [Difference("OUT after a refusal", "unchanged", found)]
-        elif left:
-            return FAIL, [Difference("OUT after a refusal", "neither MANIFEST.json nor CHECKSUMS", " and ".join(left))]
+            return None
+        message = first_line(finish.stderr)
+        reason = profile.reason_in(finish.stderr)
+        if reason is None:
+            form = stable(message.replace(str(self._box.root), ""))
+        else:
+            form = f"{reason.fault} [{reason.clause}]" if reason.clause else reason.fault
+        clause = ""
+        if reason is not None and reason.offset is not None and reason.offset > 0:
+            content = content_at(contents_of(self._case.scene.snapshot or b""), reason.offset)
+            if content is not None and content.fate in NOT_JUDGED:
+                words, clause = NOT_JUDGED[content.fate]
+                form = f"for {words}"
+        return Difference(OUTCOME, "outcome", "", f"refused: {message}", f"refused: {form}", clause)
+
+    def _differences_of_refusal(self, expected: Expected) -> list[Difference]:
+        finish, profile = self._finish, self._profile
+        words = f"refused: {expected.fault} [{expected.clause}]"
+        differences = self._leftovers(expected)
+        if finish.exit_status not in profile.refused:
+            found, form = f"accepted, exit status {finish.exit_status}", f"accepted: {expected.fault}"
+            return [Difference(OUTCOME, "outcome", words, found, form, expected.clause)]
         reason = profile.reason_in(finish.stderr)
         if reason is None:
             self.unmapped = first_line(finish.stderr)
             if self._strict_reasons:
-                return WRONG_REASON, [Difference("reason", words, f"not mapped by the profile: {self.unmapped}")]
+                found = f"not mapped by the profile: {self.unmapped}"
+                return [*differences, Difference(REASON, "reason", words, found, "not mapped by the profile")]
         else:
             path = None if expected.path is None else self._path(expected.path)
-            reasons = [
-                Difference(name, str(wanted), NOT_REPORTED if found in ("", -1) else str(found))
-                for name, wanted, found in (
-                    ("fault", expected.fault, reason.fault),
-                    ("clause", expected.clause, reason.clause),
-                    ("offset", expected.offset, reason.offset),
-                    ("path", path, reason.path),
-                )
-                if wanted not in (None, "") and found is not None and wanted != found
-            ]
-            if reasons:
-                return WRONG_REASON, reasons
+            for name, wanted, other in (
+                ("fault", expected.fault, reason.fault),
+                ("clause", expected.clause, reason.clause),
+                ("offset", expected.offset, reason.offset),
+                ("path", path, reason.path),
+            ):
+                if wanted not in (None, "") and other is not None and wanted != other:
+                    found = NOT_REPORTED if other in ("", -1) else str(other)
+                    form = _form_of_reason(name, wanted, other, found)
+                    differences.append(Difference(REASON, name, str(wanted), found, form, expected.clause))
         # Another class of refusal is another reason, if the profile distinguishes them.
         statuses = profile.statuses_of_fault(expected.fault)
         if finish.exit_status not in statuses:
-            return WRONG_REASON, [
-                Difference("exit status", f"{ranges(statuses)} for {expected.fault}", str(finish.exit_status))
-            ]
-        return PASS, []
+            wanted, found = f"{ranges(statuses)} for {expected.fault}", str(finish.exit_status)
+            form = f"exit status {found} for {expected.fault}"
+            differences.append(Difference(REASON, "exit status", wanted, found, form, "OUTC-6"))
+        return differences
+
+    def _leftovers(self, expected: Expected) -> list[Difference]:
+        """Return what a refusal should not have left in OUT."""
+        before, after = self._out_before, look(self._box.out)
+        left = [name.decode() for name in SEAL_NAMES if name.decode() in after]
+        if expected.out == UNTOUCHED:
+            place, found = "OUT after a refusal", "absent" if not after else ", ".join(left) or "changed"
+            if any(after.get(path) != seen for path, seen in before.items()):
+                return [Difference(FILES, place, "unchanged", found, "what lay in OUT was changed", "TREE-9")]
+            if not before and after:
+                return [
+                    Difference(LEFTOVERS, place, "absent", ", ".join(left) or "created", "OUT was created", "TREE-9")
+                ]
+            clause = "TREE-33" if expected.fault == "unsafe-path" else "TREE-9"
+            form = "files were added to OUT"
+            return [Difference(LEFTOVERS, place, "unchanged", found, form, clause)] if after != before else []
+        found = " and ".join(left)
+        words = "neither MANIFEST.json nor CHECKSUMS"
+        return [Difference(LEFTOVERS, "OUT after a refusal", words, found, f"{found} left", "TREE-23")] if left else []
 
     def _path(self, path: bytes) -> str:
         if path == b"{snapshot}":
             return str(self._snapshot)
         return str(self._box.root / "work" / os.fsdecode(path))
 
-    def _differences(self, expected: Expected) -> list[Difference]:
-        finish, profile, out = self._finish, self._profile, self._box.out
-        if expected.outcome == WHOLE or expected.outcome == FINDINGS:
-            return [*self._differences_of_findings(expected), *self._changed_by_a_verifier()]
+    def _differences_of_dump(self, expected: Expected) -> list[Difference]:
+        out = self._box.out
         try:
             differences = [
                 *differences_of_tree(expected, out, self._out_before, self._case.scene),
                 *differences_of_seal(out),
+                *differences_of_manifest(expected, out, self._box.root / "in"),
             ]
-            differences += differences_of_manifest(expected, out, self._box.root / "in")
         except OSError as error:
-            return [Difference("OUT", "a tree that its owner can read", str(error))]
-        if profile.warnings:
-            found = profile.warnings_in(finish.stdout + "\n" + finish.stderr)
-            found = counted_warnings(found, OUTCOMES_TABLE["warnings"], expected.strict)
-            differences += [
-                Difference(f"warning {name}", str(expected.warnings.get(name, 0)), str(found.get(name, 0)))
-                for name in sorted(expected.warnings.keys() | found.keys())
-                if expected.warnings.get(name, 0) != found.get(name, 0)
-            ]
-        return differences
+            words = "a tree that its owner can access"
+            return [Difference(OUTCOME, "OUT", words, str(error), f"not {words}", "TREE-6")]
+        return [*differences, *self._differences_of_warnings(expected)]
+
+    def _differences_of_warnings(self, expected: Expected) -> Iterable[Difference]:
+        if not self._profile.warnings:
+            return
+        table = OUTCOMES_TABLE["warnings"]
+        found = self._profile.warnings_in(self._finish.stdout + "\n" + self._finish.stderr)
+        found = counted_warnings(found, table, expected.strict)
+        for name in sorted(expected.warnings.keys() | found.keys()):
+            wanted, count = expected.warnings.get(name, 0), found.get(name, 0)
+            if wanted != count:
+                words = "missing" if not count else "given" if not wanted else "with another count"
+                clause = table[name]["clause"] if name in table else "OUTC-9"
+                yield Difference(WARNINGS, f"warning {name}", str(wanted), str(count), f"{name}: {words}", clause)
 
     def _differences_of_findings(self, expected: Expected) -> list[Difference]:
         if not self._profile.findings:
             return []
         found = self._profile.findings_in(self._finish.stdout + "\n" + self._finish.stderr)
-        return [
-            Difference(
-                f"finding {name}",
-                ", ".join(expected.findings.get(name, ["none"])),
-                ", ".join(found.get(name, ["none"])),
-            )
-            for name in sorted(expected.findings.keys() | found.keys())
-            if expected.findings.get(name, []) != found.get(name, [])
-        ]
+        differences = []
+        for name in sorted(expected.findings.keys() | found.keys()):
+            wanted, others = expected.findings.get(name, []), found.get(name, [])
+            if wanted != others:
+                words = "missing" if not others else "reported" if not wanted else "at other paths"
+                text, other = (", ".join(each or ["none"]) for each in (wanted, others))
+                differences.append(Difference(FINDING, f"finding {name}", text, other, f"{name}: {words}"))
+        return differences
 
     def _changed_by_a_verifier(self) -> Iterable[Difference]:
         if look(self._box.out) != self._out_before:
-            yield Difference("OUT after verifying", *TOUCHED)
+            yield Difference(FILES, "OUT after verifying", *TOUCHED, "OUT was changed by verifying")
+
+
+def _form_of_reason(name: str, wanted: str | int, other: str | int, found: str) -> str:
+    """Name the difference of one part of a reason, without numbers and paths of the case."""
+    if found == NOT_REPORTED:
+        return f"{name} {NOT_REPORTED}"
+    if isinstance(wanted, int) and isinstance(other, int):
+        return f"{name} is {'greater' if other > wanted else 'smaller'} by {abs(other - wanted)}"
+    return "another path" if name == "path" else f"{name} {found} for {wanted}"
+
+
+def stable(message: str) -> str:
+    """Return what of a message is the same in every run: numbers, quoted texts and paths become `..`."""
+    message = re.sub(
+        r"\"[^\"]*\"|'[^']*'|(?<![\w.])/[^\s:,;]*|\b0x[0-9A-Fa-f]+\b|\b[0-9a-f]*[0-9][0-9a-f]*\b", "..", message
+    )
+    message = " ".join(message.split())
+    return message if len(message) <= MAX_STABLE else message[:MAX_STABLE] + ".."
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -24,7 +24,8 @@ from typing import Any, Final, Generic, TypeVar
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.limits import Limits
-from ekvconform.judge.differences import Difference
+from ekvconform.judge.aspects import OUTSIDE
+from ekvconform.judge.differences import SCENE, Difference
 from ekvconform.judge.verdicts import ESCAPED, VOID, Judgement, judge_case
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
@@ -70,11 +71,15 @@ def judge_pairs(
         return judge_case(case, program(folder), folder, strict_reasons=strict_reasons, stop=stop)
 
     def ended(pair: tuple[Case, Program]) -> Judgement:
-        return Judgement(pair[0], ESCAPED, (Difference("the run", "nothing outside touched", WORKER_ENDED),))
+        return Judgement(
+            pair[0],
+            ESCAPED,
+            (Difference(OUTSIDE, "the run", "nothing outside touched", WORKER_ENDED, WORKER_ENDED, "TREE-10"),),
+        )
 
     def failed(pair: tuple[Case, Program], error: Exception) -> Judgement:
         words = f"{type(error).__name__}: {error}"[:500]
-        return Judgement(pair[0], VOID, (Difference("the runner", "a verdict", words),))
+        return Judgement(pair[0], VOID, (Difference(SCENE, "the runner", "a verdict", words),))
 
     seconds = max((limits.but(case.limits).seconds for case, _ in pairs), default=0)
     return run_in_workers(judge, pairs, jobs, WALL_FACTOR * seconds + PATIENCE_SECONDS, ended, failed, on_result)

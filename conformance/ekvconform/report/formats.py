@@ -10,7 +10,7 @@ from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped,
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.judge.known_failures import XFAIL
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
-from ekvconform.report.records import AS_EXPECTED, Report, Row, broken_clauses, count_matrix
+from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix, counted, describe_cause, describe_parts
 
 NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML cannot contain."""
@@ -56,14 +56,14 @@ def _junit_case(row: Row) -> TestCase:
 
 def main_difference(row: Row) -> str:
     """Render the first difference of a case in one line."""
-    for each in row["differences"]:
+    for each in (*row["differences"], *row["deviations"]):
         return f"{each['place']}: expected {each['expected']}, found {each['found']}"
     return f"expected {row['expected']}, found {row['found']}"
 
 
 def lines_of(row: Row) -> Iterator[str]:
     """Yield the differences of a case, the clauses that it violates, and how to reproduce it."""
-    for difference in row["differences"]:
+    for difference in (*row["differences"], *row["deviations"]):
         yield f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
         yield from (f"    {line}" for line in difference["bytes"])
     clauses = load_clauses()
@@ -80,23 +80,34 @@ def render_markdown(report: Report) -> str:
     lines = [
         f"## {'✅' if good else '❌'} {_cell(report.program)}: {verdict_words(report)}",
         "",
-        f"Suite {report.header['suite']} of the ekvdump format, {report.header['cases']} cases.",
+        f"Suite {report.header['suite']} of the ekvdump format, {counted(report.header['cases'], 'case')}.",
         "",
+        *_markdown_causes(report),
         f"| chapter | {' | '.join(shown)} |",
         f"|---|{'---:|' * len(shown)}",
     ]
     lines += [f"| {chapter} | {' | '.join(str(count or '') for count in counts)} |" for chapter, counts in matrix]
-    if report.unexpected:
-        lines += ["", "| case | verdict | clauses | what is different |", "|---|---|---|---|"]
-        lines += [
-            f"| `{row['id']}` | {row['verdict']} | {' '.join(row['broken'])} | {_cell(main_difference(row))} |"
-            for row in report.unexpected[:MAX_DETAILS]
-        ]
-        if len(report.unexpected) > MAX_DETAILS:
-            lines += ["", f"{len(report.unexpected) - MAX_DETAILS} more are not listed here."]
     lines += [f"\nStale line of the known failures: {_cell(line)}" for line in report.footer["stale"]]
     lines += ["", "What this run did not prove:", "", *(f"- {_cell(line)}" for line in report.footer["not_proved"])]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_causes(report: Report) -> list[str]:
+    """Render a table of causes, each with its rule and its smallest case."""
+    if not report.causes:
+        return []
+    clauses = load_clauses()
+    lines = ["| cause | what the spec says | example |", "|---|---|---|"]
+    for cause in report.causes[:MAX_DETAILS]:
+        row = report.row_of(cause["example"])
+        parts = describe_parts(cause)
+        words = f"**{_cell(describe_cause(cause))}**{f' ({_cell(parts)})' if parts else ''}"
+        lines.append(
+            f"| {words} | {_cell(clauses[cause['clause']].text)} | `{row['id']}`: {_cell(main_difference(row))} |"
+        )
+    if len(report.causes) > MAX_DETAILS:
+        lines += ["", f"{len(report.causes) - MAX_DETAILS} more are not listed here."]
+    return [*lines, "", f"`{report.row_of(report.causes[0]['example'])['repro']}`", ""]
 
 
 def _cell(text: str, limit: int = 200) -> str:
@@ -108,13 +119,14 @@ def _cell(text: str, limit: int = 200) -> str:
 
 def verdict_words(report: Report) -> str:
     """Summarize a run."""
-    if report.unexpected or report.footer["stale"]:
-        clauses = len(broken_clauses(report.rows))
-        stale = f", {len(report.footer['stale'])} stale lines" if report.footer["stale"] else ""
-        return f"{len(report.unexpected)} of {len(report.rows)} cases not as expected, {clauses} clauses{stale}"
+    if not report.footer["as_expected"]:
+        causes, stale = counted(len(report.causes), "cause"), counted(len(report.footer["stale"]), "stale line")
+        words = f"{len(report.unexpected)} of {counted(len(report.rows), 'case')} not as expected"
+        return f"{words}, {causes}" + (f", {stale}" if report.footer["stale"] else "")
     counts = report.footer["verdicts"]
     others = ", ".join(f"{counts[name]} {name}" for name in sorted(AS_EXPECTED - {PASS}) if counts.get(name))
-    return f"all {len(report.rows)} cases as expected" + (f" ({others})" if others else "")
+    every = "1 case" if len(report.rows) == 1 else f"all {len(report.rows)} cases"
+    return f"{every} as expected" + (f" ({others})" if others else "")
 
 
 def render_badge(report: Report) -> str:
@@ -122,18 +134,20 @@ def render_badge(report: Report) -> str:
     passed, asked = report.footer["verdicts"].get(PASS, 0), len(report.rows)
     good = report.footer["as_expected"]
     color = "red" if not good else "brightgreen" if passed == asked else "yellow"
-    message = f"{passed}/{asked} cases, suite {report.header['suite']}"
+    selection = " (selection)" if report.header["is_selection"] else ""
+    message = f"{passed}/{asked} cases{selection}, suite {report.header['suite']}"
     return json.dumps({"schemaVersion": 1, "label": "ekvdump format", "message": message, "color": color}) + "\n"
 
 
 def iter_annotations(report: Report) -> Iterator[str]:
     """Yield lines that a GitHub workflow shows as errors."""
-    for row in report.unexpected[:MAX_ANNOTATIONS]:
-        title = _annotated(f"{row['verdict']} {row['id']} [{' '.join(row['broken'])}]", is_property=True)
-        words = _annotated(main_difference(row))
+    for cause in report.causes[:MAX_ANNOTATIONS]:
+        title = _annotated(describe_cause(cause), is_property=True)
+        row = report.row_of(cause["example"])
+        words = _annotated(f"{row['id']}: {main_difference(row)}")
         yield f"::error title={title}::{words}"
-    if len(report.unexpected) > MAX_ANNOTATIONS:
-        yield f"::error title=ekvconform::{len(report.unexpected) - MAX_ANNOTATIONS} more cases are not as expected"
+    if len(report.causes) > MAX_ANNOTATIONS:
+        yield f"::error title=ekvconform::{counted(len(report.causes) - MAX_ANNOTATIONS, 'more cause')}"
     for line in report.footer["stale"]:
         yield f"::error title=stale known failure::{_annotated(line)}"
 

@@ -4,16 +4,20 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from ekvconform.cases.carriers import RULE_OF_CARRIER
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Expected
+from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Case, Expected
 from ekvconform.cases.suite import Suite
-from ekvconform.judge.known_failures import XFAIL, XPASS
+from ekvconform.judge.carrier_probes import Carriers
+from ekvconform.judge.causes import find_causes
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.known_failures import XFAIL, XPASS, Applied
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VERDICTS, VOID, Judgement, first_line
 from ekvconform.run.profiles import Profile
 
@@ -23,10 +27,18 @@ AS_EXPECTED: Final = frozenset((PASS, UNSUPPORTED, XFAIL))
 ALL_VERDICTS: Final = (*VERDICTS, XFAIL, XPASS)
 MANY: Final = 5
 """With more runs than this, identical endings are suspicious."""
+MAX_FORMS: Final = 3
+"""Forms of a cause that its summary names."""
+LEADS: Final = {
+    "payloads": "payload: ", "keymap": "KEYMAP.jsonl: ", "modes": "mode ", "checksums": "CHECKSUMS: ",
+    "unreadable": "unreadable.jsonl: ", "warnings": "warning ", "findings": "finding ", "manifest": "MANIFEST.json: ",
+    "counters": "counter ", "form": "MANIFEST.json: ", "reason": "reason: ", "leftovers": "refused, and ",
+}  # fmt: skip
+"""Aspect = how a summary begins, where its forms do not speak for themselves."""
 MAX_OUTPUT: Final = 4000
 """Characters of the output of a program that are kept."""
 SCHEMA_NAME: Final = "report.schema.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the format."""
 
 
@@ -45,8 +57,18 @@ class Report:
 
     @property
     def unexpected(self) -> list[Row]:
-        """Rows that make the run red."""
+        """Rows whose verdicts make the run red."""
         return [row for row in self.rows if row["verdict"] not in AS_EXPECTED]
+
+    @property
+    def causes(self) -> list[Row]:
+        """What is not as expected, by cause."""
+        found: list[Row] = self.footer["causes"]
+        return found
+
+    def row_of(self, case_id: str) -> Row:
+        """Return the row of a case."""
+        return next(row for row in self.rows if row["id"] == case_id)
 
 
 class BrokenReportError(UsageError):
@@ -55,14 +77,20 @@ class BrokenReportError(UsageError):
 
 def make_report(
     judgements: Sequence[Judgement],
+    applied: Applied,
     profile: Profile,
     suite: Suite,
     total: int,
-    stale: Iterable[str],
+    carriers: Carriers,
     command: Sequence[str],
 ) -> Report:
-    """Make a report of a run; `command` is its command line, without the selection."""
-    rows = tuple(make_row(judgement, command) for judgement in judgements)
+    """Make a report of a run: its judgements, as they are and as a list of known failures sees them.
+
+    `total` is the number of cases of the suite, and `command` the command line, without the selection.
+    """
+    rows = tuple(make_row(judgement, command) for judgement in applied.judgements)
+    causes = find_causes(judgements, applied, carriers.clauses)
+    selected = {case_id.partition("@")[0] for case_id in (row["id"] for row in rows)}
     header = {
         "report": "ekvconform",
         "format": FORMAT,
@@ -71,12 +99,15 @@ def make_report(
         "suite_sha256": suite.sha256,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cases": len(rows),
+        "carrier": carriers.richest,
+        "is_selection": len(selected) < total,
     }
     footer = {
         "verdicts": dict(sorted(Counter(row["verdict"] for row in rows).items())),
-        "as_expected": all(row["verdict"] in AS_EXPECTED for row in rows) and not list(stale),
-        "stale": list(stale),
-        "not_proved": _not_proved(rows, profile, total),
+        "as_expected": all(row["verdict"] in AS_EXPECTED for row in rows) and not applied.stale and not causes,
+        "stale": applied.stale,
+        "causes": [asdict(cause) for cause in causes],
+        "not_proved": [*_unread(carriers), *_not_proved(rows, profile, total - len(selected), total)],
     }
     return Report(header, rows, footer)
 
@@ -94,22 +125,31 @@ def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
         "expected": " or ".join(describe_expected(each) for each in case.allowed),
         "found": _found(judgement),
         "broken": [] if judgement.verdict in AS_EXPECTED else _broken(judgement),
-        "differences": [
-            {
-                "place": each.place,
-                "expected": each.expected,
-                "found": each.found,
-                "bytes": list(each.bytes_),
-                "clause": each.clause,
-            }
-            for each in judgement.differences
-        ],
+        "differences": [_difference(each) for each in judgement.own],
+        "deviations": [_difference(each) for each in judgement.deviations],
         "unmapped": judgement.unmapped,
         "exit_status": finish.exit_status if finish else None,
         "stdout": finish.stdout[:MAX_OUTPUT] if finish else "",
         "stderr": finish.stderr[:MAX_OUTPUT] if finish else "",
         "seconds": round(finish.seconds, 4) if finish else None,
-        "repro": shlex.join(["ekvconform", "repro", case.id, *command]),
+        "repro": shlex.join(["ekvconform", "repro", *_words_of(case), *command]),
+    }
+
+
+def _words_of(case: Case) -> list[str]:
+    """Return the words that select a case, in its carrier."""
+    return [case.id.partition("@")[0], *([f"--carrier={case.carrier}"] if case.carrier else [])]
+
+
+def _difference(difference: Difference) -> Row:
+    return {
+        "aspect": difference.aspect,
+        "place": difference.place,
+        "expected": difference.expected,
+        "found": difference.found,
+        "form": difference.form,
+        "bytes": list(difference.bytes_),
+        "clause": difference.clause,
     }
 
 
@@ -126,27 +166,41 @@ def describe_expected(expected: Expected) -> str:
 def _broken(judgement: Judgement) -> list[str]:
     """Return the clauses that a failure violates: those of its differences, else those of the case."""
     found: list[str] = []
-    for each in judgement.differences:
+    for each in judgement.own:
         found += [each.clause] if each.clause else judgement.case.clauses
     return list(dict.fromkeys(found))
 
 
 def _found(judgement: Judgement) -> str:
-    if judgement.differences:
-        return "; ".join(f"{each.place}: {each.found}" for each in judgement.differences)
+    if judgement.own:
+        return "; ".join(f"{each.place}: {each.found}" for each in judgement.own)
     return "as expected"
 
 
-def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
+def _unread(carriers: Carriers) -> list[str]:
+    """Say which kinds of files were not used, and why."""
+    names = [f"{carrier} ({form} [{RULE_OF_CARRIER[carrier]}])" for carrier, form in carriers.unread.items()]
+    if not names:
+        return []
+    return [f"the cases came in the carrier {carriers.richest}: the program does not read {', '.join(names)}"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Render a number of things, in the singular or plural."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _not_proved(rows: Sequence[Row], profile: Profile, left_out: int, total: int) -> list[str]:
     """List what a run did not prove: what did not run and why, and what was not compared."""
     lines = []
-    if len(rows) < total:
-        lines.append(f"{total - len(rows)} of {total} cases were not selected")
+    if left_out:
+        lines.append(f"{left_out} of {total} cases {'was' if left_out == 1 else 'were'} not selected")
     lacking = Counter(row["differences"][0]["found"] for row in rows if row["verdict"] == UNSUPPORTED)
-    lines += [f"{count} cases did not run: {why}" for why, count in sorted(lacking.items())]
+    lines += [f"{counted(count, 'case')} did not run: {why}" for why, count in sorted(lacking.items())]
     unmapped = sum(row["unmapped"] is not None for row in rows)
     if unmapped:
-        lines.append(f"the reasons of {unmapped} refusals were not compared: the profile does not map their messages")
+        reasons = "the reason of 1 refusal was" if unmapped == 1 else f"the reasons of {unmapped} refusals were"
+        lines.append(f"{reasons} not compared: the profile does not map the message")
     ran = [row for row in rows if row["verdict"] not in (UNSUPPORTED, VOID)]
     endings = {(row["exit_status"], first_line(row["stderr"])) for row in ran}
     if len(ran) > MANY and len(endings) == 1 and ran[0]["exit_status"]:
@@ -162,15 +216,24 @@ def _not_proved(rows: Sequence[Row], profile: Profile, total: int) -> list[str]:
     return lines
 
 
-def broken_clauses(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return clause = its cases that are not as expected, in the order of the spec."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        if row["verdict"] not in AS_EXPECTED:
-            for clause in row["broken"]:
-                found.setdefault(clause, []).append(row["id"])
-    order = list(load_clauses())
-    return dict(sorted(found.items(), key=lambda each: order.index(each[0]) if each[0] in order else len(order)))
+def describe_cause(cause: Row) -> str:
+    """Summarize a cause in one line: how many cases, what differs, and the rule."""
+    forms, more = cause["forms"][:MAX_FORMS], len(cause["forms"]) - MAX_FORMS
+    words = "; ".join(forms) + (f"; and {more} more" if more > 0 else "")
+    count = counted(len(cause["failing"]) + len(cause["deviating"]), "case")
+    return f"{count}: {LEADS.get(cause['aspect'], '')}{words} [{cause['clause']}]"
+
+
+def describe_parts(cause: Row) -> str:
+    """Say how many cases of a cause are hidden, and how many are not about it."""
+    parts = []
+    if cause["hidden"]:
+        parts.append(f"{counted(len(cause['hidden']), 'case')} hidden: nothing is known of their own rules")
+    if cause["deviating"] and cause["failing"]:
+        parts.append(f"{counted(len(cause['deviating']), 'case')} about something else")
+    elif cause["deviating"]:
+        parts.append("all of them about something else")
+    return "; ".join(parts)
 
 
 def count_matrix(rows: Iterable[Row]) -> tuple[list[str], list[tuple[str, list[int]]]]:

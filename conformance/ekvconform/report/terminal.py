@@ -12,14 +12,16 @@ from rich.text import Text
 
 from ekvconform.campaigns.faults import FAULTS, Tried, count_trials
 from ekvconform.campaigns.races import Stepped
+from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.moments import SCENES, Moment
 from ekvconform.judge.verdicts import PASS, VERDICTS
-from ekvconform.report.formats import lines_of, verdict_words
-from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix
+from ekvconform.report.formats import verdict_words
+from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix, counted, describe_cause, describe_parts
 
-MAX_ALIKE: Final = 3
+MAX_NAMES: Final = 8
+"""Cases of a cause that are named."""
 MAX_WIDTH: Final = 200
-LOUD: Final = ("every run ended", "the reasons of")
+LOUD: Final = ("every run ended", "the reason", "the cases came in")
 """Beginnings of the lines about what was not proved that a short report prints too."""
 GOOD: Final = "green"
 BAD: Final = "bold red"
@@ -99,19 +101,14 @@ def verdicts_text(counts: Mapping[str, int]) -> Text:
     return Text(", ".join(words), GOOD if list(counts) == [PASS] else BAD)
 
 
-def print_report(report: Report, *, quiet: bool = False) -> None:
-    """Print failures, the matrix, and what was not proved."""
+def print_report(report: Report, *, quiet: bool = False, first: bool = False) -> None:
+    """Print causes, the matrix, and what was not proved; with `first` only the first cause."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    alike: Counter[str] = Counter()
-    for row in report.unexpected:
-        # A failure that is the same in many cases is printed a few times, and counted.
-        slip = " ".join(row["broken"]) if all(each["clause"] for each in row["differences"]) else ""
-        alike[slip] += 1
-        if not slip or alike[slip] <= MAX_ALIKE:
-            _print_row(console, row)
-    for slip, count in alike.items():
-        if slip and count > MAX_ALIKE:
-            console.print(Text(f"and {count - MAX_ALIKE} more cases that break only {slip}", BAD))
+    quoted: set[str] = set()
+    for cause in report.causes[: 1 if first else None]:
+        _print_cause(console, report, cause, quoted)
+    if first and len(report.causes) > 1:
+        console.print(Text(f"{counted(len(report.causes) - 1, 'more cause')}: run without --first", BAD))
     for line in report.footer["stale"]:
         console.print(Text(f"stale: {line}", BAD))
     if not quiet:
@@ -123,10 +120,31 @@ def print_report(report: Report, *, quiet: bool = False) -> None:
     console.print(Text(f"{printable(report.program)}: {verdict_words(report)}", GOOD if good else BAD))
 
 
-def _print_row(console: Console, row: Row) -> None:
-    console.print(Text(f"{row['verdict']} {row['id']} [{' '.join(row['broken'])}] {row['title']}", BAD))
-    for line in lines_of(row):
-        console.print(Text(f"    {printable(line)}"))
+def _print_cause(console: Console, report: Report, cause: Row, quoted: set[str]) -> None:
+    """Print what differs, the words of the rule (once a report), the smallest case, and the names of the others."""
+    console.print(Text(printable(describe_cause(cause)), BAD))
+    if parts := describe_parts(cause):
+        console.print(Text(f"    {parts}", QUIET))
+    if cause["effects"]:
+        console.print(Text(f"    and with it: {printable('; '.join(dict.fromkeys(cause['effects'])))}", QUIET))
+    if cause["clause"] not in quoted:
+        quoted.add(cause["clause"])
+        clause = load_clauses()[cause["clause"]]
+        console.print(Text(f"    {clause.id} ({clause.level}): {clause.text}"))
+    row = report.row_of(cause["example"])
+    console.print(Text(f"    for example {row['verdict']} {row['id']}: {row['title']}"))
+    forms = set(cause["forms"])
+    for difference in (*row["differences"], *row["deviations"]):
+        if difference["form"] in forms:
+            words = f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
+            console.print(Text(f"        {printable(words)}"))
+            for line in difference["bytes"]:
+                console.print(Text(f"            {printable(line)}"))
+    console.print(Text(f"        {printable(row['repro'])}"))
+    others = [name for name in (*cause["failing"], *cause["deviating"]) if name != row["id"]]
+    if others:
+        more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
+        console.print(Text(f"    also {', '.join(others[:MAX_NAMES])}{more}", QUIET))
 
 
 def printable(text: str) -> str:

@@ -39,13 +39,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases.clauses import load_clauses
-from ekvconform.cases.data_files import SPEC
+from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
 from ekvconform.cases.limits import Limits
 
-OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
-KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))
 CLASS_OF_STATUS: Final = {status: name for name, status in OUTCOMES_TABLE["exit"].items()}
 REFUSALS: Final = ("snapshot-refused", "tree-refused", "disk-full", "io-error")
 """Exit statuses of a refusal, by their names in the spec."""

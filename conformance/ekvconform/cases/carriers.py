@@ -1,0 +1,274 @@
+"""Carries what a snapshot holds from one kind of file to another.
+
+A rule about values holds whatever file the values come in, so a decoder that cannot read a node's
+own file is judged by plainer ones:
+
+    carrier              header  operational rows  footer
+    -------------------  ------  ----------------  ------
+    node-file            yes     yes               yes
+    header-and-footer    yes     as written        yes
+    payload-with-footer  no      as written        yes
+    bare-payload         no      as written        no
+
+What a case is about stays as it is written: a header, the operational rows or a footer, if a clause
+of the case rules them. Offsets, warnings and counters of its expectations are those of the new file.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ekvconform.cases.contents import is_operational, iter_whole_entries, payload_offset
+from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, Case, Expected, Scene
+from ekvconform.cases.snapshots import Piece, render_bytes, render_hex
+from ekvconform.cases.writer import Entry, encoded_entry, footer, operational, writers_row
+
+NODE_FILE: Final = "node-file"
+PAYLOAD_WITH_FOOTER: Final = "payload-with-footer"
+BARE_PAYLOAD: Final = "bare-payload"
+HEADER_AND_FOOTER: Final = "header-and-footer"
+"""What nearly all fixtures are written as."""
+CARRIERS: Final = (NODE_FILE, HEADER_AND_FOOTER, PAYLOAD_WITH_FOOTER, BARE_PAYLOAD)
+"""Richest first."""
+RULE_OF_CARRIER: Final = {NODE_FILE: "VISI-9", HEADER_AND_FOOTER: "FILE-1", PAYLOAD_WITH_FOOTER: "FILE-15"}
+"""The rule that a program does not follow if it reads the next carrier and not this one."""
+HEADER: Final = "header"
+ROWS: Final = "rows"
+FOOTER: Final = "footer"
+PARTS: Final = {
+    NODE_FILE: frozenset((HEADER, ROWS, FOOTER)), HEADER_AND_FOOTER: frozenset((HEADER, FOOTER)),
+    PAYLOAD_WITH_FOOTER: frozenset((FOOTER,)), BARE_PAYLOAD: frozenset[str](),
+}  # fmt: skip
+RULES: Final = {
+    HEADER: re.compile("FILE-(1|2|3|4|7|8|17|25|26)"),
+    FOOTER: re.compile("FILE-(15|16|17|18)"),
+    ROWS: re.compile("FILE-.*|VISI-(7|8|9|10)"),
+}
+"""Part of a file = the clauses that rule it."""
+FOOTER_SIZE: Final = 4
+ROWS_OF_A_NODE: Final = (
+    writers_row(), operational(b"_meta_applied_index", 1), operational(b"_meta_last_commit_ts", 1000),
+)  # fmt: skip
+"""The rows that a node's file holds; an index of 1 is behind no file name."""
+ONE_A_CHAPTER: Final = (
+    "visi-newest-counts", "keys-undecoded", "rstr-envelope", "rhll-envelope", "rttl-orphans", "segm-escapes",
+    "kmap-find-12", "salv-string",
+)  # fmt: skip
+"""Cases that run in every carrier that the program reads, and have to give the same dump."""
+PROBE: Final = "rstr-envelope"
+"""The case that shows which carriers a program reads."""
+OFFSET: Final = re.compile(rb'"offset":(\d+)')
+CRC: Final = "source.fsm_crc32c"
+ENTRIES: Final = "outcome.counters.entries"
+WARNINGS: Final = "outcome.warnings"
+WARNING: Final = re.compile(r"outcome\.warnings\.(\d+)(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A snapshot, taken apart."""
+
+    header: bytes
+    start: bytes
+    """Payload magic and last commit."""
+    entries: tuple[Entry, ...]
+    rest: bytes
+    """What follows the last whole entry, without the footer."""
+    has_footer: bool
+
+    @property
+    def is_sound(self) -> bool:
+        """Predicate: is every entry whole and in its place?"""
+        keys = [key for key, _ in self.entries]
+        return not self.rest and keys == sorted(set(keys))
+
+    def joined(self) -> bytes:
+        """Return the file."""
+        data = self.header + self.start + b"".join(map(encoded_entry, self.entries)) + self.rest
+        return data + footer(data) if self.has_footer else data
+
+
+def _take_apart(snapshot: bytes) -> _Parts | None:
+    start = payload_offset(snapshot)
+    if start is None or len(snapshot) < start + 16:
+        return None
+    end = start + 16
+    entries = []
+    for offset, entry in iter_whole_entries(snapshot, end):
+        end = offset
+        entries.append(entry)
+    rest = snapshot[end:]
+    has_footer = len(rest) >= FOOTER_SIZE and footer(snapshot[:-FOOTER_SIZE]) == snapshot[-FOOTER_SIZE:]
+    if has_footer:
+        rest = rest[:-FOOTER_SIZE]
+    return _Parts(snapshot[:start], snapshot[start : start + 16], tuple(entries), rest, has_footer)
+
+
+def carry(case: Case, carrier: str) -> Case:
+    """Return a case in another kind of file, as far as it is not about the file."""
+    scene = case.scene
+    if scene.verb != DECODE or (scene.snapshot is None and scene.described is None) or _expects(case, CRC):
+        return case
+    kept = {part for part, clauses in RULES.items() if any(map(clauses.fullmatch, case.clauses))}
+    wanted = PARTS[carrier]
+    if scene.snapshot is None:
+        return _carry_described(case, carrier, kept)
+    parts = _take_apart(scene.snapshot)
+    # Only a node's file can become another one: what has no header is about that.
+    if parts is None or not parts.header or not parts.has_footer:
+        return case
+    carried = _changed(parts, wanted, kept, case)
+    if carried == parts:
+        return case
+    data = carried.joined()
+    moved = _moves(parts, carried)
+    twin = case.twin if case.twin is None else _carry_twin(case.twin, wanted, kept, case)
+    return replace(
+        case,
+        carrier=carrier,
+        scene=replace(scene, snapshot=data),
+        twin=twin,
+        annotated=render_hex(_iter_pieces(carried)),
+        allowed=tuple(_expect(each, parts, carried, moved) for each in case.allowed),
+    )
+
+
+def _changed(parts: _Parts, wanted: frozenset[str], kept: set[str], case: Case) -> _Parts:
+    """Return the parts of the new file."""
+    if HEADER not in wanted and HEADER not in kept:
+        parts = replace(parts, header=b"")
+        if FOOTER not in wanted and FOOTER not in kept and not _expects(case, WARNINGS):
+            parts = replace(parts, has_footer=False)
+    if ROWS in wanted and ROWS not in kept and parts.is_sound and not _counts_rows(case):
+        rows = [row for row in ROWS_OF_A_NODE if row[0] not in {key for key, _ in parts.entries}]
+        parts = replace(parts, entries=tuple(sorted([*parts.entries, *rows])))
+    return parts
+
+
+def _expects(case: Case, *names: str) -> bool:
+    """Predicate: does the case expect something of one of these members of MANIFEST.json?"""
+    return any(name in each.manifest for each in case.allowed for name in names)
+
+
+def _counts_rows(case: Case) -> bool:
+    """Predicate: does the case hold operational rows, or expect a number of them?"""
+    parts = _take_apart(case.scene.snapshot or b"")
+    holds = parts is not None and any(map(is_operational, parts.entries))
+    return holds or _expects(case, f"{ENTRIES}.operational")
+
+
+def _carry_twin(twin: Scene, wanted: frozenset[str], kept: set[str], case: Case) -> Scene:
+    parts = _take_apart(twin.snapshot) if twin.snapshot is not None else None
+    if parts is None or not parts.header or not parts.has_footer:
+        return twin
+    return replace(twin, snapshot=_changed(parts, wanted, kept, case).joined())
+
+
+def _carry_described(case: Case, carrier: str, kept: set[str]) -> Case:
+    """Return a case whose snapshot is generated without header, and without footer; rows are not added."""
+    described, wanted = dict(case.scene.described or {}), PARTS[carrier]
+    if (
+        HEADER in wanted
+        or HEADER in kept
+        or described.get("header", "v1") == "none"
+        or not described.get("footer", True)
+    ):
+        return case
+    described["header"] = "none"
+    expected = case.allowed
+    if FOOTER not in wanted and FOOTER not in kept and not _expects(case, WARNINGS):
+        described["footer"] = False
+        expected = tuple(_without_footer(each) for each in case.allowed)
+    return replace(case, carrier=carrier, scene=replace(case.scene, described=described), allowed=expected)
+
+
+# ---- expectations ----
+
+
+def _moves(parts: _Parts, carried: _Parts) -> Callable[[int], int]:
+    """Return a function that maps an offset in one file to that in the other."""
+    old, new = len(parts.header) + 16, len(carried.header) + 16
+    starts: list[tuple[int, int]] = []
+    places = {}
+    for entry in carried.entries:
+        places[entry[0]] = new
+        new += len(encoded_entry(entry))
+    for entry in parts.entries:
+        starts.append((old, places[entry[0]] - old))
+        old += len(encoded_entry(entry))
+    starts.append((old, new - old))
+
+    def moved(offset: int) -> int:
+        shift = len(carried.header) - len(parts.header)
+        for start, by in starts:
+            # The end of a value belongs to it: a field of which nothing is there is cut there. [RSTR-9]
+            if offset > start:
+                shift = by
+        return offset + shift
+
+    return moved
+
+
+def _expect(expected: Expected, parts: _Parts, carried: _Parts, moved: Callable[[int], int]) -> Expected:
+    offset = None if expected.offset is None else moved(expected.offset)
+    tree = {
+        path: OFFSET.sub(lambda match: b'"offset":%d' % moved(int(match[1])), data)
+        if path.endswith(b"/unreadable.jsonl")
+        else data
+        for path, data in expected.tree.items()
+    }
+    manifest = dict(expected.manifest)
+    if isinstance(counts := manifest.get(ENTRIES), dict):
+        more = len(carried.entries) - len(parts.entries)
+        manifest[ENTRIES] = counts | {"operational": counts["operational"] + more}
+    expected = replace(expected, offset=offset, tree=tree, manifest=manifest)
+    return expected if carried.has_footer or not parts.has_footer else _without_footer(expected)
+
+
+def _without_footer(expected: Expected) -> Expected:
+    """Return what is expected of the same file without its footer. [FILE-18]"""
+    if expected.outcome not in (COMPLETE, PARTIAL):
+        return expected
+    manifest: dict[str, Any] = {}
+    for name, value in expected.manifest.items():
+        # The warning stands before all others. [OUTC-11]
+        match = WARNING.fullmatch(name)
+        manifest[f"outcome.warnings.{int(match[1]) + 1}{match[2]}" if match else name] = value
+    return replace(expected, manifest=manifest, warnings=expected.warnings | {"no-footer": 1})
+
+
+# ---- annotated hex ----
+
+
+def _iter_pieces(parts: _Parts) -> Iterator[Piece]:
+    if parts.header:
+        yield Piece(parts.header, "header")
+    yield Piece(parts.start[:8], "payload magic `EKVPBBL1`")
+    yield Piece(parts.start[8:], f"last commit {int.from_bytes(parts.start[8:], 'little')}")
+    for key, value in parts.entries:
+        for name, data in (("key", key), ("value", value)):
+            yield Piece(len(data).to_bytes(8, "little"), f"{name} size {len(data)}")
+            if data:
+                yield Piece(data, f"{name} `{render_bytes(data[:80])}`")
+    if parts.rest:
+        yield Piece(parts.rest, "what is not a whole entry")
+    if parts.has_footer:
+        yield Piece(parts.joined()[-FOOTER_SIZE:], "footer: CRC-32C of the bytes before")
+
+
+# ---- choosing ----
+
+
+def carried_cases(cases: Sequence[Case], read: Sequence[str], *, is_whole: bool = True) -> list[Case]:
+    """Return cases in the richest carrier that a program reads.
+
+    In a run of the whole suite, those of `ONE_A_CHAPTER` come in the others too.
+    """
+    richest, *others = read or (HEADER_AND_FOOTER,)
+    found = []
+    for case in cases:
+        found.append(carry(case, richest))
+        if is_whole and case.id in ONE_A_CHAPTER:
+            found += [replace(carry(case, other), id=f"{case.id}@{other}") for other in others]
+    return found

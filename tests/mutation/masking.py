@@ -1,0 +1,425 @@
+"""Measures what a further fault changes on a decoder that has faults already: `make masking`.
+
+A baseline is the reference with several mutants of `by_clause/` applied together, as `masking.toml`
+lists them. Every other mutant is applied on top, one at a time, and the cases are judged
+again, in the carrier that the baseline reads:
+
+    fate         of a further fault
+    -----------  ----------------------------------------------------------------------
+    noticed      a case has another verdict, or fails or deviates by another form
+    gone         the baseline has changed the very lines that it would change
+    no effect    the baseline never runs these lines, or decodes `SNAPSHOTS` generated snapshots as before
+    missed       none of these
+
+A gate that compares a run with a list of known failures is red for what is noticed. The causes that
+a report of the baseline tells are counted too; they should be about as many as its faults.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+from ekvconform.cases.carriers import CARRIERS, FOOTER, HEADER, PARTS, PROBE, carried_cases
+from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.golden_cases import Case
+from ekvconform.judge.carrier_probes import DECISIVE, Carriers
+from ekvconform.judge.causes import Cause, find_causes
+from ekvconform.judge.known_failures import Form, form_of
+from ekvconform.judge.verdicts import HANG, Judgement, judge_case
+from ekvconform.judge.workers import run_in_workers
+from mutants import ROOT, Mutant, load_mutants
+from rich.console import Console
+from rich.table import Table
+
+# What is run as a program has only its own directory on its path.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+import golden
+from decoders import REFERENCE
+from in_process import Main, runner_of
+from stores import corrupted, framed, hostile_store, mixed_store
+from writer import HEADER_V1, snapshot
+
+BASELINES: Final = Path(__file__).resolve().parent / "masking.toml"
+PACKAGE: Final = "ekvformat"
+WANTED: Final = 0.95
+"""Share of the further faults that can be noticed, and have to be."""
+CAUSES_PER_FAULT: Final = 2
+SECONDS_OF_A_CASE: Final = 10
+SECONDS: Final = 900.0
+MEMORY: Final = 4 << 30
+"""Address space of a worker, in bytes."""
+NOTICED: Final = "noticed"
+GONE: Final = "gone"
+NO_EFFECT: Final = "no effect"
+MISSED: Final = "missed"
+FATES: Final = (NOTICED, GONE, NO_EFFECT, MISSED)
+SNAPSHOTS: Final = 2000
+"""Generated snapshots that show whether a further fault has any effect."""
+
+Seen = dict[str, tuple[str, frozenset[Form]]]
+"""Case = its verdict, and what it fails and deviates by."""
+Texts = dict[str, str]
+"""File, from the root of the repository = its text, of the modules that are changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A decoder that is wrong in several ways."""
+
+    name: str
+    what: str
+    mutants: tuple[Mutant, ...]
+    texts: Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run of a baseline without a further fault."""
+
+    seen: Seen
+    carriers: Carriers
+    lines: dict[str, frozenset[int]]
+    """File = the lines that ran."""
+    causes: tuple[Cause, ...]
+    answers: tuple[str, ...]
+    """What it decodes generated snapshots to."""
+
+
+@dataclass(slots=True)
+class Masking:
+    """What became of the further faults of a baseline."""
+
+    baseline: Baseline
+    measured: Measured
+    fates: dict[str, str] = field(default_factory=dict)
+    """Mutant = its fate."""
+
+    @property
+    def share(self) -> float:
+        """Share of what is noticed among what can be."""
+        counts = Counter(self.fates.values())
+        return counts[NOTICED] / max(1, counts[NOTICED] + counts[MISSED])
+
+
+# ---- baselines ----
+
+
+def load_baselines(names: Sequence[str] = ()) -> list[Baseline]:
+    """Read the baselines, all or those named."""
+    every = {mutant.name: mutant for mutant in load_mutants() if mutant.package == PACKAGE}
+    found = []
+    for words in tomllib.loads(BASELINES.read_text(encoding="utf-8"))["baseline"]:
+        if not names or words["name"] in names:
+            found.append(_baseline(words, every))
+    return found
+
+
+def _baseline(words: dict[str, Any], every: dict[str, Mutant]) -> Baseline:
+    if "mutants" in words:
+        wanted = [every[name] for name in words["mutants"]]
+    elif "breaks" in words:
+        rules = sorted({rule for each in every.values() for rule in each.breaks if rule.startswith(words["breaks"])})
+        wanted = _first_of_each(rules, every)
+    else:
+        musts = [clause.id for clause in load_clauses().values() if clause.level == "MUST"]
+        wanted = _first_of_each(musts[:: words["every"]], every)
+    texts: Texts = {}
+    applied = []
+    for mutant in dict.fromkeys(wanted):
+        changed = changed_text(mutant, texts)
+        if changed is not None:
+            texts[mutant.file] = changed
+            applied.append(mutant)
+    return Baseline(words["name"], words["what"], tuple(applied), texts)
+
+
+def _first_of_each(rules: Sequence[str], every: dict[str, Mutant]) -> list[Mutant]:
+    firsts = (next((each for each in every.values() if rule in each.breaks), None) for rule in rules)
+    return [each for each in firsts if each is not None]
+
+
+def changed_text(mutant: Mutant, texts: Texts) -> str | None:
+    """Return the text of a mutant's module on top of other changes, or None if these have changed its lines."""
+    text = texts.get(mutant.file) or (ROOT / mutant.file).read_text(encoding="utf-8")
+    for edit in mutant.edits:
+        if text.count(edit.old) != 1:
+            return None
+        text = text.replace(edit.old, edit.new)
+    try:
+        compile(text, mutant.file, "exec")
+    except SyntaxError:
+        return None
+    return text
+
+
+# ---- running a changed reference in this process ----
+
+
+class _Changed(MetaPathFinder, Loader):
+    """Imports changed modules from their texts."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._files = {".".join(Path(file).with_suffix("").parts[1:]): file for file in texts}
+        self._texts = texts
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        if name in self._files:
+            return importlib.util.spec_from_loader(name, self, origin=self._files[name])
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        file = self._files[module.__name__]
+        exec(compile(self._texts[file], str(ROOT / file), "exec"), module.__dict__)  # noqa: S102 - our own
+
+
+def import_changed(texts: Texts) -> Main:
+    """Return `main` of the reference with changed modules. Only for a process of its own."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, _Changed(texts))
+    main: Main = importlib.import_module(f"{PACKAGE}.__main__").main
+    return main
+
+
+class TimedOutError(BaseException):
+    """Raised in a case that does not end."""
+
+
+def _time_out(_signal: int, _frame: FrameType | None) -> None:
+    raise TimedOutError
+
+
+class Decoder:
+    """A changed reference, which judges cases one after the other."""
+
+    def __init__(self, texts: Texts, folder: Path) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        signal.signal(signal.SIGALRM, _time_out)
+        self._run = runner_of(import_changed(texts), PACKAGE)
+        self._folder = folder
+
+    def answers(self, carriers: Carriers) -> tuple[str, ...]:
+        """Return what the decoder makes of generated snapshots, each in short."""
+        module = importlib.import_module(f"{PACKAGE}.decode")
+        fault = importlib.import_module(f"{PACKAGE}.outcomes").Fault
+        found = []
+        for data, name, words in generated_snapshots(carriers.richest):
+            try:
+                dump = module.decode(data, name, module.Options(*words))
+                answer: object = dump.blobs, dump.sidecars, [getattr(each, "__dict__", each) for each in dump.summary]
+            except fault as error:
+                answer = error.name, error.clause, error.offset, error.path, error.key
+            except Exception as error:
+                answer = type(error).__name__
+            found.append(hashlib.sha256(repr(answer).encode()).hexdigest()[:16])
+        return tuple(found)
+
+    def judge(self, case: Case) -> Judgement | None:
+        """Judge a case; return None if the decoder does not end."""
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+            signal.alarm(SECONDS_OF_A_CASE)
+            try:
+                return judge_case(case, REFERENCE, Path(folder), run=self._run)
+            except (TimedOutError, MemoryError):
+                return None
+            finally:
+                signal.alarm(0)
+
+
+@cache
+def generated_snapshots(carrier: str) -> list[tuple[bytes, str, tuple[int, frozenset[str] | None, bool]]]:
+    """Return snapshots that are built to break a decoder, most in one carrier; each with a file name and options."""
+    parts, found = PARTS[carrier], []
+    for seed in range(SNAPSHOTS):
+        dice = random.Random(seed)
+        entries = mixed_store(dice) if seed % 3 else hostile_store(dice)
+        last_commit = dice.choice([3, 9, 12, 2**64 - 1])
+        header = HEADER_V1 if HEADER in parts else b""
+        data = snapshot(entries, last_commit=last_commit, header=header, with_footer=FOOTER in parts)
+        if seed % 5 == 0:
+            data = framed(dice, entries, last_commit)
+        if seed % 4 == 0:
+            data = corrupted(dice, data)
+        only = dice.choice([None, None, frozenset({"strings"}), frozenset({"hll"})])
+        name = dice.choice(["x.fsm", "0000000000000005.fsm", "0000000000000009.fsm", "00000000000000FF.fsm"])
+        found.append((data, name, (dice.choice([0, 5]), only, dice.random() < 0.5)))
+    return found
+
+
+def seen_of(judgement: Judgement | None) -> tuple[str, frozenset[Form]]:
+    """Return what a gate compares of a case."""
+    if judgement is None:
+        return HANG, frozenset()
+    return judgement.verdict, frozenset(form_of(each) for each in judgement.differences)
+
+
+# ---- measuring ----
+
+
+def cases_for(carriers: Carriers) -> list[Case]:
+    """Return the cases that run in this process, in the carriers that a baseline reads."""
+    return carried_cases(golden.CASES, carriers.read)
+
+
+def measure(baseline: Baseline, folder: Path, _stop: int) -> Measured:
+    """Run a baseline on all cases, and note which of its lines run."""
+    files = {str(ROOT / each.relative_to(ROOT)) for each in (ROOT / "reference" / PACKAGE).glob("*.py")}
+    lines: dict[str, set[int]] = {}
+
+    def local(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line":
+            lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
+        return local
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
+        return local if frame.f_code.co_filename in files else None
+
+    sys.settrace(trace)
+    try:
+        decoder = Decoder(baseline.texts, folder)
+        carriers = _carriers(decoder)
+        judged = {case.id: decoder.judge(case) for case in cases_for(carriers)}
+    finally:
+        sys.settrace(None)
+    answers = decoder.answers(carriers)
+    judgements = [each for each in judged.values() if each is not None]
+    causes = find_causes(judgements, clauses=carriers.clauses)
+    ran = {os.path.relpath(file, ROOT): frozenset(numbers) for file, numbers in lines.items()}
+    return Measured({name: seen_of(each) for name, each in judged.items()}, carriers, ran, tuple(causes), answers)
+
+
+def _carriers(decoder: Decoder) -> Carriers:
+    read, unread = [], {}
+    for case in carried_cases([case for case in golden.CASES if case.id == PROBE], CARRIERS):
+        carrier = case.id.partition("@")[2] or CARRIERS[0]
+        judgement = decoder.judge(case)
+        decisive = [each for each in judgement.differences if each.aspect in DECISIVE] if judgement else []
+        if judgement is not None and not decisive:
+            read.append(carrier)
+        elif decisive:
+            unread[carrier] = decisive[0].form
+    return Carriers(tuple(read), unread if read else {})
+
+
+def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, folder: Path) -> str:
+    """Return what becomes of a further fault."""
+    before = baseline.texts.get(mutant.file) or (ROOT / mutant.file).read_text(encoding="utf-8")
+    text = changed_text(mutant, baseline.texts)
+    if text is None:
+        return GONE
+    if not _is_reached(mutant, before, measured.lines.get(mutant.file, frozenset())):
+        return NO_EFFECT
+    try:
+        decoder = Decoder(baseline.texts | {mutant.file: text}, folder)
+    except Exception:
+        return NOTICED  # it does not even start
+    for case in _likeliest_first(mutant, cases_for(measured.carriers)):
+        # Where the baseline does not end, no further fault can be seen.
+        if measured.seen[case.id][0] != HANG and seen_of(decoder.judge(case)) != measured.seen[case.id]:
+            return NOTICED
+    return MISSED if decoder.answers(measured.carriers) != measured.answers else NO_EFFECT
+
+
+def _is_reached(mutant: Mutant, text: str, lines: frozenset[int]) -> bool:
+    for edit in mutant.edits:
+        start = text.index(edit.old) if edit.old in text else 0
+        first = text.count("\n", 0, start) + 1
+        if lines & set(range(first, first + edit.old.rstrip("\n").count("\n") + 1)):
+            return True
+    return False
+
+
+def _likeliest_first(mutant: Mutant, cases: Sequence[Case]) -> list[Case]:
+    chapter = mutant.name.partition("-")[0]
+    return sorted(cases, key=lambda case: (case.id not in mutant.caught_by, case.chapter != chapter))
+
+
+def measure_all(
+    baselines: Sequence[Baseline], jobs: int, share: int = 1, names: Sequence[str] = ()
+) -> Iterator[Masking]:
+    """Yield what becomes of each `share`th further fault of each baseline."""
+
+    def failed(_item: object, error: Exception) -> Any:
+        raise RuntimeError(f"a baseline could not be run: {error!r}") from error
+
+    def ended(_item: object) -> Any:
+        raise RuntimeError("a baseline did not end")
+
+    in_process = {case.id for case in golden.CASES}
+    for baseline in baselines:
+        (measured,) = run_in_workers(measure, [baseline], 1, SECONDS, ended, failed)
+        others = [
+            mutant
+            for mutant in load_mutants()
+            if mutant.name.startswith(tuple(names) or "")
+            and mutant.package == PACKAGE
+            and mutant not in baseline.mutants
+            and set(mutant.caught_by) & in_process
+        ][::share]
+
+        def work(
+            mutant: Mutant, folder: Path, _stop: int, baseline: Baseline = baseline, measured: Measured = measured
+        ) -> str:
+            return fate_of(mutant, baseline, measured, folder)
+
+        fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, lambda _mutant, _error: NOTICED)
+        yield Masking(baseline, measured, dict(zip((each.name for each in others), fates, strict=True)))
+
+
+def print_maskings(maskings: Sequence[Masking]) -> None:
+    """Print the table, and what was missed."""
+    console = Console(width=120)
+    table = Table("baseline", title="further faults on decoders that have faults", title_justify="left")
+    for name in ("faults", "causes", *FATES, "share"):
+        table.add_column(name, justify="right")
+    for each in maskings:
+        counts = Counter(each.fates.values())
+        row = [len(each.baseline.mutants), len(each.measured.causes), *(counts[fate] for fate in FATES)]
+        table.add_row(each.baseline.name, *map(str, row), f"{each.share:.1%}")
+    console.print(table)
+    for each in maskings:
+        missed = [name for name, fate in each.fates.items() if fate == MISSED]
+        if missed:
+            console.print(f"missed on {each.baseline.name}: {', '.join(missed)}")
+
+
+def main() -> int:
+    """Measure all baselines, or those named; return 1 if too little is noticed."""
+    parser = argparse.ArgumentParser(description="Measure what a further fault changes on a faulty decoder.")
+    parser.add_argument("names", nargs="*", metavar="BASELINE", help="all if none")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="workers at once")
+    parser.add_argument("--share", type=int, default=1, metavar="N", help="try only each Nth further fault")
+    parser.add_argument("--mutant", action="append", default=[], metavar="BEGINNING", help="of the further faults")
+    parser.add_argument("--causes", action="store_true", help="print the causes of each baseline")
+    options = parser.parse_args()
+    maskings = []
+    with contextlib.suppress(BrokenPipeError):
+        for each in measure_all(load_baselines(options.names), options.jobs, options.share, options.mutant):
+            maskings.append(each)
+            if options.causes:
+                for cause in each.measured.causes:
+                    print(f"{each.baseline.name}: {len(cause.cases)} {cause.aspect} {cause.forms[:3]} [{cause.clause}]")
+        print_maskings(maskings)
+    return 1 if any(each.share < WANTED for each in maskings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
