@@ -62,7 +62,7 @@ EXTRA: Final = ("jinja2", "jsonschema", "junitparser", "rich")
 """What the extra `conform` brings; imported where it is needed."""
 NO_PROGRAM: Final = (
     "no program to judge: name one, as in `ekvconform {command} -- ./my-decoder {{snapshot}} {{out}}`, "
-    "or a profile with --profile"
+    "or a profile with --profile; `ekvconform init -- ..` writes ./ekvconform.toml, which is used without being named"
 )
 PROFILE_NAME: Final = "ekvconform.toml"
 KNOWN_NAME: Final = "ekvconform-known-failures.txt"
@@ -78,9 +78,10 @@ EPILOG: Final = """\
 examples:
   ekvconform run --smoke -- ./decoder {snapshot} {out}  a few cases; {db} is the database index
   ekvconform init -- ./decoder {snapshot} {out} {db}    infer a profile and known failures
-  ekvconform run --profile ekvconform.toml --known-failures ekvconform-known-failures.txt
+  ekvconform run                                        ./ekvconform.toml and the list beside it
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
   ekvconform show visi-deleted                          a case with its clauses; RSTR-7: a clause with its cases
+  ekvconform compare last.jsonl new.jsonl               what a release has fixed and broken
   ekvconform step -- ./decoder {snapshot} {out}         tamper with the tree at each moment of a run
   ekvconform repro visi-deleted -- ./decoder {snapshot} {out}
   ekvconform snapshot store.toml -o store.fsm           a snapshot from a few readable lines
@@ -198,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--folder", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
     )
+    words = "command line that verifies a dump, in one word: './decoder verify {out}'"
+    init.add_argument("--verify", metavar="'CMD {out}'", help=words)
     init.add_argument("--name", help="name of the program, for reports")
     init.add_argument(
         "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
@@ -229,6 +232,12 @@ def _parser() -> argparse.ArgumentParser:
     snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: annotated hex on stdout")
     _add_carrier(snapshot)
     snapshot.add_argument("--twin", action="store_true", help="that of the repaired twin of the case")
+
+    comparing = add(
+        "compare", _compare, "say what a new report has fixed and broken; exit status 1 if anything is broken"
+    )
+    comparing.add_argument("old", type=Path, metavar="OLD.jsonl")
+    comparing.add_argument("new", type=Path, metavar="NEW.jsonl")
 
     combine = add("combine", _combine, "render JSONL reports of several programs as one HTML page")
     combine.add_argument("reports", nargs="+", type=Path, metavar="REPORT.jsonl")
@@ -294,6 +303,11 @@ def _one(case_id: str) -> Case:
 
 
 def _profile(options: argparse.Namespace) -> Profile:
+    if options.profile is None and not options.program and Path(PROFILE_NAME).is_file():
+        options.profile = Path(PROFILE_NAME)
+        known = options.profile.with_name(KNOWN_NAME)
+        if getattr(options, "known_failures", known) is None and known.is_file():
+            options.known_failures = known
     if options.profile is not None:
         return load_profile(options.profile, options.program).located()
     if options.program:
@@ -418,11 +432,25 @@ def _combine(options: argparse.Namespace) -> int:
     return EXIT_AS_EXPECTED
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from ekvconform.report.terminal import print_comparison
+
+    old, new = load_report(options.old), load_report(options.new)
+    return EXIT_UNEXPECTED if print_comparison(old, new) else EXIT_AS_EXPECTED
+
+
 # ---- init ----
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ekvconform.campaigns.profile_inference import PROBES, infer_profile, probe_cases, render_profile
+    from ekvconform.campaigns.profile_inference import (
+        CONVENTION,
+        PROBES,
+        infer_profile,
+        option_probes,
+        probe_cases,
+        render_profile,
+    )
     from ekvconform.report.terminal import print_report, progress_of
 
     if not options.program:
@@ -433,21 +461,22 @@ def _init(options: argparse.Namespace) -> int:
     for path in (profile_path, known_path):
         if path.exists() and not options.force:
             raise UsageError(f"{path} exists; --force overwrites it")
-    options.profile = None
-    bare = _profile(options)
+    verify = shlex.split(options.verify or "")
+    bare = bare_profile(options.program, verify, CONVENTION if "{options}" in options.program else {}).located()
     cases = load_cases()
-    probed = [case for case in cases if case.id in PROBES and bare.lacks(case) is None]
+    carriers = find_carriers(cases, bare, options.jobs)
+    probed = [case for case in cases if case.id in PROBES] + option_probes(cases)
+    probed = [carry(case, carriers.richest) for case in probed if bare.lacks(case) is None]
     probes = probe_cases(probed, bare, options.jobs)
-    if not any(each.sealed for each in probes):
+    if not any(each.sealed or each.dumped for each in probes):
         message = first_line("\n".join(each.line for each in probes))
         raise UsageError(f"the program did not make any dump; is the command right? Its message: {message}")
     inferred = infer_profile(probes)
     name = options.name or Path(options.program[0]).name
-    profile_path.write_text(render_profile(options.program, inferred, name), encoding="utf-8")
+    profile_path.write_text(render_profile(options.program, verify, inferred, name), encoding="utf-8")
     profile = load_profile(profile_path, options.program).located()
     known_path.write_text(KNOWN_HEAD, encoding="utf-8")
     chosen = select_cases(cases, [])
-    carriers = find_carriers(cases, profile, options.jobs)
     with progress_of(len(chosen)) as advance:
         found = run_suite(
             chosen, profile, options.jobs, carriers=carriers, on_result=lambda judgement: advance(judgement.verdict)
@@ -457,6 +486,10 @@ def _init(options: argparse.Namespace) -> int:
     command = ["--profile", str(profile_path)]
     applied = known.apply(found, is_whole=True)
     print_report(make_report(found, applied, profile, load_suite(), len(chosen), carriers, command))
+    if not inferred.seals:
+        print(
+            "no run wrote both MANIFEST.json and CHECKSUMS: the profile says `without = ['seal']`; chapters MANI, SUMS"
+        )
     print(f"wrote {profile_path}: please review it")
     print(f"wrote {known_path}: {counted(known.line_count, 'line')}, still without reasons")
     again = ["ekvconform", "run", "--profile", str(profile_path), "--known-failures", str(known_path)]

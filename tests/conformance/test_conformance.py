@@ -458,7 +458,8 @@ def test_without_a_program_it_says_how_to_name_one(words: list[str], capfd: pyte
     assert told.out == ""
     assert told.err == (
         "ekvconform: no program to judge: name one, as in "
-        f"`ekvconform {words[0]} -- ./my-decoder {{snapshot}} {{out}}`, or a profile with --profile\n"
+        f"`ekvconform {words[0]} -- ./my-decoder {{snapshot}} {{out}}`, or a profile with --profile; "
+        "`ekvconform init -- ..` writes ./ekvconform.toml, which is used without being named\n"
     )
 
 
@@ -669,3 +670,69 @@ def test_known_failures_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert cli.main([*known, str(path), "rhll-envelope"]) == 1, "the command passes what is listed"
     assert cli.main(["run", *JUDGE_COMMAND, "--update-known-failures"]) == 2
     assert cli.main([*known, str(tmp_path / "missing"), "rhll-envelope"]) == 2
+
+
+def test_a_profile_and_its_list_in_the_current_directory_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ekvconform.toml").write_text(f"command = ['{PYTHON}', '-c', '', '{{snapshot}}', '{{out}}']\n")
+    (tmp_path / "ekvconform-known-failures.txt").write_text("rhll-envelope  FAIL  # bug 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "rhll-envelope"]) == 0
+    assert "1 case as expected (1 XFAIL)" in capfd.readouterr().out
+    assert cli.main(["run", "rstr-envelope"]) == 1
+
+
+def test_a_run_can_stop_early_go_on_with_what_failed_and_print_the_first_cause(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = ["--", PYTHON, "-c", "", "{snapshot}", "{out}"]
+    report = tmp_path / "report.jsonl"
+    assert cli.main(["run", "rstr", "rhll", "--jobs", "1", "--fail-fast", "--jsonl", str(report), *program]) == 1
+    assert "did not run" in capfd.readouterr().out
+    assert cli.main(["run", "--failed", str(report), *program]) == 1
+    assert "1 of 1 case not as expected" in capfd.readouterr().out
+    assert cli.main(["run", "--first", "rstr-expiry-0", "visi-encrypted", *program]) == 1
+    assert "more causes: run without --first" in capfd.readouterr().out
+    assert cli.main(["run", "--failed", str(tmp_path / "missing"), *program]) == 2
+
+
+def test_a_young_decoder_is_judged_by_what_it_does(tmp_path: Path) -> None:
+    """It writes blobs, and no seal yet."""
+    decode = DECODE + "os.remove(out + '/MANIFEST.json'); os.remove(out + '/CHECKSUMS')" + END
+    young = replace(odd(decode), without=frozenset({"seal"}))
+    assert young.lacks(BY_ID["mani-form"]) == "the profile says that the program has no seal yet"
+    for name, profile, deviates in (("young", young, False), ("old", odd(decode), True)):
+        (tmp_path / name).mkdir()
+        judgement = judge_case(BY_ID[EASY], profile, tmp_path / name)
+        assert judgement.verdict == "PASS", judgement.differences
+        assert bool(judgement.deviations) == deviates
+    without_bare = replace(young, without=frozenset({"bare-strings"}))
+    assert without_bare.lacks(BY_ID["rstr-bare"]) == "the profile says that the program has no bare-strings yet"
+    without_outcome = replace(young, without=frozenset({"outcome"}))
+    assert (
+        without_outcome.lacks(BY_ID["mani-outcome-counters"]) == "the profile says that the program has no outcome yet"
+    )
+
+
+def test_a_report_is_compared_with_an_older_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    words = ["run", "--quiet", "rstr-expiry-0", "rstr-envelope", "--jsonl"]
+    assert cli.main([*words, str(old), *JUDGE_COMMAND]) == 0
+    assert cli.main([*words, str(new), "--", PYTHON, "-c", "", "{snapshot}", "{out}"]) == 1
+    capfd.readouterr()
+    assert cli.main(["compare", str(old), str(old)]) == 0
+    assert "nothing changed" in capfd.readouterr().out
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    told = capfd.readouterr().out
+    assert "broken rstr-expiry-0: PASS -> FAIL (missing: string in an envelope" in told
+    assert cli.main(["compare", str(new), str(old)]) == 0
+    assert "fixed rstr-expiry-0: FAIL (missing: string in an envelope" in capfd.readouterr().out
+    assert cli.main(["compare", str(tmp_path / "missing"), str(old)]) == 2
+
+
+def test_a_clause_is_shown_with_its_cases(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", "rstr-7"]) == 0
+    told = capfd.readouterr().out
+    assert told.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
+    assert "\nrstr-expiry-0 " in told

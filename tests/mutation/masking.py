@@ -45,6 +45,7 @@ from ekvconform.judge.causes import Cause, find_causes
 from ekvconform.judge.known_failures import Form, form_of
 from ekvconform.judge.verdicts import HANG, Judgement, judge_case
 from ekvconform.judge.workers import run_in_workers
+from ekvconform.run.profiles import Profile, make_profile
 from mutants import ROOT, Mutant, load_mutants
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +53,7 @@ from rich.table import Table
 # What is run as a program has only its own directory on its path.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 import golden
-from decoders import REFERENCE
+from decoders import PROFILES
 from in_process import Main, runner_of
 from stores import corrupted, framed, hostile_store, mixed_store
 from writer import HEADER_V1, snapshot
@@ -88,6 +89,7 @@ class Baseline:
     what: str
     mutants: tuple[Mutant, ...]
     texts: Texts
+    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ def _baseline(words: dict[str, Any], every: dict[str, Mutant]) -> Baseline:
         if changed is not None:
             texts[mutant.file] = changed
             applied.append(mutant)
-    return Baseline(words["name"], words["what"], tuple(applied), texts)
+    profile = tomllib.loads((PROFILES / "reference.toml").read_text(encoding="utf-8"))
+    profile |= {"exit": words.get("exit", profile["exit"])}
+    return Baseline(words["name"], words["what"], tuple(applied), texts, make_profile(profile).located())
 
 
 def _first_of_each(rules: Sequence[str], every: dict[str, Mutant]) -> list[Mutant]:
@@ -210,10 +214,11 @@ def _time_out(_signal: int, _frame: FrameType | None) -> None:
 class Decoder:
     """A changed reference, which judges cases one after the other."""
 
-    def __init__(self, texts: Texts, folder: Path) -> None:
+    def __init__(self, texts: Texts, profile: Profile, folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         signal.signal(signal.SIGALRM, _time_out)
         self._run = runner_of(import_changed(texts), PACKAGE)
+        self._profile = profile
         self._folder = folder
 
     def answers(self, carriers: Carriers) -> tuple[str, ...]:
@@ -237,7 +242,7 @@ class Decoder:
         with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
             signal.alarm(SECONDS_OF_A_CASE)
             try:
-                return judge_case(case, REFERENCE, Path(folder), run=self._run)
+                return judge_case(case, self._profile, Path(folder), run=self._run)
             except (TimedOutError, MemoryError):
                 return None
             finally:
@@ -294,7 +299,7 @@ def measure(baseline: Baseline, folder: Path, _stop: int) -> Measured:
 
     sys.settrace(trace)
     try:
-        decoder = Decoder(baseline.texts, folder)
+        decoder = Decoder(baseline.texts, baseline.profile, folder)
         carriers = _carriers(decoder)
         judged = {case.id: decoder.judge(case) for case in cases_for(carriers)}
     finally:
@@ -328,7 +333,7 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, folder: Path
     if not _is_reached(mutant, before, measured.lines.get(mutant.file, frozenset())):
         return NO_EFFECT
     try:
-        decoder = Decoder(baseline.texts | {mutant.file: text}, folder)
+        decoder = Decoder(baseline.texts | {mutant.file: text}, baseline.profile, folder)
     except Exception:
         return NOTICED  # it does not even start
     for case in _likeliest_first(mutant, cases_for(measured.carriers)):

@@ -63,6 +63,8 @@ FAILING_CASE: Final = "rstr-expiry-0"
 TRIALS_AT_ONCE: Final = 6
 """Trials that are run before the next ones are, if none of them catches the mutant."""
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)
+DEVIATES: Final = "DEVIATES"
+"""The verdict on a mutant that passes, but for something that the case is not about."""
 PREFIX_OF_FAULTS: Final = "faults: "
 LAUNCHER: Final = """
 import runpy
@@ -267,7 +269,8 @@ def _judge(tries: Sequence[tuple[Mutant, Case]], jobs: int) -> list[str]:
         if judgement.verdict == VOID:
             # It catches nothing, but that is no fault of the cases.
             print(f"VOID {mutant.name}, {case.id}: {judgement.differences[0]}", file=sys.stderr)
-    return [judgement.verdict for judgement in judgements]
+    # What a case is not about makes a run red too.
+    return [DEVIATES if each.verdict == PASS and each.deviations else each.verdict for each in judgements]
 
 
 def _try_faults(mutant: Mutant, cases: Sequence[Case], jobs: int) -> dict[str, str]:

@@ -371,7 +371,7 @@ class _Attempt:
     def _judge_interrupted(self, finish: Finish) -> tuple[str, str]:
         """Judge a run that was interrupted, perhaps too late; how the program then ends is not compared."""
         if finish.signal in (None, signal.SIGINT):
-            ending_of = replace(finish, signal=None, exit_status=min(self._profile.documented), stdout="", stderr="")
+            ending_of = replace(finish, signal=None, exit_status=min(self._profile.documented()), stdout="", stderr="")
         else:
             ending_of = finish
         if ending := bad_ending(ending_of, self._profile):

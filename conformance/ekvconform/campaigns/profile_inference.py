@@ -5,30 +5,40 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ekvconform.cases.data_files import OUTCOMES_TABLE
-from ekvconform.cases.golden_cases import COMPLETE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
+from ekvconform.cases.golden_cases import COMPLETE, DECODE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
 from ekvconform.judge.tree_comparison import SEAL_NAMES
-from ekvconform.judge.verdicts import command_of, first_line
+from ekvconform.judge.verdicts import bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, run_in_workers
 from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, REFUSALS, Profile
-from ekvconform.run.sandbox import make_sandbox, run_program
+from ekvconform.run.sandbox import iter_below, make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
 
 PROBES: Final = (
     *SMOKE, "tree-empty-output-folder", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
     "file-header-v2-too-small", "file-header-unknown-version", "file-key-size-limit", "visi-key-too-short",
     "visi-reserved-bit-4", "rhll-without-flags", "visi-future-version", "rttl-orphans",
+    "veri-no-seal", "veri-foreign-file", "veri-row-without-blob", "veri-symlink",
 )  # fmt: skip
 """Cases that are run: some refusals of each fault, and some that show a feature."""
 NAME: Final = r"[a-z]+(?:-[a-z]+)*"
-FAULT_TOKENS: Final = {"fault": NAME, "clause": r"[A-Z]{4}-[0-9]+", "offset": r"[0-9]+"}
+PATH: Final = r"[^\s:,;'\"]+"
+FAULT_TOKENS: Final = {"fault": NAME, "clause": r"[A-Z]{4}-[0-9]+", "offset": r"[0-9]+", "path": PATH}
+FINDING_TOKENS: Final = {"fault": NAME, "clause": FAULT_TOKENS["clause"], "path": PATH}
 WARNING_TOKENS: Final = {"warning": NAME, "count": r"[0-9]+"}
 A_PATH: Final = "\0"
 """Placeholder for a path of the sandbox."""
+THE_PATH: Final = "\1"
+"""Placeholder for the path that a case expects."""
+CONVENTION: Final[dict[str, tuple[str, ...]]] = {
+    name: (f"--{name.replace('_', '-')}={{value}}" if has_value else f"--{name.replace('_', '-')}",)
+    for name, has_value in OPTIONS.items()
+}
+"""Words that are tried for each option."""
 MAX_LINE: Final = 500
 MAX_LINES: Final = 200
 """Characters of a line, and lines, that are examined."""
@@ -43,6 +53,10 @@ class Probe:
     case: Case
     exit_status: int | None
     sealed: bool
+    dumped: bool
+    """Is there a file below `redis`?"""
+    crashed: bool
+    """Nothing is inferred from such a run."""
     line: str
     """The first line of stderr, without paths of the sandbox."""
     lines: tuple[str, ...]
@@ -57,14 +71,19 @@ def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Prob
         snapshot = box.arrange(case.scene)
         finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits, stop)
         sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL_NAMES)
-        line = first_line(finish.stderr)[:MAX_LINE]
-        for path in (snapshot, box.out, box.root):
-            line = line.replace(str(path), A_PATH)
-        lines = (*finish.stdout.splitlines(), *finish.stderr.splitlines())
-        return Probe(case, finish.exit_status, sealed, line, tuple(each[:MAX_LINE] for each in lines[:MAX_LINES]))
+        dumped = any(path.startswith(b"redis/") for path, _ in iter_below(box.out))
+        crashed = bad_ending(finish, profile, case.scene.verb) is not None
+        names = {str(snapshot): A_PATH, str(box.out): A_PATH, str(box.root): A_PATH}
+        if (path := case.expected.path) is not None:
+            wanted = snapshot if path == b"{snapshot}" else box.root / "work" / os.fsdecode(path)
+            names = {str(wanted): THE_PATH} | names | {str(wanted): THE_PATH}
+        lines = [first_line(finish.stderr), *finish.stdout.splitlines(), *finish.stderr.splitlines()]
+        for old, new in names.items():
+            lines = [line[:MAX_LINE].replace(old, new) for line in lines[:MAX_LINES]]
+        return Probe(case, finish.exit_status, sealed, dumped, crashed, lines[0], tuple(lines[1:]))
 
     def nothing(case: Case, _error: Exception | None = None) -> Probe:
-        return Probe(case, None, False, "", ())
+        return Probe(case, None, False, False, True, "", ())
 
     return run_in_workers(probe, cases, jobs, WALL_FACTOR * profile.limits.seconds + PATIENCE_SECONDS, nothing, nothing)
 
@@ -84,10 +103,19 @@ class Inferred:
     warnings: str | None
     """A pattern for warnings, if the program uses the spec's names."""
     existing_output: bool
+    seals: bool
+    """Did any run write both MANIFEST.json and CHECKSUMS?"""
+    options: dict[str, tuple[str, ...]]
+    findings: str | None
+    """A pattern for findings, if the program uses the spec's names."""
 
 
-def infer_profile(probes: Sequence[Probe]) -> Inferred:
+def infer_profile(every: Sequence[Probe]) -> Inferred:
     """Infer a profile from probes."""
+    seals = any(probe.sealed for probe in every)
+    # A young decoder writes no seal yet; then a dump is what has any file in it.
+    every = [each if seals else replace(each, sealed=each.dumped) for each in every if not each.crashed]
+    probes = [each for each in every if each.case.scene.verb == DECODE and not each.case.scene.options]
     complete = _usual(probe.exit_status for probe in probes if probe.case.expected.outcome == COMPLETE and probe.sealed)
     accepted = {0, *complete}  # 0 never means a refusal
     refusals = [
@@ -110,9 +138,72 @@ def infer_profile(probes: Sequence[Probe]) -> Inferred:
         if status not in refused
     ]
     texts, unclear = _texts(refusals)
+    taken = {*(complete or [0]), *partial}
+    return Inferred(
+        complete or [0],
+        partial,
+        by_class,
+        texts,
+        unclear,
+        _warnings(probes),
+        _takes_existing_output(probes, taken),
+        seals,
+        _options(every, taken),
+        _findings(every),
+    )
+
+
+def _takes_existing_output(probes: Sequence[Probe], taken: set[int]) -> bool:
+    """Return False only if the program refuses an empty OUT for a reason of its own."""
     there = next((each for each in probes if each.case.id == "tree-empty-output-folder"), None)
-    existing = there is None or there.exit_status in (complete or [0])
-    return Inferred(complete or [0], partial, by_class, texts, unclear, _warnings(probes), existing)
+    elsewhere = {each.line for each in probes if not each.case.scene.has_output}
+    return there is None or there.exit_status in taken or there.line in elsewhere
+
+
+def _options(every: Sequence[Probe], taken: set[int]) -> dict[str, tuple[str, ...]]:
+    """Return the options that a run with their conventional words showed, and what the program always does."""
+    found: dict[str, tuple[str, ...]] = {
+        name: CONVENTION[name]
+        for each in every
+        for name in each.case.scene.options
+        if each.exit_status in taken and each.sealed
+    }
+    always = next((each for each in every if each.case.id == "tree-output-not-empty"), None)
+    if always is not None and always.exit_status in taken and "into_existing" not in found:
+        found["into_existing"] = ()
+    return found
+
+
+def _findings(every: Sequence[Probe]) -> str | None:
+    """Return one pattern for findings, if a verifier uses the spec's names, or None."""
+    samples = []
+    for each in every:
+        for name, paths in each.case.expected.findings.items():
+            line = next((line for line in each.lines if _span(name, line)), "")
+            words = {"fault": name}
+            # What clause a finding has is not expected, but where it stands can be seen.
+            if clause := re.search(FINDING_TOKENS["clause"], line):
+                words["clause"] = clause[0]
+            if len(paths) == 1 and paths[0]:
+                words["path"] = paths[0]
+            samples.append((line, words))
+    return common_pattern(samples, FINDING_TOKENS)
+
+
+def option_probes(cases: Sequence[Case]) -> list[Case]:
+    """Return for each option the smallest case that completes with it alone."""
+    found = []
+    for name in OPTIONS:
+        alone = [
+            case
+            for case in cases
+            if list(case.scene.options) == [name]
+            and case.expected.outcome in (COMPLETE, PARTIAL)
+            and case.scene.during is None
+            and not case.scene.database
+        ]
+        found += sorted(alone, key=lambda case: (case.weight, case.id))[:1]
+    return found
 
 
 def _usual(statuses: Iterable[int | None]) -> list[int]:
@@ -135,13 +226,13 @@ def _texts(refusals: Sequence[Probe]) -> tuple[list[tuple[str, str | None]], lis
 
 def _pattern_of(line: str) -> str:
     """Return a pattern for a line; numbers, quoted texts and paths become wildcards."""
-    pieces = re.split(r"(\x00[^ :,;]*|\"[^\"]*\"|0x[0-9A-Fa-f]+|[0-9]+)", line)
+    pieces = re.split(r"([\x00\x01][^ :,;]*|\"[^\"]*\"|0x[0-9A-Fa-f]+|[0-9]+)", line)
     return "^" + "".join(_open(piece) if number % 2 else _escaped(piece) for number, piece in enumerate(pieces)) + "$"
 
 
 def _open(piece: str) -> str:
     """Return a wildcard for a number, a quoted text or a path; none of them backtracks."""
-    if piece.startswith(A_PATH):
+    if piece.startswith((A_PATH, THE_PATH)):
         return "/[^ :,;]*"
     return '"[^"]*"' if piece.startswith('"') else "0x[0-9A-Fa-f]+" if piece.startswith("0x") else "[0-9]+"
 
@@ -156,7 +247,11 @@ def _speaking_pattern(refusals: Sequence[Probe]) -> str | None:
     for each in refusals:
         expected = each.case.expected
         words = {"fault": expected.fault, "clause": expected.clause}
-        samples.append((each.line, words if expected.offset is None else words | {"offset": str(expected.offset)}))
+        if expected.offset is not None:
+            words["offset"] = str(expected.offset)
+        if expected.path is not None:
+            words["path"] = THE_PATH
+        samples.append((each.line, words))
     return common_pattern(samples, FAULT_TOKENS)
 
 
@@ -197,36 +292,39 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
     orders = Counter(tuple(sorted(usual & set(found), key=lambda name: found[name])) for _, found in holding)
     order = max(orders, key=lambda each: (len(each), orders[each]))
     pattern = ""
-    for number, name in enumerate(order):
-        between = {
-            line[found[order[number - 1]][1] if number else 0 : found[name][0]]
-            for line, found in holding
-            if set(order) <= set(found)
-        }
+    # What stands in the place of another word comes last: an offset or a path.
+    for name in (*order, *(name for name in tokens if name in usual and name not in order)):
+        between = set()
+        for line, found in holding:
+            if name in found and (name not in order or set(order) <= set(found)):
+                start = max((end for _, end in found.values() if end <= found[name][0]), default=0)
+                between.add(line[start : found[name][0]])
         # Text between two words becomes a part of the pattern if it is always the same.
         literal = _escaped(between.pop()) if len(between) == 1 else ".*?"
         piece = f"{literal}(?P<{name}>{tokens[name]})"
-        pattern += ("^" if number == 0 and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
+        pattern += ("^" if not pattern and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
     return pattern if all(re.search(pattern, line) for line, _ in holding) else None
 
 
-def render_profile(command: Sequence[str], inferred: Inferred, name: str) -> str:
+def render_profile(command: Sequence[str], verify: Sequence[str], inferred: Inferred, name: str) -> str:
     """Render a commented profile."""
     lines = [
         "# Inferred by `ekvconform init`. Review it: it decides what is compared.",
         f"name = {_toml(name)}",
         f"command = [{', '.join(map(_toml, command))}]",
         "# The command that verifies a dump, if there is one; without it those cases are UNSUPPORTED.",
-        '# verify = ["decoder", "verify", "{out}"]',
+        f"verify = [{', '.join(map(_toml, verify))}]" if verify else '# verify = ["decoder", "verify", "{out}"]',
         "# Chapters that the program claims to implement; all if not given.",
         f"# chapters = [{', '.join(map(_toml, CHAPTERS))}]",
         "",
         "# Words that select an option. They replace the word '{options}', which the command then needs;",
         "# cases with an option that is not listed here are UNSUPPORTED.",
-        "# [options]",
+        "# An empty list: the program always does it.",
+        "[options]" if inferred.options else "# [options]",
         *(
-            f"# {name} = ['--{name.replace('_', '-')}{'={value}' if has_value else ''}']"
-            for name, has_value in OPTIONS.items()
+            f"{'' if option in inferred.options else '# '}{option} = "
+            f"[{', '.join(map(_toml, inferred.options.get(option, CONVENTION[option])))}]"
+            for option in OPTIONS
         ),
         "",
         "[exit]",
@@ -245,6 +343,7 @@ def render_profile(command: Sequence[str], inferred: Inferred, name: str) -> str
         "",
         "[features]",
         f"existing_output = {str(inferred.existing_output).lower()}  # an existing, empty OUT is accepted",
+        *(["without = ['seal']  # no run wrote both MANIFEST.json and CHECKSUMS"] if not inferred.seals else []),
     ]
     lines += ["", "# Messages of refusals, and the faults of the spec that they stand for (spec/13-outcomes.md)."]
     for pattern, fault in inferred.texts:
@@ -256,6 +355,11 @@ def render_profile(command: Sequence[str], inferred: Inferred, name: str) -> str
         lines += ["[[warnings]]", f"pattern = {_toml(inferred.warnings)}"]
     else:
         lines += ["# [[warnings]]", "# pattern = '^warning: (?P<warning>[a-z-]+): (?P<count>[0-9]+)'"]
+    lines += ["", "# Findings of `verify`; without this it is only compared whether there are some."]
+    if inferred.findings:
+        lines += ["[[findings]]", f"pattern = {_toml(inferred.findings)}"]
+    else:
+        lines += ["# [[findings]]", "# pattern = '^(?P<fault>[a-z-]+) .* at (?P<path>[^ :]+)'"]
     lines += [
         "",
         "[limits]",

@@ -31,7 +31,9 @@ HEADER_AND_FOOTER: Final = "header-and-footer"
 """What nearly all fixtures are written as."""
 CARRIERS: Final = (NODE_FILE, HEADER_AND_FOOTER, PAYLOAD_WITH_FOOTER, BARE_PAYLOAD)
 """Richest first."""
-RULE_OF_CARRIER: Final = {NODE_FILE: "VISI-9", HEADER_AND_FOOTER: "FILE-1", PAYLOAD_WITH_FOOTER: "FILE-15"}
+RULE_OF_CARRIER: Final = {
+    NODE_FILE: "VISI-9", HEADER_AND_FOOTER: "FILE-1", PAYLOAD_WITH_FOOTER: "FILE-15", BARE_PAYLOAD: "FILE-18",
+}  # fmt: skip
 """The rule that a program does not follow if it reads the next carrier and not this one."""
 HEADER: Final = "header"
 ROWS: Final = "rows"

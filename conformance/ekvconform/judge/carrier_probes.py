@@ -31,7 +31,7 @@ class Carriers:
     @property
     def clauses(self) -> dict[str, str]:
         """What happens with a carrier that is not read = the rule that is broken."""
-        return {form: RULE_OF_CARRIER[carrier] for carrier, form in self.unread.items() if carrier in RULE_OF_CARRIER}
+        return {form: RULE_OF_CARRIER[carrier] for carrier, form in self.unread.items()}
 
 
 def probe_carriers(cases: Sequence[Case], profile: Profile, jobs: int) -> Carriers:

@@ -88,5 +88,6 @@ def shown(data: bytes) -> str:
     """Summarize the content of a file."""
     if not data:
         return "an empty file"
-    more = f" and {len(data) - MAX_SHOWN} bytes more" if len(data) > MAX_SHOWN else ""
-    return f"{len(data)} bytes `{render_bytes(data[:MAX_SHOWN])}`{more}"
+    left = len(data) - MAX_SHOWN
+    more = f" and {left} byte{'' if left == 1 else 's'} more" if left > 0 else ""
+    return f"{len(data)} byte{'' if len(data) == 1 else 's'} `{render_bytes(data[:MAX_SHOWN])}`{more}"

@@ -113,8 +113,8 @@ class TreeExplainer:
         key = self._key(path)
         record = self._visible(key, TYPES[folder])
         if path not in self._found:
-            layout = record.layout if record else "file from before the run"
-            clause = "RSTR-12" if layout == "bare string" else CLAUSES_OF_BLOBS[folder] if record else "TREE-35"
+            layout = record.layout if record else "a blob"
+            clause = "RSTR-12" if layout == "bare string" else CLAUSES_OF_BLOBS[folder]
             return Difference(FILES, path, shown(self._expected[path]), NO_FILE, f"missing: {layout}", clause)
         if path not in self._expected:
             form, clause = self._why_hidden(segment, folder, key)
@@ -152,7 +152,7 @@ class TreeExplainer:
                 if content.fate == fate and found in (content.payload, content.body):
                     return words, clause
         if record is None:
-            return _extent(expected, found), "TREE-35"
+            return _extent(expected, found), CLAUSES_OF_BLOBS[folder]
         clause = CLAUSES_OF_PAYLOADS[record.layout]
         if found == record.body:
             return f"the whole value of a {record.layout}", clause

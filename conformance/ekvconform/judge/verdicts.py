@@ -28,7 +28,7 @@ from typing import Final
 
 from ekvconform.cases.contents import DELETED, EXPIRED, FUTURE, HISTORY, OPERATIONAL, content_at, contents_of
 from ekvconform.cases.data_files import OUTCOMES_TABLE
-from ekvconform.cases.golden_cases import DECODE, FINDINGS, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
+from ekvconform.cases.golden_cases import DECODE, FINDINGS, OUTCOMES, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.tolerances import counted_warnings
 from ekvconform.judge.aspects import (
@@ -245,7 +245,7 @@ def command_of(profile: Profile, scene: Scene, box: Sandbox, snapshot: Path) -> 
     return tuple(command)
 
 
-def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | None:
+def bad_ending(finish: Finish, profile: Profile, verb: str = DECODE) -> tuple[str, Difference] | None:
     """Return the verdict on a run that did not end with a documented exit status, or None."""
     if finish.over_limit:
         form = f"over its limit: {stable(finish.over_limit)}"
@@ -262,8 +262,8 @@ def bad_ending(finish: Finish, profile: Profile) -> tuple[str, Difference] | Non
     if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
         found = first_line(finish.stderr or finish.stdout)
         return CRASH, Difference(ENDING, "the run", "no panic or traceback", found, "a panic or traceback", "CONV-8")
-    if finish.exit_status not in profile.documented:
-        words, found = f"one of its profile: {ranges(profile.documented)}", str(finish.exit_status)
+    if finish.exit_status not in profile.documented(verb):
+        words, found = f"one of its profile: {ranges(profile.documented(verb))}", str(finish.exit_status)
         return CRASH, Difference(ENDING, "exit status", words, found, f"exit status {found}", "OUTC-6")
     return None
 
@@ -294,14 +294,17 @@ class _Judge:
         """Return the verdict and all differences; the most severe verdict wins."""
         for path in self._box.fed_readers():
             escaped.append(Difference(OUTSIDE, path, "nothing written to it", "written to", "written to", "TREE-30"))
-        if ending := bad_ending(self._finish, self._profile):
+        if ending := bad_ending(self._finish, self._profile, self._case.scene.verb):
             verdict, difference = ending
             return (ESCAPED, [*escaped, difference]) if escaped else (verdict, [difference])
-        judged = [[*escaped, *self._differences_from(expected)] for expected in self._case.allowed]
+        judged = [[*escaped, *self._compared(self._differences_from(expected))] for expected in self._case.allowed]
         # Of several permitted outcomes the nearest is reported.
         nearest = min(judged, key=lambda each: (sum(is_about(self._case, one) for one in each), len(each)))
         nearest.sort(key=lambda each: (not is_about(self._case, each), ASPECTS.index(each.aspect)))
         return self._verdict_of({each.aspect for each in nearest if is_about(self._case, each)}), nearest
+
+    def _compared(self, differences: Iterable[Difference]) -> list[Difference]:
+        return [each for each in differences if self._profile.is_compared(each.aspect, each.place)]
 
     @staticmethod
     def _verdict_of(own: set[str]) -> str:
@@ -329,7 +332,8 @@ class _Judge:
         finish, profile = self._finish, self._profile
         if refusal := self.refusal():
             return replace(refusal, expected=expected)
-        found = next((name for name, statuses in profile.exits.items() if finish.exit_status in statuses), "another")
+        names = OUTCOMES[self._case.scene.verb]
+        found = next((name for name in names if finish.exit_status in profile.exits[name]), "another")
         words = f"{found} for {expected}"
         return Difference(OUTCOME, "outcome", expected, f"exit status {finish.exit_status}", words, "OUTC-6")
 
@@ -381,6 +385,8 @@ class _Judge:
                     found = NOT_REPORTED if other in ("", -1) else str(other)
                     form = _form_of_reason(name, wanted, other, found)
                     differences.append(Difference(REASON, name, str(wanted), found, form, expected.clause))
+                    if name == "fault":
+                        break  # another fault has another clause and another place
         # Another class of refusal is another reason, if the profile distinguishes them.
         statuses = profile.statuses_of_fault(expected.fault)
         if finish.exit_status not in statuses:

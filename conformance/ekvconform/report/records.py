@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases.carriers import RULE_OF_CARRIER
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Case, Expected
@@ -179,7 +178,7 @@ def _found(judgement: Judgement) -> str:
 
 def _unread(carriers: Carriers) -> list[str]:
     """Say which kinds of files were not used, and why."""
-    names = [f"{carrier} ({form} [{RULE_OF_CARRIER[carrier]}])" for carrier, form in carriers.unread.items()]
+    names = [f"{carrier} ({form}; {carriers.clauses[form]})" for carrier, form in carriers.unread.items()]
     if not names:
         return []
     return [f"the cases came in the carrier {carriers.richest}: the program does not read {', '.join(names)}"]

@@ -15,6 +15,7 @@ from ekvconform.campaigns.races import Stepped
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.moments import SCENES, Moment
 from ekvconform.judge.verdicts import PASS, VERDICTS
+from ekvconform.report.comparison import BROKEN, CLASSES, FIXED, compare_reports
 from ekvconform.report.formats import verdict_words
 from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix, counted, describe_cause, describe_parts
 
@@ -133,18 +134,33 @@ def _print_cause(console: Console, report: Report, cause: Row, quoted: set[str])
         console.print(Text(f"    {clause.id} ({clause.level}): {clause.text}"))
     row = report.row_of(cause["example"])
     console.print(Text(f"    for example {row['verdict']} {row['id']}: {row['title']}"))
-    forms = set(cause["forms"])
-    for difference in (*row["differences"], *row["deviations"]):
-        if difference["form"] in forms:
-            words = f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
-            console.print(Text(f"        {printable(words)}"))
-            for line in difference["bytes"]:
-                console.print(Text(f"            {printable(line)}"))
+    differences = [*row["differences"], *row["deviations"]]
+    for difference in [each for each in differences if each["form"] in cause["forms"]] or differences[:1]:
+        words = f"{difference['place']}: expected {difference['expected']}, found {difference['found']}"
+        console.print(Text(f"        {printable(words)}"))
+        for line in difference["bytes"]:
+            console.print(Text(f"            {printable(line)}"))
     console.print(Text(f"        {printable(row['repro'])}"))
     others = [name for name in (*cause["failing"], *cause["deviating"]) if name != row["id"]]
     if others:
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
         console.print(Text(f"    also {', '.join(others[:MAX_NAMES])}{more}", QUIET))
+
+
+def print_comparison(old: Report, new: Report) -> bool:
+    """Print what changed between two reports; return True if anything is broken."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if (old.header["suite"], old.header["suite_sha256"]) != (new.header["suite"], new.header["suite_sha256"]):
+        words = f"other suites: {old.header['suite']} and {new.header['suite']}; a case may differ for that reason"
+        console.print(Text(words, QUIET))
+    changes = compare_reports(old, new)
+    for change in changes:
+        style = BAD if change.kind == BROKEN else GOOD if change.kind == FIXED else ""
+        console.print(Text(printable(f"{change.kind} {change.case_id}: {change.words}"), style))
+    counts = Counter(change.kind for change in changes)
+    words = ", ".join(f"{counts[kind]} {kind}" for kind in CLASSES if counts[kind]) or "nothing changed"
+    console.print(Text(f"{printable(new.program)}: {words}", BAD if counts[BROKEN] else GOOD))
+    return bool(counts[BROKEN])
 
 
 def printable(text: str) -> str:

@@ -11,8 +11,9 @@ command      list of words; {snapshot}, {out} and {db} are replaced, and a word
 verify       the same, with {out}, of the command that verifies a dump, if there is one
 chapters     the chapters that the program claims to implement, in lower case; all if
              not given
-[options]    option = list of words: salvage, into_existing; and, with {value} among
-             them, only, wall_time, cluster_id, elastickv_version
+[options]    option = list of words: salvage, into_existing, an empty list if the program
+             always does it; and, with {value} among them, only, wall_time, cluster_id,
+             elastickv_version
 [exit]       complete, partial, whole, findings: lists of exit statuses (default 0; that
              of complete or 3; 0; 1). refused is one too (default any from 1 to 125), or
              in its place snapshot-refused, tree-refused, disk-full, io-error (a class
@@ -23,7 +24,10 @@ chapters     the chapters that the program claims to implement, in lower case; a
              as not reported.
 [[warnings]] the same, for lines of both streams: warning and a group "count"
 [[findings]] the same, for what `verify` prints: fault and a group "path"
-[features]   existing_output (default true): does it accept an existing OUT?
+[features]   existing_output (default true): does it accept an existing OUT? without: what a
+             young program does not do yet, so that it is judged by what it does: "seal"
+             (no MANIFEST.json and CHECKSUMS), "outcome" (no member outcome in
+             MANIFEST.json), "bare-strings"
 [limits]     seconds, memory_mib (private memory of all its processes), files_mib
 """
 
@@ -33,15 +37,17 @@ import shutil
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from ekvconform.cases.clauses import load_clauses
+from ekvconform.cases.contents import BARE, VISIBLE, contents_of
 from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import DECODE, FINDINGS, OPTIONS, REFUSED, WHOLE, Case
+from ekvconform.cases.golden_cases import DECODE, FINDINGS, OPTIONS, OUTCOMES, REFUSED, WHOLE, Case
 from ekvconform.cases.limits import Limits
 
 CLASS_OF_STATUS: Final = {status: name for name, status in OUTCOMES_TABLE["exit"].items()}
@@ -54,6 +60,11 @@ ANY_REFUSAL: Final = tuple(range(1, 126))
 PARTIAL_STATUS: Final = OUTCOMES_TABLE["exit"]["partial"]
 EXITS: Final = ("complete", "partial", WHOLE, FINDINGS, REFUSED, *REFUSALS)
 CHAPTERS: Final = tuple(dict.fromkeys(name[:4].lower() for name in load_clauses()))
+SEAL: Final = "seal"
+OUTCOME: Final = "outcome"
+BARE_STRINGS: Final = "bare-strings"
+YOUNG: Final = (SEAL, OUTCOME, BARE_STRINGS)
+"""What a program may lack by its profile."""
 INTERPRETER: Final = "{python}"
 """In a word of a command: the interpreter that runs ekvconform."""
 MEMBERS: Final = (
@@ -98,14 +109,15 @@ class Profile:
     warnings: tuple[Pattern, ...] = ()
     findings: tuple[Pattern, ...] = ()
     has_existing_output: bool = True
+    without: frozenset[str] = frozenset()
+    """What the program does not do yet, of `YOUNG`."""
     limits: Limits = field(default_factory=Limits)
     folder: Path = field(default_factory=Path.cwd)
     """Directory that paths of programs are relative to."""
 
-    @property
-    def documented(self) -> frozenset[int]:
-        """All exit statuses of the program."""
-        return frozenset().union(*self.exits.values())
+    def documented(self, verb: str = DECODE) -> frozenset[int]:
+        """Return all exit statuses of a command of the program."""
+        return self.refused.union(*(self.exits[name] for name in OUTCOMES[verb] if name != REFUSED))
 
     @property
     def refused(self) -> frozenset[int]:
@@ -121,6 +133,8 @@ class Profile:
         scene = case.scene
         if self.chapters is not None and case.chapter not in self.chapters:
             return f"the profile does not claim chapter {case.chapter.upper()}"
+        if young := self._lacks_yet(case):
+            return f"the profile says that the program has no {young} yet"
         words = self.command if scene.verb == DECODE else self.verify
         if not words:
             return "the profile has no verify command"
@@ -132,6 +146,24 @@ class Profile:
         if scene.verb == DECODE and scene.has_output and not self.has_existing_output:
             return "the profile says that the program does not accept an existing OUT"
         return None
+
+    def _lacks_yet(self, case: Case) -> str | None:
+        """Return what of `without` a case is about, or needs, or None."""
+        if SEAL in self.without and case.chapter in ("mani", "sums"):
+            return SEAL
+        if OUTCOME in self.without and case.expected.manifest and all(map(_is_of_outcome, case.expected.manifest)):
+            return OUTCOME
+        if BARE_STRINGS in self.without and case.scene.verb == DECODE:
+            contents = contents_of(case.scene.snapshot or b"")
+            if any(content.type == BARE and content.fate == VISIBLE for content in contents):
+                return BARE_STRINGS
+        return None
+
+    def is_compared(self, aspect: str, place: str) -> bool:
+        """Predicate: is an aspect of a dump compared at a place?"""
+        if SEAL in self.without and aspect in ("seal", "checksums", "form", "manifest", "counters"):
+            return False
+        return not (OUTCOME in self.without and place.startswith("MANIFEST.json, ") and "outcome" in place)
 
     def located(self) -> "Profile":
         """Return the profile with absolute paths of its programs.
@@ -179,6 +211,10 @@ class Profile:
         return {name: sorted(paths) for name, paths in found.items()}
 
 
+def _is_of_outcome(name: str) -> bool:
+    return name.partition(".")[0] == OUTCOME
+
+
 def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     program = words[0] if os.sep not in words[0] else str(folder / words[0])
     found = shutil.which(program)
@@ -217,10 +253,17 @@ def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
         raise BrokenProfileError(f"{path}: {error}") from error
 
 
-def bare_profile(command: Iterable[str]) -> Profile:
-    """Make a profile that has only a command. Raises `BrokenProfileError`."""
+def bare_profile(
+    command: Iterable[str], verify: Iterable[str] = (), options: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Profile:
+    """Make a profile that has only commands and options. Raises `BrokenProfileError`."""
+    words: dict[str, Any] = {"command": list(command)}
+    if verify:
+        words["verify"] = list(verify)
+    if options:
+        words["options"] = {name: list(each) for name, each in options.items()}
     try:
-        return make_profile({"command": list(command)})
+        return make_profile(words)
     except ValueError as error:
         raise BrokenProfileError(str(error)) from error
 
@@ -236,14 +279,18 @@ def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profil
         raise ValueError("verify: {out} is missing")
     options = _table(words, "options")
     _require_known(options, OPTIONS, "options")
-    if options and "{options}" not in command:
+    if any(_words(options, name) for name in options) and "{options}" not in command:
         raise ValueError('options: the command has no word "{options}" to be replaced by them')
     for name in options:
+        if not _words(options, name) and not OPTIONS[name]:
+            continue  # the program always does it
         has_value = any("{value}" in word for word in _words(options, name))
         if has_value != OPTIONS[name]:
             raise ValueError(f"options.{name}: {{value}} {'must not be there' if has_value else 'is missing'}")
     features = _table(words, "features")
-    _require_known(features, ("existing_output",), "features")
+    _require_known(features, ("existing_output", "without"), "features")
+    without = _words(features, "without") if "without" in features else ()
+    _require_known(without, YOUNG, "features.without")
     existing_output = features.get("existing_output", True)
     if not isinstance(existing_output, bool):
         raise ValueError(f"features.existing_output: {existing_output!r} is not true or false")
@@ -260,6 +307,7 @@ def make_profile(words: dict[str, Any], command: tuple[str, ...] = ()) -> Profil
         warnings=_patterns(words, "warnings", "warning", OUTCOMES_TABLE["warnings"]),
         findings=_patterns(words, "findings", "fault", OUTCOMES_TABLE["faults"]),
         has_existing_output=existing_output,
+        without=frozenset(without),
         limits=Limits().but(_table(words, "limits")),
     )
 
