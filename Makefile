@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test nightly bench browser coverage fixtures hostile mutants lint format lock clean
+.PHONY: help run check test nightly bench browser coverage fixtures hostile masking mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ browser: $(VENV)/stamp ## look at the HTML report in a headless Chromium
 
 mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that the cases catch them
 	$(BIN)/python tests/mutation/mutants.py
+
+masking: $(VENV)/stamp ## put a further fault on decoders that have faults already, and see it noticed (an hour)
+	$(BIN)/python tests/mutation/masking.py --causes
 
 coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
 	$(BIN)/python tools/fixture_coverage.py

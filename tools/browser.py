@@ -26,6 +26,22 @@ sys.exit(ended.returncode)
 """
 
 
+WIDTHS = (1400, 1000, 400)
+"""Of a page, in pixels."""
+# The page in a frame of a given width, with all failures opened; the title says how wide it is and wants to be.
+FRAME = """<!DOCTYPE html><title>?</title><body style="margin:0">
+<iframe id="f" src="{page}" style="width:{width}px;height:1480px;border:0"></iframe>
+<script>
+  onload = () => {{
+    const root = document.getElementById("f").contentDocument.documentElement;
+    for (const each of root.querySelectorAll("details")) each.open = true;
+    document.title = root.clientWidth + " " + root.scrollWidth;
+    for (const each of root.querySelectorAll("details")) each.open = false;
+  }};
+</script>
+"""
+
+
 def ekvconform(*words: str) -> None:
     """Run the command; a program with failures ends it with 1."""
     ended = subprocess.run([sys.executable, "-m", "ekvconform", *words], check=False, stdout=subprocess.DEVNULL)
@@ -40,8 +56,8 @@ def chromium(*words: str) -> str:
         sys.exit("there is no Chromium: on Debian, apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="ekvconform-browser.") as profile:
         command = [
-            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,1500",
-            f"--user-data-dir={profile}", *words,
+            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1440,1500",
+            "--allow-file-access-from-files", f"--user-data-dir={profile}", *words,
         ]  # fmt: skip
         ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     return ended.stdout
@@ -80,7 +96,20 @@ def main() -> int:
     expect(f"{len(cases)} of {len(cases)} cases" in whole, "the script counted them")
     expect("<title>ekvconform: wrong</title>" in whole, "nothing that a program printed was run")
     expect("byte 2 is the first that differs" in whole, "differing bytes are annotated")
-    expect("header magic `EKVTHLC1`" in whole, "snapshots are annotated")
+    expect("payload magic `EKVPBBL1`" in whole, "snapshots are annotated")
+    expect('class="cause"' in whole.split('id="matrix"')[0], "causes come first")
+    expect("<details open" not in whole, "failures are closed until they are opened")
+    for width in WIDTHS:
+        frame = BUILD / f"frame-{width}.html"
+        frame.write_text(FRAME.format(width=width, page=page.name), encoding="utf-8")
+        sizes = re.search("<title>([0-9]+) ([0-9]+)</title>", chromium("--dump-dom", frame.as_uri()))
+        expect(sizes is not None, f"the page is measured at {width} pixels")
+        expect(sizes is not None and int(sizes[2]) <= int(sizes[1]), f"nothing to scroll sideways at {width} pixels")
+        for mode in ("light", "dark"):
+            picture = BUILD / f"{width}-{mode}.png"
+            dark = ["--blink-settings=preferredColorScheme=0"] if mode == "dark" else []
+            chromium(*dark, f"--screenshot={picture}", frame.as_uri())
+            expect(picture.stat().st_size > 10_000, f"a picture lies in {picture.relative_to(ROOT)}")
 
     failing = [case for case, hidden in rows(chromium("--dump-dom", f"{page.as_uri()}#verdict=FAIL")) if not hidden]
     expect(0 < len(failing) < len(cases) and "rstr-envelope" in failing, "the filter by verdict shows failures only")
@@ -89,8 +118,6 @@ def main() -> int:
 
     combined = chromium("--dump-dom", both.as_uri())
     expect(combined.count("<th colspan=") == 2, "two programs stand side by side")
-    chromium(f"--screenshot={BUILD / 'wrong.png'}", f"{page.as_uri()}#verdict=FAIL")
-    expect((BUILD / "wrong.png").stat().st_size > 10_000, f"a picture lies in {BUILD.relative_to(ROOT)}/wrong.png")
     return 0
 
 

@@ -17,20 +17,12 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 BIN: Final = Path(sys.executable).parent
 COMMAND: Final = ("--profile", "conformance/profiles/command.toml")
 REFERENCE: Final = ("--profile", "conformance/profiles/reference.toml")
-FLUSHING: Final = (
-    *COMMAND,
-    "--",
-    "{python}",
-    "-m",
-    "ekvdump",
-    "decode",
-    "--db={db}",
-    "{options}",
-    "--",
-    "{snapshot}",
-    "{out}",
-)
-"""The command with the flush that its profile leaves out: a flush is a system call too."""
+THE_REST: Final = ("--db={db}", "{options}", "--", "{snapshot}", "{out}")
+FLUSHING: Final = {
+    "command": (*COMMAND, "--", "{python}", "-m", "ekvdump", "decode", *THE_REST),
+    "reference": (*REFERENCE, "--", "{python}", "-m", "ekvformat", *THE_REST),
+}
+"""Decoders with the flush that their profiles leave out: a flush is a system call too."""
 MUTATION: Final = ROOT / "tests" / "mutation"
 
 
@@ -39,11 +31,12 @@ def parts(seed: int) -> Iterator[tuple[str, Sequence[object]]]:
     deep = ("--hypothesis-profile=deep", f"--hypothesis-seed={seed}", "-o", "faulthandler_timeout=0")
     search = ("tests/machines", "tests/command/test_against_reference.py")
     yield "searches", (BIN / "pytest", "-n", "auto", *deep, *search)
-    for name, profile in (("command", FLUSHING), ("reference", REFERENCE)):
+    for name, profile in FLUSHING.items():
         yield f"races, {name}", (BIN / "ekvconform", "step", *profile)
         yield f"failing calls, {name}", (BIN / "ekvconform", "faults", *profile)
     yield "large snapshots", (BIN / "ekvconform", "run", "big", *COMMAND)
     yield "mutants, all cases", (sys.executable, MUTATION / "mutants.py", "--wide")
+    yield "further faults on faulty decoders", (sys.executable, MUTATION / "masking.py")
     yield "changed constants", (sys.executable, MUTATION / "constants.py")
     yield "generated mutants", (sys.executable, MUTATION / "generated_mutants.py")
     yield (

@@ -14,7 +14,7 @@ from difflib import get_close_matches, unified_diff
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 from ekvconform.cases.carriers import CARRIERS, HEADER_AND_FOOTER, ONE_A_CHAPTER, carry
 from ekvconform.cases.clauses import load_clauses
@@ -35,9 +35,18 @@ from ekvconform.cases.golden_cases import (
 )
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_bytes, render_hex, write_snapshot
 from ekvconform.cases.suite import load_suite
-from ekvconform.judge.known_failures import NOTHING_KNOWN, KnownFailures, load_known_failures, render_updated
+from ekvconform.judge.aspects import ENDING, OUTCOME, OUTSIDE
+from ekvconform.judge.carrier_probes import Carriers
+from ekvconform.judge.known_failures import (
+    NOTHING_KNOWN,
+    Form,
+    KnownFailures,
+    form_of,
+    load_known_failures,
+    render_updated,
+)
 from ekvconform.judge.suite_run import ANY, CHOICES, find_carriers, run_suite
-from ekvconform.judge.verdicts import PASS, VOID, Judgement, command_of, first_line
+from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID, Judgement, command_of, first_line
 from ekvconform.judge.workers import SIGNALS
 from ekvconform.report.records import (
     AS_EXPECTED,
@@ -70,6 +79,10 @@ STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
 """Default cases of `step`: a new dump with all kinds of files, and one beside another dump."""
 FAILING: Final = (*STEPPED, "rstr-large-value")
 """Default cases of `faults`; one has a file of many pages."""
+UNFIT: Final = (OUTSIDE, ENDING, OUTCOME)
+"""A case that differs in one of these undisturbed is no start for a campaign."""
+MAX_TRIED: Final = 20
+"""Cases that a campaign tries, until the program passes one undisturbed."""
 KNOWN_HEAD: Final = """\
 # Known failures: case-id  VERDICT  # reason, link
 # A listed case with another verdict makes the run fail; `ekvconform show CASE` prints the case.
@@ -186,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--fail-fast", action="store_true", help="stop at the first unexpected verdict")
     run.add_argument("--first", action="store_true", help="print only the first cause")
+    words = "cases that have to run at least; fewer make the run red"
+    run.add_argument("--min-ran", type=_positive, default=1, metavar="N", help=words)
     run.add_argument("--quiet", action="store_true", help="print unexpected verdicts and a summary only")
     run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
     run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
@@ -260,6 +275,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def _add_campaign(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that complete; default {' '.join(default)}")
     _add_program(parser)
+    parser.add_argument("--number", type=_positive, metavar="N", help="repeat only the run of this number")
     parser.add_argument(
         "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of runs in parallel"
     )
@@ -374,6 +390,10 @@ def _run(options: argparse.Namespace) -> int:
         _rewrite(options.known_failures, before, render_updated(before, found))
     if any(judgement.verdict == VOID for judgement in found):
         return EXIT_BROKEN_SUITE
+    ran = sum(judgement.verdict != UNSUPPORTED for judgement in found)
+    if ran < options.min_ran:
+        print(f"only {counted(ran, 'case')} ran, fewer than --min-ran {options.min_ran}")
+        return EXIT_UNEXPECTED
     return EXIT_AS_EXPECTED if report.footer["as_expected"] or options.update_known_failures else EXIT_UNEXPECTED
 
 
@@ -504,13 +524,14 @@ def _step(options: argparse.Namespace) -> int:
     from ekvconform.campaigns.races import iter_steps, record_moments, run_steps
     from ekvconform.report.terminal import print_steps, progress_of
 
-    def step_through(case: Case, profile: Profile) -> set[str]:
+    def step_through(case: Case, profile: Profile, _known: frozenset[Form]) -> set[str]:
         moments = record_moments(case, profile)
-        steps = list(iter_steps(moments))
+        steps = _numbered(options, list(iter_steps(moments)))
         with progress_of(len(steps)) as advance:
-            found = run_steps(case, profile, steps, options.jobs, lambda stepped: advance(stepped.verdict))
-        print_steps(f"{profile.name}, {case.id}", moments, found)
-        return {stepped.verdict for stepped in found}
+            each = run_steps(case, profile, [*steps.values()], options.jobs, lambda stepped: advance(stepped.verdict))
+        found = dict(zip(steps, each, strict=True))
+        print_steps(f"{profile.name}, {case.id}", moments, found, _again(options, case))
+        return {stepped.verdict for stepped in found.values()}
 
     return _campaign(options, STEPPED, step_through)
 
@@ -520,37 +541,87 @@ def _faults(options: argparse.Namespace) -> int:
     from ekvconform.campaigns.races import record_moments
     from ekvconform.report.terminal import print_trials, progress_of
 
-    def let_fail(case: Case, profile: Profile) -> set[str]:
+    def let_fail(case: Case, profile: Profile, known: frozenset[Form]) -> set[str]:
         moments = record_moments(case, profile)
-        trials = list(iter_trials(case, moments))
+        trials = _numbered(options, list(iter_trials(case, moments)))
         with progress_of(len(trials)) as advance:
-            found = run_trials(case, profile, trials, options.jobs, lambda tried: advance(tried.verdict))
-        found.append(judge_flush(moments))
-        print_trials(f"{profile.name}, {case.id}", found)
-        return {tried.verdict for tried in found}
+            each = run_trials(
+                case, profile, [*trials.values()], options.jobs, lambda tried: advance(tried.verdict), known
+            )
+        found = dict(zip(trials, each, strict=True))
+        if options.number is None:
+            found[0] = judge_flush(moments)
+        print_trials(f"{profile.name}, {case.id}", found, _again(options, case))
+        return {tried.verdict for tried in found.values()}
 
     return _campaign(options, FAILING, let_fail)
 
 
-def _campaign(options: argparse.Namespace, default: Sequence[str], do: Callable[[Case, Profile], set[str]]) -> int:
-    """Run a campaign on each case; `do` returns the verdicts that occurred."""
+Campaign = Callable[[Case, Profile, frozenset[Form]], set[str]]
+"""Runs a case many times; gets what differs in a run without any disturbance, and returns the verdicts."""
+Numbered = TypeVar("Numbered")
+
+
+def _numbered(options: argparse.Namespace, runs: Sequence[Numbered]) -> dict[int, Numbered]:
+    """Return the runs of a campaign by their numbers, all or the one that is wanted."""
+    every = dict(enumerate(runs, 1))
+    if options.number is None:
+        return every
+    if options.number not in every:
+        raise UsageError(f"--number {options.number}: there are {len(every)} runs")
+    return {options.number: every[options.number]}
+
+
+def _again(options: argparse.Namespace, case: Case) -> tuple[str, str]:
+    """Return the command that repeats a run of a campaign, before and behind its number."""
+    profile = [f"--profile={options.profile}"] if options.profile else []
+    program = f" {shlex.join(['--', *options.program])}" if options.program else ""
+    return shlex.join(["ekvconform", options.command, case.id, *profile]), program
+
+
+def _campaign(options: argparse.Namespace, default: Sequence[str], do: Campaign) -> int:
+    """Run a campaign on each case that the program completes undisturbed."""
     profile = _profile(options)
     _require_working_canaries()
+    every = load_cases()
+    carriers = find_carriers(every, profile, options.jobs)
     verdicts: set[str] = set()
     for case in [_one(case_id) for case_id in options.cases or default]:
-        if case.expected.outcome not in (COMPLETE, PARTIAL) or case.scene.during:
-            raise UsageError(f"{case.id} does not complete, or has tampering of its own: choose another case")
-        if case.is_big or case.expected.large:
-            raise UsageError(f"{case.id} has files that are too large for many runs")
-        if lack := profile.lacks(case):
-            print(f"{case.id}: not run: {lack}")
-        else:
-            verdicts |= do(case, replace(profile, limits=profile.limits.but(case.limits)))
+        if not _suits_a_campaign(case):
+            raise UsageError(f"{case.id} does not complete, is too large, or has tampering of its own: choose another")
+        verdicts |= _disturb(case, profile, carriers, do)
+    if not verdicts and not options.cases:
+        # None of the default cases: then the smallest of those that write most kinds of files.
+        others = [case for case in every if _suits_a_campaign(case) and profile.lacks(case) is None]
+        for case in sorted(others, key=lambda case: (-len(case.expected.tree), case.weight))[:MAX_TRIED]:
+            if verdicts := _disturb(case, profile, carriers, do):
+                break
     if not verdicts:
         raise UsageError("no case could be run")
     if VOID in verdicts:
         return EXIT_BROKEN_SUITE
     return EXIT_AS_EXPECTED if verdicts == {PASS} else EXIT_UNEXPECTED
+
+
+def _suits_a_campaign(case: Case) -> bool:
+    completes = case.expected.outcome in (COMPLETE, PARTIAL) and case.scene.verb == DECODE
+    return completes and case.scene.during is None and not case.is_big and not case.expected.large
+
+
+def _disturb(case: Case, profile: Profile, carriers: Carriers, do: Campaign) -> set[str]:
+    """Run a campaign on a case, if the program completes it undisturbed; return the verdicts."""
+    if lack := profile.lacks(case):
+        print(f"{case.id}: not run: {lack}")
+        return set()
+    (judgement,) = run_suite([case], profile, 1, carriers=carriers, is_whole=False).judgements
+    if judgement.verdict == VOID or any(each.aspect in UNFIT for each in judgement.differences):
+        print(f"{case.id}: not run: undisturbed it is {judgement.verdict}: {judgement.differences[0]}")
+        return set()
+    if judgement.differences:
+        known = "; ".join(dict.fromkeys(each.form for each in judgement.differences))
+        print(f"{case.id}: differs undisturbed, and is not reported again: {known}")
+    forms = frozenset(map(form_of, judgement.differences))
+    return do(judgement.case, replace(profile, limits=profile.limits.but(case.limits)), forms)
 
 
 def _require_working_canaries() -> None:

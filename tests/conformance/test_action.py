@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
-INSTALL, JUDGE = ACTION["runs"]["steps"]
+PYTHON, INSTALL, JUDGE = ACTION["runs"]["steps"]
 
 
 def judge(tmp_path: Path, **inputs: str) -> tuple[int, str]:
@@ -23,6 +23,7 @@ def judge(tmp_path: Path, **inputs: str) -> tuple[int, str]:
         name: given[words.removeprefix("${{ inputs.").removesuffix(" }}")] for name, words in JUDGE["env"].items()
     } | {
         "PATH": "/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
     }  # fmt: skip
     ended = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", JUDGE["run"]],
@@ -33,6 +34,7 @@ def judge(tmp_path: Path, **inputs: str) -> tuple[int, str]:
 
 def test_it_is_a_composite_action_whose_inputs_are_variables_only() -> None:
     assert ACTION["runs"]["using"] == "composite"
+    assert PYTHON["uses"].startswith("actions/setup-python@")
     for step in (INSTALL, JUDGE):
         assert step["shell"] == "bash"
         assert "${{" not in step["run"], "an input in a script can be taken for a part of it"
@@ -48,6 +50,7 @@ def test_a_command_with_quoted_words_is_judged(tmp_path: Path) -> None:
     assert status == 0, told
     assert "all 2 cases as expected" in told
     assert "✅" in (tmp_path / "summary.md").read_text()
+    assert (tmp_path / "output").read_text() == "report=ekvconform-report\npassed=2\n"
     assert sorted(os.listdir(tmp_path / "ekvconform-report")) == [
         "ekvconform-badge.json", "ekvconform.html", "ekvconform.jsonl", "ekvconform.xml",
     ]  # fmt: skip
@@ -69,6 +72,19 @@ def test_what_an_input_holds_is_not_run(tmp_path: Path, name: str) -> None:
     status, _ = judge(tmp_path, **{name: "$(touch escaped) `touch escaped` ; touch escaped"})
     assert status == 2
     assert not (tmp_path / "escaped").exists()
+
+
+def test_a_job_in_which_too_little_ran_is_red(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('command = ["true", "{snapshot}", "{out}"]\nchapters = ["rstr"]\n')
+    (tmp_path / "k.txt").write_text("rstr-bare  FAIL  # bug 7\n")
+    inputs = {"profile": "p.toml", "known-failures": "k.txt", "select": "rstr-bare veri-no-seal"}
+    (tmp_path / "red").mkdir()
+    for path in ("p.toml", "k.txt"):
+        (tmp_path / "red" / path).write_text((tmp_path / path).read_text())
+    assert judge(tmp_path, **inputs)[0] == 0
+    status, told = judge(tmp_path / "red", **inputs, **{"min-ran": "2"})
+    assert status == 1
+    assert "only 1 case ran, fewer than --min-ran 2" in told
 
 
 def test_a_command_or_a_profile_is_needed(tmp_path: Path) -> None:

@@ -243,6 +243,13 @@ def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> 
     command = list(profile_of(LOOKS_FIRST).command)
     assert cli.main(["step", "rstr-envelope", "--", *command]) == 1
     told = capfd.readouterr().out
-    assert "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/folder/k.bin" in told
+    words = "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/folder/k.bin [TREE-10]"
+    number = next(line for line in told.splitlines() if words in line).partition(":")[0]
+    assert f"    ekvconform step rstr-envelope --number {number} -- " in told
+    assert cli.main(["step", "rstr-envelope", "--number", number, "--", *command]) == 1
+    again = capfd.readouterr().out
+    assert f"{number}: {words}" in again
+    assert "1 ESCAPED" in again
+    assert cli.main(["step", "rstr-envelope", "--number", "100000", "--", *command]) == 2
     assert cli.main(["step", "file-bad-magic", "--", *command]) == 2
     assert cli.main(["step", "rstr-envelope", "--", "true", "{snapshot}", "{out}"]) == 2

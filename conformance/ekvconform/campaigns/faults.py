@@ -37,8 +37,8 @@ and, without intercepting calls:
     to a dump
     killed or interrupted, and the same run again neither         FAIL [TREE-43]
     completes nor names what must be removed first
-    a full disk that is not reported as one, or another fault     WRONG_REASON [TREE-24]
-    that is
+    a full disk that is not reported as one, or another fault     WRONG_REASON [TREE-24],
+    that is, as far as the profile maps the message               [TREE-25]
     the program did something unobservable; the call was not      VOID
     made
 
@@ -64,6 +64,7 @@ from ekvconform.cases.moments import BLOB, DELETED, NEVER_NAMED, Moment, Moments
 from ekvconform.cases.system_calls import CALLS, CHANGE, CLOSE, FLUSH, LINK, MAKE, OPEN, REMOVE, RENAME, WRITE, Call
 from ekvconform.judge.aspects import OUTCOME
 from ekvconform.judge.differences import Difference
+from ekvconform.judge.known_failures import Form, form_of
 from ekvconform.judge.tree_comparison import (
     CHECKSUMS_NAME,
     MANIFEST_NAME,
@@ -214,12 +215,20 @@ def _folders(paths: Iterable[str]) -> set[str]:
 
 
 def run_trials(
-    case: Case, profile: Profile, trials: Sequence[Trial], jobs: int, on_result: Callable[[Tried], None]
+    case: Case,
+    profile: Profile,
+    trials: Sequence[Trial],
+    jobs: int,
+    on_result: Callable[[Tried], None],
+    known: frozenset[Form] = frozenset(),
 ) -> list[Tried]:
-    """Run and judge each trial in a process of its own. Raises `OSError`."""
+    """Run and judge each trial in a process of its own. Raises `OSError`.
+
+    `known` is what differs in a run without any fault; it is not reported again.
+    """
 
     def work(trial: Trial, folder: Path, stop: int) -> Tried:
-        verdict, words = _Attempt(trial, case, profile, folder, stop).judge()
+        verdict, words = _Attempt(trial, case, profile, folder, stop, known).judge()
         return Tried(trial, verdict, words)
 
     def ended(trial: Trial) -> Tried:
@@ -236,8 +245,11 @@ def run_trials(
 class _Attempt:
     """Runs one trial, in a directory of its own."""
 
-    def __init__(self, trial: Trial, case: Case, profile: Profile, folder: Path, stop: int) -> None:
+    def __init__(
+        self, trial: Trial, case: Case, profile: Profile, folder: Path, stop: int, known: frozenset[Form]
+    ) -> None:
         self._trial = trial
+        self._known = known
         self._case = case
         self._profile = profile
         self._stop = stop
@@ -310,14 +322,14 @@ class _Attempt:
 
     def _escaped(self) -> str:
         paths = touched(self._before, self._box.look_outside(), self._may_lose)
-        return f"touched: {', '.join(paths)}" if paths else ""
+        return f"touched: {', '.join(paths)} [TREE-10]" if paths else ""
 
     # ---- how it ended ----
 
     def _judge_taken(self) -> tuple[str, str]:
         trial = self._trial
         if differences := [*self._differences(), *self._differences_of_manifest()]:
-            return FAIL, f"reported as {self._case.expected.outcome}, and {differences[0]}"
+            return FAIL, f"reported as {self._case.expected.outcome}, and {self._told(differences[0])}"
         if trial.moment and trial.fault != "EINTR" and settles(trial.moment, links=trial.links):
             return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
         return PASS, "went on"
@@ -331,15 +343,16 @@ class _Attempt:
             return FAIL, f"refused, and {' and '.join(seals)} is there [TREE-23]"
         if partial := self._partial_blob():
             return FAIL, partial
-        fault = DISK_FULL if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE) else IO_ERROR
+        fault, clause = IO_ERROR, "TREE-25"
+        if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE):
+            fault, clause = DISK_FULL, "TREE-24"
         reason = profile.reason_in(finish.stderr)
-        if reason is None and profile.texts:
-            message = first_line(finish.stderr)
-            return WRONG_REASON, f"not reported as {fault} in a message that the profile maps [TREE-24]: {message}"
         if reason is not None and reason.fault != fault:
-            return WRONG_REASON, f"reported as {reason.fault}, not {fault} [TREE-24]: {first_line(finish.stderr)}"
+            return WRONG_REASON, f"reported as {reason.fault}, not {fault} [{clause}]: {first_line(finish.stderr)}"
         if finish.exit_status not in profile.statuses_of_fault(fault):
-            return WRONG_REASON, f"exit status {finish.exit_status} is not that of {fault} [TREE-24]"
+            return WRONG_REASON, f"exit status {finish.exit_status} is not that of {fault} [{clause}]"
+        if reason is None and profile.texts:
+            return PASS, "refused, in a message that the profile does not map"
         if trial.fault == EIO_ON and profile.texts:
             count = profile.count_reasons(finish.stderr)
             if count < self._failed_count:
@@ -412,7 +425,7 @@ class _Attempt:
         if finish.exit_status not in self._profile.exits[self._case.expected.outcome]:
             return FAIL, f"again: refused [TREE-43]: {first_line(finish.stderr)}"
         if differences := self._differences():
-            return FAIL, f"again: {differences[0]}"
+            return FAIL, f"again: {self._told(differences[0])}"
         return PASS, words
 
     # ---- what is in OUT ----
@@ -432,9 +445,12 @@ class _Attempt:
 
     def _or_unreadable(self, compare: Callable[..., list[Difference]], *arguments: Any) -> list[Difference]:
         try:
-            return compare(*arguments)
+            return [each for each in compare(*arguments) if form_of(each) not in self._known]
         except OSError as error:
             return [Difference(OUTCOME, "OUT", "a tree that its owner can read", str(error))]
+
+    def _told(self, difference: Difference) -> str:
+        return f"{difference} [{difference.clause or self._case.clauses[0]}]"
 
     def _is_own(self, path: bytes, now: Look) -> bool:
         """Return True if a file in OUT is new or differs from before the run."""

@@ -163,7 +163,7 @@ def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> St
 
     held = hold_program(command, box, profile.limits, decide, stop)
     if changed := rearrangement.touched():
-        return Stepped(step, ESCAPED, f"touched: {', '.join(changed)}")
+        return Stepped(step, ESCAPED, f"touched: {', '.join(changed)} [TREE-10]")
     if paths := _sealed_tampered_files(case, box):
         return Stepped(step, FAIL, f"sealed bytes of another process: {', '.join(paths)} [TREE-42]")
     if held.unseen:
@@ -174,7 +174,7 @@ def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> St
         return Stepped(step, VOID, "there was nothing to tamper with")
     if ending := bad_ending(held.finish, profile):
         verdict, difference = ending
-        return Stepped(step, verdict, str(difference))
+        return Stepped(step, verdict, f"{difference} [{difference.clause}]")
     return Stepped(step, PASS, f"exit status {held.finish.exit_status}")
 
 

@@ -54,8 +54,8 @@ ROWS_OF_A_NODE: Final = (
 )  # fmt: skip
 """The rows that a node's file holds; an index of 1 is behind no file name."""
 ONE_A_CHAPTER: Final = (
-    "visi-newest-counts", "keys-undecoded", "rstr-envelope", "rhll-envelope", "rttl-orphans", "segm-escapes",
-    "kmap-find-12", "salv-string",
+    "visi-newest-counts", "keys-undecoded-types", "rstr-envelope", "rhll-envelope", "rttl-orphans", "segm-escapes",
+    "kmap-find-12-fallback-has-a-line", "salv-string",
 )  # fmt: skip
 """Cases that run in every carrier that the program reads, and have to give the same dump."""
 PROBE: Final = "rstr-envelope"

@@ -129,7 +129,7 @@ class TreeExplainer:
             if any(content.fate == fate for content in own):
                 return WORDS_OF_FATES[fate], CLAUSES_OF_FATES[fate]
         if own:
-            return f"a {own[0].layout} of a type that is not wanted", "OUTC-17"
+            return f"{_an(own[0].layout)} of a type that is not wanted", "OUTC-17"
         name = key_of_segment(segment, self._keys) or b""
         for content in self._contents:
             if content.fate == OPERATIONAL and name and content.user_key.startswith(name):
@@ -137,7 +137,7 @@ class TreeExplainer:
         for content in self._contents:
             if content.user_key == key or (content.user_key and name.endswith(content.user_key)):
                 clause = CLAUSES_OF_TYPES.get(content.type, "KEYS-1" if content.type in TYPES else "KEYS-7")
-                return f"a {content.layout} in {folder}/", clause
+                return f"{_an(content.layout)} in {folder}/", clause
         return f"a key in {folder}/ that the snapshot does not have", ""
 
     def _why_other(
@@ -155,13 +155,13 @@ class TreeExplainer:
             return _extent(expected, found), CLAUSES_OF_BLOBS[folder]
         clause = CLAUSES_OF_PAYLOADS[record.layout]
         if found == record.body:
-            return f"the whole value of a {record.layout}", clause
+            return f"the whole value of {_an(record.layout)}", clause
         if record.is_envelope and found == record.body[3:]:
-            return f"expiry and payload of a {record.layout}", clause
+            return f"expiry and payload of {_an(record.layout)}", clause
         shadowed = self._visible(key, (BARE,))
         if record.type == STRING and shadowed and found == shadowed.payload:
             return "that of the bare string that it shadows", "RSTR-13"
-        return f"of a {record.layout}, {_extent(expected, found)}", clause
+        return f"of {_an(record.layout)}, {_extent(expected, found)}", clause
 
     # ---- sidecars ----
 
@@ -201,11 +201,11 @@ class TreeExplainer:
         is_envelope = record is not None and record.is_envelope
         if is_envelope:
             source, clauses = (
-                f"a {layout}",
+                _an(layout),
                 ("RHLL-7", "RHLL-6", "RHLL-13") if is_hll else ("RSTR-7", "RSTR-6", "RSTR-16"),
             )
         else:
-            source = f"a TTL row of a {layout}"
+            source = f"a TTL row of {_an(layout)}"
             clauses = ("RTTL-3", "RTTL-2", "RTTL-6" if is_hll else "RSTR-14" if layout == "bare string" else "RTTL-5")
         if expiry_ms == 0:
             return f"{source}, expiry 0", clauses[0]
@@ -221,7 +221,7 @@ class TreeExplainer:
         key = key_of_segment(segment, self._keys)
         for content in self._contents:
             if content.user_key == key and content.expiry_ms == expiry_ms and expiry_ms is not None:
-                return f"that of a {content.layout}, for {kind}"
+                return f"that of {_an(content.layout)}, for {kind}"
         return f"for {kind}"
 
     def _why_no_row(self, segment: str, *, is_hll: bool) -> tuple[str, str]:
@@ -236,9 +236,9 @@ class TreeExplainer:
                     return f"a row of {WORDS_OF_FATES[content.fate]}", CLAUSES_OF_FATES[content.fate]
             return "a row of a key that the snapshot does not have", "RTTL-11"
         if here is not None and here.is_envelope:
-            return f"a row of a {here.layout} without expiry", "RTTL-4"
+            return f"a row of {_an(here.layout)} without expiry", "RTTL-4"
         if here is not None and row is not None:
-            return f"a row that a {here.layout} does not have", "RTTL-7" if there else "RTTL-14"
+            return f"a row that {_an(here.layout)} does not have", "RTTL-7" if there else "RTTL-14"
         if there is not None:
             return "a row in the other sidecar", "RTTL-7"
         return "a row of an orphan", "RTTL-9"
@@ -288,11 +288,15 @@ def _missing_line(about: tuple[str, str]) -> tuple[str, str]:
     """Return form and clause of a missing line of unreadable.jsonl, by its storage key and kind."""
     storage_key, kind = about
     is_bare = kind == STRING and not storage_key.startswith(PREFIX_IN_BASE64)
-    return ("no line of a bare string", "RSTR-12") if is_bare else (f"no line of a {kind}", "SALV-3")
+    return ("no line of a bare string", "RSTR-12") if is_bare else (f"no line of {_an(kind)}", "SALV-3")
 
 
 def _of_bytes(aspect: str, path: str, expected: bytes, found: bytes, form: str, clause: str) -> Difference:
     return Difference(aspect, path, shown(expected), shown(found), form, clause, differing_bytes(expected, found))
+
+
+def _an(noun: str) -> str:
+    return f"an {noun}" if noun.lower().startswith(("hll", "internal", "unknown", "undecoded")) else f"a {noun}"
 
 
 def _extent(expected: bytes, found: bytes) -> str:

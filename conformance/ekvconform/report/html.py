@@ -4,12 +4,22 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
+from ekvconform.cases.carriers import carry
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import load_cases
 from ekvconform.report.formats import verdict_words
-from ekvconform.report.records import ALL_VERDICTS, AS_EXPECTED, Report, Row, count_matrix
+from ekvconform.report.records import (
+    ALL_VERDICTS,
+    AS_EXPECTED,
+    Report,
+    Row,
+    count_matrix,
+    describe_cause,
+    describe_parts,
+)
 
 TEMPLATE: Final = "page.html.j2"
 
@@ -27,6 +37,7 @@ def render_page(reports: Sequence[Report]) -> str:
     environment = Environment(
         loader=PackageLoader("ekvconform.report", "."), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["code"] = render_code
     matrices = [count_matrix(report.rows) for report in reports]
     chapters = dict.fromkeys(chapter for _, matrix in matrices for chapter, _ in matrix)
     return environment.get_template(TEMPLATE).render(
@@ -38,7 +49,19 @@ def render_page(reports: Sequence[Report]) -> str:
         verdicts=[each for each in ALL_VERDICTS if any(each in shown for shown, _ in matrices)],
         as_expected=AS_EXPECTED,
         clauses=load_clauses(),
-        snapshots=_snapshots({row["id"] for report in reports for row in report.unexpected}),
+        describe=describe_cause,
+        parts=describe_parts,
+        snapshots=_snapshots({row["id"] for report in reports for row in report.unexpected}, reports[0]),
+    )
+
+
+def render_code(text: str) -> Markup:
+    """Render a text, with what stands between backticks as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if number % 2 else escape(piece) for number, piece in enumerate(pieces)
     )
 
 
@@ -52,6 +75,7 @@ def _cases(reports: Sequence[Report]) -> list[tuple[Row, list[Row | None]]]:
     ]
 
 
-def _snapshots(wanted: Collection[str]) -> dict[str, str]:
-    """Return annotated hex of the snapshots of cases, as far as the suite has them."""
-    return {case.id: case.annotated for case in load_cases() if case.id in wanted}
+def _snapshots(wanted: Collection[str], report: Report) -> dict[str, str]:
+    """Return annotated hex of the snapshots of cases, in the carrier of a report, as far as the suite has them."""
+    carrier = report.header["carrier"]
+    return {case.id: carry(case, carrier).annotated for case in load_cases() if case.id in wanted}

@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ekvconform.campaigns.faults import FAULTS, Tried, count_trials
@@ -21,7 +21,10 @@ from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix, co
 
 MAX_NAMES: Final = 8
 """Cases of a cause that are named."""
-MAX_WIDTH: Final = 200
+MAX_FINDINGS: Final = 10
+"""Findings of a campaign that are printed."""
+MAX_WIDTH: Final = 100
+"""Columns of a table of a campaign."""
 LOUD: Final = ("every run ended", "the reason", "the cases came in")
 """Beginnings of the lines about what was not proved that a short report prints too."""
 GOOD: Final = "green"
@@ -50,40 +53,58 @@ def progress_of(total: int) -> Iterator[Callable[[str], None]]:
         yield advance
 
 
-def print_steps(title: str, moments: Sequence[Moment], found: Sequence[Stepped]) -> None:
-    """Print failures with their moments, and the table of paths by kind of tampering."""
+def _print_findings(findings: Sequence[tuple[int, str]], again: tuple[str, str]) -> None:
+    """Print numbered findings, as many as are worth reading, and the command that repeats one of them."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for stepped in found:
-        if stepped.verdict != PASS:
-            console.print(Text(printable(f"{stepped.verdict} {stepped.step}: {stepped.words}"), BAD))
+    for number, words in findings[:MAX_FINDINGS]:
+        console.print(Text(printable(f"{number}: {words}"), BAD))
+        console.print(Text(f"    {again[0]} --number {number}{again[1]}"))
+    if len(findings) > MAX_FINDINGS:
+        console.print(Text(f"{counted(len(findings) - MAX_FINDINGS, 'more finding')}: --number N repeats one", BAD))
+
+
+def print_steps(title: str, moments: Sequence[Moment], found: Mapping[int, Stepped], again: tuple[str, str]) -> None:
+    """Print failures with their moments, and the table of paths by kind of tampering."""
+    _print_findings(
+        [
+            (number, f"{each.verdict} {each.step}: {each.words}")
+            for number, each in found.items()
+            if each.verdict != PASS
+        ],
+        again,
+    )
     cells: dict[tuple[str, str], Counter[str]] = {}
-    for stepped in found:
+    for stepped in found.values():
         cells.setdefault((stepped.step.place, stepped.step.scene), Counter())[stepped.verdict] += 1
-    words = f"{len(moments)} moments, {_runs(each.verdict for each in found)}"
-    table = Table("place", title=f"{printable(title)}: {words}", title_justify="left")
+    words = f"{len(moments)} moments, {_runs(each.verdict for each in found.values())}"
+    table = Table(Column("place", overflow="fold"), title=f"{printable(title)}: {words}", title_justify="left")
     for scene in SCENES:
-        table.add_column(scene, justify="right", min_width=len(scene))
+        table.add_column(scene.replace("-", " "), justify="right")
     for place in sorted({place for place, _ in cells}):
         table.add_row(printable(place), *(verdicts_text(cells.get((place, scene), {})) for scene in SCENES))
-    # Not limited to the width of the terminal, so that paths are not cut.
-    Console(width=max(console.width, MAX_WIDTH)).print(table)
+    Console(width=MAX_WIDTH).print(table)
 
 
-def print_trials(title: str, found: Sequence[Tried]) -> None:
+def print_trials(title: str, found: Mapping[int, Tried], again: tuple[str, str]) -> None:
     """Print failures with their faults, and the table of calls by faults."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for tried in found:
-        if tried.verdict != PASS:
-            console.print(Text(printable(f"{tried.verdict} {tried.trial}: {tried.words}"), BAD))
-    cells = count_trials(found)
-    words = _runs(each.verdict for each in found)
-    table = Table("call", title=f"{printable(title)}: {words}", title_justify="left")
+    _print_findings(
+        [
+            (number, f"{each.verdict} {each.trial}: {each.words}")
+            for number, each in found.items()
+            if each.verdict != PASS
+        ],
+        again,
+    )
+    cells = count_trials(list(found.values()))
+    words = _runs(each.verdict for each in found.values())
+    table = Table(Column("call", no_wrap=True), title=f"{printable(title)}: {words}", title_justify="left")
     for fault in FAULTS:
         table.add_column(fault, justify="right")
     for call in sorted({call for call, _ in cells}):
         table.add_row(call, *(verdicts_text(cells.get((call, fault), {})) for fault in FAULTS))
-    Console(width=max(console.width, MAX_WIDTH)).print(table)
-    for words, count in Counter(tried.words for tried in found if tried.verdict == PASS).most_common():
+    Console(width=MAX_WIDTH).print(table)
+    for words, count in Counter(tried.words for tried in found.values() if tried.verdict == PASS).most_common():
         console.print(Text(f"  {count} {printable(words)}", QUIET))
 
 

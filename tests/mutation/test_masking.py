@@ -1,0 +1,21 @@
+"""On a decoder that has faults, a further fault is noticed: a small part of `make masking`."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+MASKING = Path(__file__).resolve().parent / "masking.py"
+SHARE = 40
+"""One in so many of the further faults is tried."""
+
+
+def test_further_faults_are_noticed_and_causes_are_about_as_many_as_faults() -> None:
+    command = [sys.executable, str(MASKING), "six-faults", "--share", str(SHARE)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (row,) = re.findall(r"│ six-faults(.*)│", ended.stdout)
+    faults, causes, noticed, _gone, _no_effect, _missed, _share = row.split("│")[1:]
+    assert int(faults) == 6
+    assert int(causes) <= 2 * 6
+    assert int(noticed) > 5
