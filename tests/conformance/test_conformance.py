@@ -503,7 +503,7 @@ def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, mon
     monkeypatch.setattr("ekvconform.run.sandbox.plant", fail)
     judgement = judge_case(BY_ID["tree-output-not-empty"], COMMAND, tmp_path)
     assert judgement.verdict == "VOID"
-    monkeypatch.setattr(cli, "run_suite", lambda *_, **__: SuiteRun([judgement], Carriers()))
+    monkeypatch.setattr("ekvconform.cli.running.run_suite", lambda *_, **__: SuiteRun([judgement], Carriers()))
     assert cli.main(["run", *JUDGE_COMMAND, "tree-output-not-empty"]) == 3
 
 

@@ -92,6 +92,8 @@ class Baseline:
     mutants: tuple[Mutant, ...]
     texts: Texts
     profile: Profile
+    salvages: bool = True
+    """Does the program have the option --salvage?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,14 @@ def _baseline(words: dict[str, Any], every: dict[str, Mutant]) -> Baseline:
             applied.append(mutant)
     profile = tomllib.loads((PROFILES / "reference.toml").read_text(encoding="utf-8"))
     profile |= {"exit": words.get("exit", profile["exit"])}
-    return Baseline(words["name"], words["what"], tuple(applied), texts, make_profile(profile).located())
+    return Baseline(
+        words["name"],
+        words["what"],
+        tuple(applied),
+        texts,
+        make_profile(profile).located(),
+        words.get("salvages", True),
+    )
 
 
 def _first_of_each(rules: Sequence[str], every: dict[str, Mutant]) -> list[Mutant]:
@@ -223,7 +232,7 @@ class Decoder:
         self._profile = profile
         self._folder = folder
 
-    def answers(self, carriers: Carriers) -> tuple[str, ...]:
+    def answers(self, carriers: Carriers, *, salvages: bool) -> tuple[str, ...]:
         """Return what the decoder makes of generated snapshots, each in short."""
         module = importlib.import_module(f"{PACKAGE}.decode")
         fault = importlib.import_module(f"{PACKAGE}.outcomes").Fault
@@ -231,7 +240,8 @@ class Decoder:
         for data, name, words in generated_snapshots(carriers.richest):
             signal.alarm(SECONDS_OF_A_CASE)
             try:
-                dump = module.decode(data, name, module.Options(*words))
+                database, only, salvage = words
+                dump = module.decode(data, name, module.Options(database, only, salvage and salvages))
                 answer: object = dump.blobs, dump.sidecars, [getattr(each, "__dict__", each) for each in dump.summary]
             except fault as error:
                 answer = error.name, error.clause, error.offset, error.path, error.key
@@ -311,7 +321,7 @@ def measure(baseline: Baseline, folder: Path, _stop: int) -> Measured:
         judged = {case.id: decoder.judge(case) for case in cases_for(carriers)}
     finally:
         sys.settrace(None)
-    answers = decoder.answers(carriers)
+    answers = decoder.answers(carriers, salvages=baseline.salvages)
     judgements = [each for each in judged.values() if each is not None]
     causes = find_causes(judgements, clauses=carriers.clauses)
     ran = {os.path.relpath(file, ROOT): frozenset(numbers) for file, numbers in lines.items()}
@@ -350,7 +360,7 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, folder: Path
             return NOTICED
         # What changes no answer is not worth the whole suite, unless it is about how files are written.
         is_decided = number == len(mutant.caught_by) and Path(mutant.file).stem not in WRITING
-        if is_decided and decoder.answers(measured.carriers) == measured.answers:
+        if is_decided and decoder.answers(measured.carriers, salvages=baseline.salvages) == measured.answers:
             return NO_EFFECT
     return MISSED
 

@@ -229,7 +229,7 @@ def _expect(expected: Expected, parts: _Parts, carried: _Parts, moved: Callable[
 
 
 def _without_footer(expected: Expected) -> Expected:
-    """Return what is expected of the same file without its footer. [FILE-18]"""
+    """Return the expectation for the same file without its footer. [FILE-18]"""
     if expected.outcome not in (COMPLETE, PARTIAL):
         return expected
     manifest: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Says what the entries of a snapshot are, as far as it can be read: what a failure is explained with.
+"""Classifies the entries of a snapshot; failures are explained with it.
 
 Imports no decoder, and judges nothing: it stops at the first entry that is not whole.
 
@@ -118,7 +118,7 @@ def is_operational(entry: Entry) -> bool:
 
 
 def contents_of(snapshot: bytes) -> list[Content]:
-    """Return what the entries of a snapshot are, in their order, as far as they can be read."""
+    """Classify the entries of a snapshot, in their order, up to the first that is not whole."""
     start = payload_offset(snapshot)
     if start is None:
         return []

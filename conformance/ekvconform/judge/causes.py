@@ -75,7 +75,7 @@ class Cause:
 
 
 def key_of(difference: Difference) -> Key:
-    """Return what makes two differences one cause."""
+    """Return the key of a difference; differences with the same key have one cause."""
     aspect, clause, form = difference.aspect, difference.clause, difference.form
     if aspect in BY_FORM or not clause:
         return aspect, "", form
@@ -127,7 +127,7 @@ def _refuses(difference: Difference) -> bool:
 
 
 def _candidates(judgement: Judgement, refusing: set[Key]) -> dict[Key, Difference]:
-    """Return what a case could be told under."""
+    """Return the causes that could explain a failing case, each with its difference."""
     own = [each for each in judgement.own if each.aspect in ASPECTS]
     telling = [each for each in own if not is_symptom(each)] or own
     found = {key_of(each): each for each in telling}

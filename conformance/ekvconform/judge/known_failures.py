@@ -77,7 +77,7 @@ class BrokenListError(UsageError):
 
 
 def form_of(difference: Difference) -> Form:
-    """Return what a list knows a difference by."""
+    """Return aspect and form of a difference, as they stand in a list."""
     return difference.aspect, _written(difference.form)
 
 

@@ -102,7 +102,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
 
 
 def kind_of_file(place: str, *, is_directory: bool = False) -> str:
-    """Return what a file is in a dump, without names of the case."""
+    """Return the kind of a file in a dump, without names of the case."""
     if is_directory:
         return "OUT" if place == "." else "a directory"
     if match := SIDECAR.fullmatch(place):
@@ -201,7 +201,7 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
     for name, value in expected.manifest.items():
         wanted = value.replace("{folder}", str(folder)) if isinstance(value, str) else value
         found: Any = manifest
-        for part in name.split("."):
+        for part in _path_of(name, expected, manifest):
             if isinstance(found, list):
                 found = found[int(part)] if part.isdigit() and int(part) < len(found) else ABSENT
             else:
@@ -224,6 +224,25 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
     if expected.canonical:
         differences += _differences_of_form(manifest, text, expected)
     return differences
+
+
+def _path_of(name: str, expected: Expected, manifest: Any) -> list[str]:
+    """Return the path of a member in MANIFEST.json.
+
+    A member of a warning is looked for in the first warning of its name, so that one that is missing before it does
+    not hide it. The order of warnings has cases of its own, which expect names.
+    """
+    path = name.split(".")
+    if path[:2] != ["outcome", "warnings"] or len(path) < 4 or path[3] == "name":
+        return path
+    # Each name once: `undecoded-type` may come several times, and what stands behind it is looked for by its place.
+    names = [each for each in OUTCOMES_TABLE["warnings"] if each in expected.warnings]
+    number = int(path[2])
+    if number >= len(names) or "undecoded-type" in names[: number + 1]:
+        return path
+    found = list(_objects_at(manifest, ["outcome", "warnings", "*"]))
+    place = next((i for i, each in enumerate(found) if each.get("name") == names[number]), len(found))
+    return [*path[:2], str(place), *path[3:]]
 
 
 def _without_indexes(name: str) -> str:
