@@ -47,7 +47,7 @@ def test_a_carrier_has_its_parts(carrier: str, start: bytes, row_count: int, war
     ("case_id", "carrier", "kept"),
     [
         ("file-header-v1", BARE_PAYLOAD, b"EKVTHLC1"),
-        ("file-footer-mismatch", BARE_PAYLOAD, b"EKVTHLC1"),
+        ("file-header-v2-without-footer", BARE_PAYLOAD, b"EKVTHLC2"),
         ("mani-crc-of-the-footer", NODE_FILE, b"EKVTHLC1"),
     ],
 )
@@ -67,6 +67,13 @@ def test_offsets_are_those_of_the_carrier() -> None:
     bare, node = carry(case, BARE_PAYLOAD), carry(case, NODE_FILE)
     assert offset_of(bare) == offset_of(case) - 16
     assert offset_of(node) > offset_of(case)
+
+
+def test_a_footer_that_a_case_is_about_stays_without_the_header() -> None:
+    case = BY_ID["file-footer-mismatch"]
+    bare = carry(case, BARE_PAYLOAD)
+    assert bare.scene.snapshot == (case.scene.snapshot or b"")[16:]
+    assert offset_of(bare) == offset_of(case) - 16
 
 
 def test_one_case_a_chapter_comes_in_every_carrier_that_is_read() -> None:

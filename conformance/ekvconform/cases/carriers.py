@@ -118,7 +118,7 @@ def carry(case: Case, carrier: str) -> Case:
         return _carry_described(case, carrier, kept)
     parts = _take_apart(scene.snapshot)
     # Only a node's file can become another one: what has no header is about that.
-    if parts is None or not parts.header or not parts.has_footer:
+    if parts is None or not parts.header:
         return case
     carried = _changed(parts, wanted, kept, case)
     if carried == parts:
@@ -142,7 +142,7 @@ def _changed(parts: _Parts, wanted: frozenset[str], kept: set[str], case: Case) 
         parts = replace(parts, header=b"")
         if FOOTER not in wanted and FOOTER not in kept and not _expects(case, WARNINGS):
             parts = replace(parts, has_footer=False)
-    if ROWS in wanted and ROWS not in kept and parts.is_sound and not _counts_rows(case):
+    if ROWS in wanted and ROWS not in kept and parts.is_sound and parts.has_footer and not _counts_rows(case):
         rows = [row for row in ROWS_OF_A_NODE if row[0] not in {key for key, _ in parts.entries}]
         parts = replace(parts, entries=tuple(sorted([*parts.entries, *rows])))
     return parts
@@ -162,7 +162,7 @@ def _counts_rows(case: Case) -> bool:
 
 def _carry_twin(twin: Scene, wanted: frozenset[str], kept: set[str], case: Case) -> Scene:
     parts = _take_apart(twin.snapshot) if twin.snapshot is not None else None
-    if parts is None or not parts.header or not parts.has_footer:
+    if parts is None or not parts.header:
         return twin
     return replace(twin, snapshot=_changed(parts, wanted, kept, case).joined())
 
