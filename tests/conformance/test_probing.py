@@ -35,7 +35,7 @@ CASES = select_cases(load_cases(), [*OF_EACH_KIND, *PROBES])
 
 @pytest.fixture(autouse=True)
 def _few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "load_cases", lambda: CASES)
+    monkeypatch.setattr("ekvconform.cli.running.load_cases", lambda: CASES)
 
 
 def init(tmp_path: Path, program: str, *more: str) -> int:
