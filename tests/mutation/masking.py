@@ -10,6 +10,7 @@ again, in the carrier that the baseline reads:
     gone         the baseline has changed the very lines that it would change
     no effect    the baseline never runs these lines, or decodes `SNAPSHOTS` generated snapshots as before
     missed       none of these
+    broken       the measurement itself failed: it says nothing, and is red
 
 A gate that compares a run with a list of known failures is red for what is noticed. The causes that
 a report of the baseline tells are counted too; they should be about as many as its faults.
@@ -73,7 +74,8 @@ WRITING: Final = ("tree", "manifest", "checksums", "__main__")
 """Modules that generated snapshots say nothing about."""
 NO_EFFECT: Final = "no effect"
 MISSED: Final = "missed"
-FATES: Final = (NOTICED, GONE, NO_EFFECT, MISSED)
+BROKEN: Final = "broken"
+FATES: Final = (NOTICED, GONE, NO_EFFECT, MISSED, BROKEN)
 SNAPSHOTS: Final = 2000
 """Generated snapshots that show whether a further fault has any effect."""
 
@@ -407,8 +409,15 @@ def measure_all(
         ) -> str:
             return fate_of(mutant, baseline, measured, folder)
 
-        fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, lambda _mutant, _error: NOTICED)
+        # A mutant that ends its worker is noticed; an error of the measurement is not.
+        fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, report_broken)
         yield Masking(baseline, measured, dict(zip((each.name for each in others), fates, strict=True)))
+
+
+def report_broken(mutant: Mutant, error: Exception) -> str:
+    """Report an error of the measurement itself."""
+    print(f"{mutant.name}: {type(error).__name__}: {error}", file=sys.stderr)
+    return BROKEN
 
 
 def print_maskings(maskings: Sequence[Masking]) -> None:
@@ -445,7 +454,7 @@ def main() -> int:
                 for cause in each.measured.causes:
                     print(f"{each.baseline.name}: {len(cause.cases)} {cause.aspect} {cause.forms[:3]} [{cause.clause}]")
         print_maskings(maskings)
-    return 1 if any(each.share < WANTED for each in maskings) else 0
+    return 1 if any(each.share < WANTED or BROKEN in each.fates.values() for each in maskings) else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ def test_further_faults_are_noticed_and_causes_are_about_as_many_as_faults() -> 
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (row,) = re.findall(r"│ six-faults(.*)│", ended.stdout)
-    faults, causes, noticed, _gone, _no_effect, _missed, _share = row.split("│")[1:]
+    faults, causes, noticed, _gone, _no_effect, _missed, broken, _share = row.split("│")[1:]
     assert int(faults) == 6
     assert int(causes) <= 2 * 6
     assert int(noticed) > 5
+    assert int(broken) == 0

@@ -167,7 +167,7 @@ def combine(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Say what a new report has fixed and broken."""
+    """Print the differences between two reports of a program."""
     from ekvconform.report.terminal import print_comparison
 
     old, new = load_report(options.old), load_report(options.new)

@@ -123,7 +123,7 @@ class TreeExplainer:
         return _of_bytes(PAYLOADS, path, self._expected[path], self._found[path], form, clause)
 
     def _why_hidden(self, segment: str, folder: str, key: bytes | None) -> tuple[str, str]:
-        """Return what a blob that must not be there shows, and the clause that forbids it."""
+        """Classify a blob that must not exist; return words and the clause that forbids it."""
         own = self._of_one_key(key, TYPES[folder])
         for fate in (DELETED, EXPIRED, FUTURE):
             if any(content.fate == fate for content in own):
@@ -143,7 +143,7 @@ class TreeExplainer:
     def _why_other(
         self, expected: bytes, found: bytes, record: Content | None, key: bytes | None, folder: str
     ) -> tuple[str, str]:
-        """Return what a blob holds in the place of its payload, and the clause that is broken."""
+        """Classify a wrong payload; return words and the broken clause."""
         for fate, words, clause in (
             (HISTORY, "of an older version", "VISI-11"),
             (FUTURE, "of a version above the last commit", "VISI-14"),
@@ -217,7 +217,7 @@ class TreeExplainer:
         return bool(found) and all(each.fate == HISTORY for each in found)
 
     def _whose(self, segment: str, expiry_ms: Any, kind: str) -> str:
-        """Return what the expiry that was found is, of a row that has another one."""
+        """Name the source of a wrong expiry."""
         key = key_of_segment(segment, self._keys)
         for content in self._contents:
             if content.user_key == key and content.expiry_ms == expiry_ms and expiry_ms is not None:

@@ -396,7 +396,7 @@ class _Judge:
         return differences
 
     def _leftovers(self, expected: Expected) -> list[Difference]:
-        """Return what a refusal should not have left in OUT."""
+        """Compare OUT after a refusal with OUT before the run."""
         before, after = self._out_before, look(self._box.out)
         left = [name.decode() for name in SEAL_NAMES if name.decode() in after]
         if expected.out == UNTOUCHED:
@@ -473,7 +473,7 @@ def _form_of_reason(name: str, wanted: str | int, other: str | int, found: str) 
 
 
 def stable(message: str) -> str:
-    """Return what of a message is the same in every run: numbers, quoted texts and paths become `..`."""
+    """Replace numbers, quoted texts and paths in a message by `..`, so that it is the same in every run."""
     message = re.sub(
         r"\"[^\"]*\"|'[^']*'|(?<![\w.])/[^\s:,;]*|\b0x[0-9A-Fa-f]+\b|\b[0-9a-f]*[0-9][0-9a-f]*\b", "..", message
     )

@@ -38,7 +38,7 @@ class Change:
 
 
 def compare_reports(old: Report, new: Report) -> list[Change]:
-    """Return what changed, what is broken first."""
+    """Return the changes between two reports, broken ones first."""
     before = {row["id"]: row for row in old.rows}
     after = {row["id"]: row for row in new.rows}
     found = [Change(GONE, name, row["verdict"]) for name, row in before.items() if name not in after]
