@@ -40,13 +40,13 @@ LOOP = """
 import os, sys
 out, count = sys.argv[1], int(sys.argv[2])
 os.mkdir(out)
-folder = os.open(out, os.O_RDONLY)
+directory = os.open(out, os.O_RDONLY)
 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 for number in range(count):
-    file = os.open(".tmp", flags, 0o600, dir_fd=folder)
+    file = os.open(".tmp", flags, 0o600, dir_fd=directory)
     os.write(file, b"%08d" % number * 3)
     os.close(file)
-    os.rename(".tmp", "user%%3A%08d.bin" % number, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(".tmp", "user%%3A%08d.bin" % number, src_dir_fd=directory, dst_dir_fd=directory)
 """
 
 
@@ -91,8 +91,8 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
         "print(re.search(r'VmHWM:\\s+([0-9]+) kB', open('/proc/self/status').read())[1])"
     )
     begin = time.perf_counter()
-    told = subprocess.run([sys.executable, "-c", program, *command], check=True, stdout=subprocess.PIPE).stdout
-    return time.perf_counter() - begin, int(told) / 1024
+    reported = subprocess.run([sys.executable, "-c", program, *command], check=True, stdout=subprocess.PIPE).stdout
+    return time.perf_counter() - begin, int(reported) / 1024
 
 
 def ratio(first: list[str], second: list[str], clean: list[Path]) -> tuple[float, float, float]:
@@ -140,13 +140,13 @@ def print_stages(snapshot: Path, out: Path) -> None:
         print(f"  {words:<48} {seconds / RATIO_KEYS * 1e6:6.1f}")
 
 
-def print_suite(folder: Path) -> None:
+def print_suite(directory: Path) -> None:
     """Say what the golden suite costs beyond the runs of the program that it judges.
 
     The limit is 1.5 times the bare runs, shared among the cores, and 5 ms a case.
     """
     cases = [case for case in load_cases() if case.scene.verb == "decode" and not case.scene.options]
-    snapshot, out = folder / "case.fsm", folder / "case.out"
+    snapshot, out = directory / "case.fsm", directory / "case.out"
     snapshot.write_bytes(next(case.scene.snapshot for case in cases if case.id == "rstr-expiry-0") or b"")
     programs = (
         ("true", ["true", "{snapshot}", "{out}"]),
@@ -176,10 +176,10 @@ def main() -> int:
     """Print all figures."""
     if not MEMORY.is_dir():
         sys.exit(f"there is no memory file system at {MEMORY}")
-    folder = Path(tempfile.mkdtemp(prefix="ekvdump-bench.", dir=MEMORY))
+    directory = Path(tempfile.mkdtemp(prefix="ekvdump-bench.", dir=MEMORY))
     python, ekvdump = sys.executable, str(Path(sys.executable).with_name("ekvdump"))
     try:
-        snapshot, out, bare = folder / "snapshot", folder / "out", folder / "bare"
+        snapshot, out, bare = directory / "snapshot", directory / "out", directory / "bare"
         write_snapshot(snapshot, RATIO_KEYS)
         decode = [ekvdump, "decode", "--quiet", "--no-sync", str(snapshot), str(out)]
         loop = [python, "-c", LOOP, str(bare), str(RATIO_KEYS)]
@@ -195,9 +195,9 @@ def main() -> int:
 
         seconds, bare_seconds, times = ratio([ekvdump, "--version"], [python, "-c", "pass"], [])
         print(f"start-up: {seconds * 1e3:.0f} ms; python -c pass: {bare_seconds * 1e3:.0f} ms; ratio {times:.2f}")
-        print_suite(folder)
+        print_suite(directory)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 

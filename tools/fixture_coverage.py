@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-TOLD: Final = ROOT / "build" / "fixture-coverage.json"
+REPORT: Final = ROOT / "build" / "fixture-coverage.json"
 CASES: Final = "tests/reference/test_golden_cases.py::test_golden_case"
 FLOOR: Final = 85.0
 """Per cent of lines and branches."""
@@ -40,20 +40,20 @@ def main() -> int:
         "-n",
         "auto",
         "--cov=ekvformat",
-        f"--cov-report=json:{TOLD}",
+        f"--cov-report=json:{REPORT}",
         "--cov-fail-under=0",
     ]
     passed = subprocess.run([*words, CASES], cwd=ROOT, check=False).returncode == 0
-    told: dict[str, Any] = json.loads(TOLD.read_text(encoding="utf-8"))
+    reported: dict[str, Any] = json.loads(REPORT.read_text(encoding="utf-8"))
     table = Table("module", "covered", "only unit tests reach", title="golden cases alone", title_justify="left")
-    for name, module in sorted(told["files"].items()):
+    for name, module in sorted(reported["files"].items()):
         lines = [*module["missing_lines"], *(abs(line) for line, _ in module["missing_branches"])]
         names = ", ".join(functions_at(ROOT / name, lines)) if lines else ""
         table.add_row(Path(name).stem, f"{module['summary']['percent_covered']:.1f} %", names)
     console = Console(width=180)
     console.print(table)
-    total = told["totals"]["percent_covered"]
-    branches = told["totals"]["covered_branches"], told["totals"]["num_branches"]
+    total = reported["totals"]["percent_covered"]
+    branches = reported["totals"]["covered_branches"], reported["totals"]["num_branches"]
     console.print(f"lines and branches: {total:.1f} % (floor {FLOOR:g} %), branches: {branches[0]} of {branches[1]}")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = settings["tool"]["coverage"]["report"]["fail_under"]

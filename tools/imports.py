@@ -1,4 +1,4 @@
-"""Who imports whom: the arrows between the rooms of the three packages, and within each between its folders.
+"""Who imports whom: the arrows between the rooms of the three packages, and within each between its directories.
 
     python tools/imports.py
 

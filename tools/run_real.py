@@ -19,8 +19,8 @@ BUILD = ROOT / "build" / "real"
 def ekvdump(*words: str) -> dict[str, Any]:
     """Run the installed command, as a script would; return its object."""
     command = [sys.executable, "-m", "ekvdump", *words, "--json"]
-    told = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    rendered: dict[str, Any] = json.loads(told)
+    reported = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    rendered: dict[str, Any] = json.loads(reported)
     return rendered
 
 
@@ -41,32 +41,33 @@ def main() -> int:
         snapshot.parent.mkdir(parents=True)
         snapshot.write_bytes(lzma.decompress(packed.read_bytes()))
 
-        told = ekvdump("inspect", str(snapshot))
-        counts = sum(told["entries"].values()) + told["faulty_entries"]
+        reported = ekvdump("inspect", str(snapshot))
+        counts = sum(reported["entries"].values()) + reported["faulty_entries"]
         inspected.add_row(
-            name, f"v{told['header_version']}", told["footer"], told["last_commit_time"],
-            f"{counts:,}", f"{told['tombstones']:,}", str(len(told["prefixes"])),
+            name, f"v{reported['header_version']}", reported["footer"], reported["last_commit_time"],
+            f"{counts:,}", f"{reported['tombstones']:,}", str(len(reported["prefixes"])),
         )  # fmt: skip
 
-        for options, folder in ([], "dump"), (["--salvage"], "salvaged"):
-            out = snapshot.parent / folder
-            told = ekvdump("decode", *options, str(snapshot), str(out))
+        for options, directory in ([], "dump"), (["--salvage"], "salvaged"):
+            out = snapshot.parent / directory
+            reported = ekvdump("decode", *options, str(snapshot), str(out))
             title = " ".join((name, *options))
-            if told["complete"] is None:
-                decoded.add_row(title, str(told["exit_status"]), "", "", "", "refused, see below")
-                refused.append(f"{title}: {words_of_fault(told['faults'][0])}")
+            if reported["complete"] is None:
+                decoded.add_row(title, str(reported["exit_status"]), "", "", "", "refused, see below")
+                refused.append(f"{title}: {words_of_fault(reported['faults'][0])}")
                 shutil.rmtree(out, ignore_errors=True)  # what is left of it has no seal
-                if told["faults"][0]["fault"] == "invalid-value":
+                if reported["faults"][0]["fault"] == "invalid-value":
                     continue  # with consent it can be decoded
                 break
-            counters = told["counters"]
+            counters = reported["counters"]
             reasons = ", ".join(
                 f"{reason['count']} {reason['about' if reason['reason'] == 'undecoded-type' else 'reason']}"
-                for reason in told["partial_reasons"]
+                for reason in reported["partial_reasons"]
             )
             verified = ekvdump("verify", str(out))
             decoded.add_row(
-                title, str(told["exit_status"]), str(counters["strings"]["written"]), str(counters["hlls"]["written"]),
+                title, str(reported["exit_status"]),
+                str(counters["strings"]["written"]), str(counters["hlls"]["written"]),
                 str(counters["ttls"]["applied"] + counters["ttls"]["redundant"]), reasons,
                 f"{verified['files']} files, {sum(verified['counts'].values())} findings",
             )  # fmt: skip

@@ -163,38 +163,38 @@ def steps_of(seed: int) -> list[Step]:
     return steps
 
 
-def write_by_command(step: Step, folder: Path) -> list[DumpWarning]:
-    run = Run(step.name, str(folder), step.options, step.provenance, into_existing=step.into_existing, sync=False)
+def write_by_command(step: Step, directory: Path) -> list[DumpWarning]:
+    run = Run(step.name, str(directory), step.options, step.provenance, into_existing=step.into_existing, sync=False)
     return run.run().warnings
 
 
-def write_by_reference(step: Step, folder: Path) -> list[DumpWarning]:
-    tree = Tree(str(folder), step.options.database, step.into_existing, sync=False)
+def write_by_reference(step: Step, directory: Path) -> list[DumpWarning]:
+    tree = Tree(str(directory), step.options.database, step.into_existing, sync=False)
     tree.check(step.name)
     return tree.write(decode(step.data, step.name, step.options), step.provenance, lambda: None)
 
 
-def write(by: Callable[[Step, Path], list[DumpWarning]], step: Step, folder: Path) -> tuple[object, ...]:
-    """Let one of the two write; return its warnings, or its fault with the path below `folder`."""
+def write(by: Callable[[Step, Path], list[DumpWarning]], step: Step, directory: Path) -> tuple[object, ...]:
+    """Let one of the two write; return its warnings, or its fault with the path below `directory`."""
     try:
-        return ("written", by(step, folder))
+        return ("written", by(step, directory))
     except Fault as fault:
-        path = fault.path and fault.path.removeprefix(str(folder))
+        path = fault.path and fault.path.removeprefix(str(directory))
         return fault.name, fault.clause, fault.offset, path, fault.key
 
 
-def compare_trees(seed: int, folder: Path) -> list[str]:
+def compare_trees(seed: int, directory: Path) -> list[str]:
     """Compare what both write, byte for byte; return how the decodes ended."""
-    folder.mkdir()
+    directory.mkdir()
     ends = []
     for number, step in enumerate(steps_of(seed)):
         where = f"seed {seed}, decode {number}, {step.options}, into existing: {step.into_existing}"
         Path(step.name).write_bytes(step.data)
-        command = write(write_by_command, step, folder / "command")
-        reference = write(write_by_reference, step, folder / "reference")
+        command = write(write_by_command, step, directory / "command")
+        reference = write(write_by_reference, step, directory / "reference")
         assert command == reference, where
         if reference[0] == "written":
-            files, wanted = read_tree(folder / "command"), read_tree(folder / "reference")
+            files, wanted = read_tree(directory / "command"), read_tree(directory / "reference")
             assert sorted(files) == sorted(wanted), where
             for path, content in files.items():
                 assert content == wanted[path], f"{where}: {path}"

@@ -69,8 +69,10 @@ def test_outc_6_a_partial_dump_is_3_and_says_what_is_not_shown(tmp_path: Path) -
 def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
     entries = [put(TTL + b"%02d" % n, 1, bytes(8)) for n in range(20)]
     (tmp_path / "snapshot").write_bytes(snapshot(entries))
-    told = run("decode", tmp_path / "snapshot", tmp_path / "out").stdout
-    assert "warning: orphan-ttl: 20: TTL rows of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n" in told
+    reported = run("decode", tmp_path / "snapshot", tmp_path / "out").stdout
+    assert (
+        "warning: orphan-ttl: 20: TTL rows of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n" in reported
+    )
 
 
 def test_outc_6_only_what_is_wanted_is_complete(tmp_path: Path) -> None:
@@ -179,8 +181,8 @@ def test_help_has_an_example_and_the_exit_statuses(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0
     table = OUTCOMES["exit"]
-    told = result.stdout.split("exit status:")[1]
-    assert [int(line.split()[0]) for line in told.splitlines() if line.strip()] == sorted(table.values())
+    reported = result.stdout.split("exit status:")[1]
+    assert [int(line.split()[0]) for line in reported.splitlines() if line.strip()] == sorted(table.values())
     assert re.search(r"^examples?:\n  (ekvdump|\()", result.stdout, re.MULTILINE)
 
 
@@ -197,20 +199,20 @@ def test_completion_is_printed_for_a_shell(shell: str) -> None:
 def test_completion_of_bash_completes(tmp_path: Path) -> None:
     (tmp_path / "completion").write_text(run("--print-completion", "bash").stdout)
     program = "source completion; COMP_WORDS=(ekvdump decode --in); COMP_CWORD=2; _shtab_ekvdump; echo ${COMPREPLY[@]}"
-    told = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert told.stdout == "--into-existing\n"
+    reported = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert reported.stdout == "--into-existing\n"
 
 
 @pytest.mark.parametrize("words", ["verify sn", "inspect sn", "decode sn", "decode a sn"])
-def test_completion_of_bash_offers_files_and_folders(tmp_path: Path, words: str) -> None:
+def test_completion_of_bash_offers_files_and_directories(tmp_path: Path, words: str) -> None:
     (tmp_path / "completion").write_text(run("--print-completion", "bash").stdout)
     (tmp_path / "snapshots").mkdir()
     count = len(words.split())
     program = (
         f"source completion; COMP_WORDS=(ekvdump {words}); COMP_CWORD={count}; _shtab_ekvdump; echo ${{COMPREPLY[@]}}"
     )
-    told = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert (told.stdout, told.stderr) == ("snapshots\n", "")
+    reported = subprocess.run(["bash", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert (reported.stdout, reported.stderr) == ("snapshots\n", "")
 
 
 def test_arguments_in_the_wrong_order_are_noticed(tmp_path: Path, snapshot_path: Path) -> None:
@@ -308,8 +310,8 @@ def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
     with monkeypatch.context() as patch:
         patch.setattr("ekvdump.filesystem.reading.HandleDirectory", None)
         assert run("verify", "--by-path", tmp_path / "out").returncode == 0
-    told = json.loads(run("decode", "--json", "--by-path", snapshot_path, tmp_path / "two").stdout)
-    assert [warning["name"] for warning in told["warnings"]] == ["unguarded-writes"]
+    reported = json.loads(run("decode", "--json", "--by-path", snapshot_path, tmp_path / "two").stdout)
+    assert [warning["name"] for warning in reported["warnings"]] == ["unguarded-writes"]
 
 
 # ---- one object for machines ----
@@ -331,32 +333,32 @@ def test_outc_14_the_schema_has_the_names_of_the_companions() -> None:
 
 
 def test_an_object_for_every_end_of_decode(tmp_path: Path, snapshot_path: Path) -> None:
-    told = run_json("decode", snapshot_path, tmp_path / "out")
-    assert (told["exit_status"], told["complete"], told["out_state"]) == (0, True, "sealed")
-    assert told["counters"]["strings"]["written"] == 2
-    told = run_json("decode", snapshot_path, tmp_path / "out")
-    assert (told["exit_status"], told["complete"], told["out_state"]) == (5, None, "untouched")
-    (fault,) = told["faults"]
+    reported = run_json("decode", snapshot_path, tmp_path / "out")
+    assert (reported["exit_status"], reported["complete"], reported["out_state"]) == (0, True, "sealed")
+    assert reported["counters"]["strings"]["written"] == 2
+    reported = run_json("decode", snapshot_path, tmp_path / "out")
+    assert (reported["exit_status"], reported["complete"], reported["out_state"]) == (5, None, "untouched")
+    (fault,) = reported["faults"]
     assert (fault["fault"], fault["clause"], fault["path"]) == ("not-empty", "TREE-7", str(tmp_path / "out"))
-    told = run_json("decode", unpack("grown", tmp_path), tmp_path / "two")
-    assert (told["exit_status"], told["out_state"]) == (4, "unfinished")
-    assert told["faults"][0]["key"] == "IXJlZGlzfHN0cnxnMTolNDE"
-    told = run_json("decode", "--salvage", unpack("grown", tmp_path), tmp_path / "three")
-    assert (told["exit_status"], told["complete"]) == (3, False)
-    assert told["partial_reasons"][-1] == {"reason": "unreadable-value", "about": "redis/db_0", "count": 10}
+    reported = run_json("decode", unpack("grown", tmp_path), tmp_path / "two")
+    assert (reported["exit_status"], reported["out_state"]) == (4, "unfinished")
+    assert reported["faults"][0]["key"] == "IXJlZGlzfHN0cnxnMTolNDE"
+    reported = run_json("decode", "--salvage", unpack("grown", tmp_path), tmp_path / "three")
+    assert (reported["exit_status"], reported["complete"]) == (3, False)
+    assert reported["partial_reasons"][-1] == {"reason": "unreadable-value", "about": "redis/db_0", "count": 10}
 
 
 def test_an_object_for_every_end_of_inspect_and_verify(tmp_path: Path, snapshot_path: Path) -> None:
     assert run_json("inspect", snapshot_path)["entries"]["string"] == 2
-    told = run_json("inspect", unpack("encrypted", tmp_path))
-    assert (told["faulty_entries"], [fault["clause"] for fault in told["faults"]]) == (239, ["VISI-5"])
+    reported = run_json("inspect", unpack("encrypted", tmp_path))
+    assert (reported["faulty_entries"], [fault["clause"] for fault in reported["faults"]]) == (239, ["VISI-5"])
     assert run_json("inspect", tmp_path / "missing")["faults"][0]["clause"] == "FILE-22"
     run_json("decode", snapshot_path, tmp_path / "out")
     assert run_json("verify", tmp_path / "out")["counts"] == {}
     (tmp_path / "out" / "a\\b\udcff").touch()
-    told = run_json("verify", tmp_path / "out")
-    assert told["counts"] == {"foreign-file": 1}
-    assert told["findings"][0]["path"] == "a\\\\b\\xff"
+    reported = run_json("verify", tmp_path / "out")
+    assert reported["counts"] == {"foreign-file": 1}
+    assert reported["findings"][0]["path"] == "a\\\\b\\xff"
     assert run_json("verify", tmp_path / "missing")["exit_status"] == 7
 
 
@@ -371,9 +373,9 @@ def test_an_object_for_a_command_line_that_makes_no_sense() -> None:
 def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "CHECKSUMS").write_bytes(b"".join(b"%064d  %04d\n" % (n, n) for n in range(1234)))
-    told = run_json("verify", tmp_path / "out")
-    assert told["counts"] == {"missing-file": 1234, "no-manifest": 1}
-    assert len(told["findings"]) == 1000
+    reported = run_json("verify", tmp_path / "out")
+    assert reported["counts"] == {"missing-file": 1234, "no-manifest": 1}
+    assert len(reported["findings"]) == 1000
 
 
 @given(
@@ -389,14 +391,14 @@ def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: 
 def test_conv_8_any_input_gives_an_object_that_the_schema_describes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, options: list[str]
 ) -> None:
-    folder = tmp_path_factory.mktemp("json")
-    (folder / "snapshot").write_bytes(data)
-    inspected = run_json("inspect", folder / "snapshot")
-    decoded = run_json("decode", "--no-sync", *options, folder / "snapshot", folder / "out")
+    directory = tmp_path_factory.mktemp("json")
+    (directory / "snapshot").write_bytes(data)
+    inspected = run_json("inspect", directory / "snapshot")
+    decoded = run_json("decode", "--no-sync", *options, directory / "snapshot", directory / "out")
     if inspected["exit_status"]:
         assert inspected["faults"]
         assert decoded["faults"] == inspected["faults"]
         assert decoded["out_state"] == "untouched"
     if decoded["out_state"] == "sealed":
-        assert run_json("verify", folder / "out")["counts"] == {}
+        assert run_json("verify", directory / "out")["counts"] == {}
         assert decoded["counters"]["entries"] == inspected["entries"]

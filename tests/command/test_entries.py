@@ -312,7 +312,7 @@ def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_en
         (payload_start(1) + struct.pack("<Q9xQ", 9, 30) + bytes(12), "cut inside value: 12 of 30 bytes are there"),
     ],
 )
-def test_file_13_what_is_cut_is_told_in_words(data: bytes, words: str) -> None:
+def test_file_13_what_is_cut_is_reported_in_words(data: bytes, words: str) -> None:
     with pytest.raises(Fault) as caught:
         decode_in_memory(data)
     assert caught.value.detail == words
@@ -372,13 +372,13 @@ def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass
         assert (fault.name, fault.clause) == ("changed", "FILE-20")
 
 
-def test_what_is_read_is_told_to_who_watches() -> None:
-    told: list[tuple[str, int, int]] = []
+def test_what_is_read_is_reported_to_who_watches() -> None:
+    reported: list[tuple[str, int, int]] = []
     source = MemorySource(b"0123456789")
-    watched = ProgressSource(source, lambda stage, done, total: told.append((stage, done, total)))
+    watched = ProgressSource(source, lambda stage, done, total: reported.append((stage, done, total)))
     assert watched.size == 10
     assert watched.read(2, 3) == b"234"
-    assert told == [("bytes", 5, 10)]
+    assert reported == [("bytes", 5, 10)]
 
 
 def test_file_21_what_lies_between_is_read_in_windows() -> None:

@@ -16,11 +16,11 @@ NOW_MS = 1_800_000_000_000
 """A last commit is Unix ms, and a counter in 16 bits below."""
 
 
-def look(data: bytes, folder: Path, name: str = "snapshot") -> Inspection:
-    (folder / name).write_bytes(data)
-    before = stat_of_tree(folder)
-    result = inspect(str(folder / name))
-    assert stat_of_tree(folder) == before
+def look(data: bytes, directory: Path, name: str = "snapshot") -> Inspection:
+    (directory / name).write_bytes(data)
+    before = stat_of_tree(directory)
+    result = inspect(str(directory / name))
+    assert stat_of_tree(directory) == before
     return result
 
 

@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel, built of this checkout and unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = directory.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
-        file.extractall(folder / "unpacked")
-    return folder / "unpacked"
+        file.extractall(directory / "unpacked")
+    return directory / "unpacked"
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def run(unpacked: Path, module: str, *words: str) -> subprocess.CompletedProcess
 
 def test_it_is_the_unpacked_one_that_runs(unpacked: Path) -> None:
     program = "from ekvconform.cases.data_files import ROOT; import ekvdump; print(ROOT, ekvdump.__file__)"
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", program],
         cwd=unpacked.parent, env=environment(unpacked), stdout=subprocess.PIPE, text=True,
         check=True,
     ).stdout.split()  # fmt: skip
-    assert told == [str(unpacked / "ekvconform"), str(unpacked / "ekvdump" / "__init__.py")]
+    assert reported == [str(unpacked / "ekvconform"), str(unpacked / "ekvdump" / "__init__.py")]
 
 
 def test_the_suite_runs_from_an_installed_package(unpacked: Path, tmp_path: Path) -> None:

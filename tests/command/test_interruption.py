@@ -125,15 +125,15 @@ def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
     (tmp_path / "snapshot").write_bytes(DATA)
     result = run_and_end(tmp_path, nth, when, number)
     assert "Traceback" not in result.stderr
-    told = json.loads(result.stdout)
-    assert told["exit_status"] == result.returncode
+    reported = json.loads(result.stdout)
+    assert reported["exit_status"] == result.returncode
     files = set(read_tree(tmp_path / "out")) if (tmp_path / "out").exists() else set()
     assert not [path for path in files if path.endswith(".ekvdump.tmp")]
     if result.returncode == 130:
         assert result.stderr.startswith("ekvdump: interrupted\n")
-        assert told["out_state"] in ("unfinished", "untouched")
+        assert reported["out_state"] in ("unfinished", "untouched")
         assert not {"MANIFEST.json", "CHECKSUMS"} & files
-        assert (told["out_state"] == "untouched") == (
+        assert (reported["out_state"] == "untouched") == (
             files == set() and ("is as it was" in result.stderr or "was not created" in result.stderr)
         )
         check_no_half_blob(tmp_path / "out")
@@ -298,8 +298,8 @@ def run_on_terminal(
             break
         shown += piece
     os.close(master)
-    told, _ = running.communicate(timeout=60)
-    return running.returncode, shown.decode(), (told or b"").decode()
+    reported, _ = running.communicate(timeout=60)
+    return running.returncode, shown.decode(), (reported or b"").decode()
 
 
 def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(tmp_path: Path) -> None:
@@ -333,12 +333,12 @@ def test_no_color_and_quiet(tmp_path: Path, how: list[str]) -> None:
 def test_what_goes_into_a_pipe_goes_there_while_a_terminal_shows_progress(tmp_path: Path) -> None:
     decode_bytes(DATA, tmp_path)
     (tmp_path / "out" / "foreign").touch()
-    status, shown, told = run_on_terminal(["verify", str(tmp_path / "out")], piped=True)
+    status, shown, reported = run_on_terminal(["verify", str(tmp_path / "out")], piped=True)
     assert status == 1
-    assert told.startswith("foreign-file [VERI-3] at foreign: ")
-    assert "1 finding in " in told
+    assert reported.startswith("foreign-file [VERI-3] at foreign: ")
+    assert "1 finding in " in reported
     assert "foreign" not in shown
-    assert "\x1b" not in told
+    assert "\x1b" not in reported
 
 
 def test_progress_hears_every_stage(tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def handles(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def decode_again(data: bytes, folder: Path, database: int = 0, *, handles: bool = True) -> Outcome:
-    return decode_bytes(data, folder, Options(database), into_existing=True, sync=False, handles=handles)
+def decode_again(data: bytes, directory: Path, database: int = 0, *, handles: bool = True) -> Outcome:
+    return decode_bytes(data, directory, Options(database), into_existing=True, sync=False, handles=handles)
 
 
-def refused_again(data: bytes, folder: Path, database: int = 0, *, handles: bool = True) -> tuple[Fault, str]:
-    """Decode what must be refused; return the fault, and what lies in the output folder then."""
-    run = prepare_run(data, folder, Options(database), into_existing=True, sync=False, handles=handles)
+def refused_again(data: bytes, directory: Path, database: int = 0, *, handles: bool = True) -> tuple[Fault, str]:
+    """Decode what must be refused; return the fault, and what lies in the output directory then."""
+    run = prepare_run(data, directory, Options(database), into_existing=True, sync=False, handles=handles)
     with pytest.raises(Fault) as caught:
         run.run()
     assert caught.value.detail
@@ -57,7 +57,7 @@ def databases(out: Path) -> object:
     return json.loads((out / "MANIFEST.json").read_text())["adapters"]["redis"]
 
 
-def test_tree_7_a_folder_that_holds_something_is_taken_only_with_the_callers_word(tmp_path: Path) -> None:
+def test_tree_7_a_directory_that_holds_something_is_taken_only_with_the_callers_word(tmp_path: Path) -> None:
     decode_bytes(FULL, tmp_path)
     with pytest.raises(Fault, match=r"^not-empty"):
         decode_bytes(OTHER, tmp_path)
@@ -65,7 +65,7 @@ def test_tree_7_a_folder_that_holds_something_is_taken_only_with_the_callers_wor
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_tree_33_into_existing_takes_an_absent_or_empty_folder_too(
+def test_tree_33_into_existing_takes_an_absent_or_empty_directory_too(
     tmp_path: Path, present: bool, handles: bool
 ) -> None:
     if present:
@@ -140,8 +140,8 @@ def test_mani_24_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dic
     else:
         path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
     decode_again(OTHER, tmp_path, 0)
-    (told,) = json.loads(path.read_text())["outcome"]["earlier"]
-    assert (told["database"], told["complete"], told["partial_reasons"]) == (7, None, [])
+    (reported,) = json.loads(path.read_text())["outcome"]["earlier"]
+    assert (reported["database"], reported["complete"], reported["partial_reasons"]) == (7, None, [])
     verification = Verification(str(tmp_path / "out"), print)
     verification.run()
     assert (verification.counts, verification.says_complete) == ({}, None)
@@ -305,8 +305,8 @@ def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_wri
 @pytest.mark.parametrize(
     ("place", "kind", "clause"),
     [
-        (".ekvdump.tmp", "folder", "TREE-16"), (f"{BASE}/strings/.ekvdump.tmp", "folder", "TREE-16"),
-        (f"{BASE}/KEYMAP.jsonl", "folder", "TREE-16"), ("redis", "file", "TREE-32"), (BASE, "file", "TREE-32"),
+        (".ekvdump.tmp", "directory", "TREE-16"), (f"{BASE}/strings/.ekvdump.tmp", "directory", "TREE-16"),
+        (f"{BASE}/KEYMAP.jsonl", "directory", "TREE-16"), ("redis", "file", "TREE-32"), (BASE, "file", "TREE-32"),
         (f"{BASE}/hll", "file", "TREE-32"),
     ],
 )  # fmt: skip
@@ -336,7 +336,7 @@ def test_tree_33_a_path_that_sha256sum_could_not_open_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize("place", ["snapshot.fsm", ".ekvdump.tmp", f"{BASE}/strings/s1.bin"])
-def test_tree_41_a_snapshot_in_the_output_folder_is_not_overwritten(
+def test_tree_41_a_snapshot_in_the_output_directory_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     path = tmp_path / "out" / place
@@ -353,7 +353,7 @@ def test_tree_41_a_snapshot_in_the_output_folder_is_not_overwritten(
     assert path.read_bytes() == FULL
 
 
-def test_tree_41_a_folder_whose_name_only_begins_like_the_output_folders_is_another(tmp_path: Path) -> None:
+def test_tree_41_a_directory_whose_name_only_begins_like_the_output_directories_is_another(tmp_path: Path) -> None:
     (tmp_path / "out-of-yesterday").mkdir()
     (tmp_path / "out-of-yesterday" / "snapshot").write_bytes(FULL)
     assert Run(str(tmp_path / "out-of-yesterday" / "snapshot"), str(tmp_path / "out")).run().complete
@@ -396,11 +396,11 @@ def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
     )  # so that temporary files without a name are made, too
     states = set()
     for nth in range(1, 40):
-        folder = tmp_path / str(nth)
-        folder.mkdir()
+        directory = tmp_path / str(nth)
+        directory.mkdir()
         if earlier:
-            decode_again(FULL, folder)
-        run = prepare_run(FULL, folder, into_existing=True, sync=False)
+            decode_again(FULL, directory)
+        run = prepare_run(FULL, directory, into_existing=True, sync=False)
         real = getattr(os, function)
         calls: list[int] = []
 
@@ -421,7 +421,7 @@ def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
                 pass
             else:
                 break
-        left = set(read_tree(folder / "out")) if (folder / "out").exists() else None
+        left = set(read_tree(directory / "out")) if (directory / "out").exists() else None
         states.add(run.out_state)
         if run.out_state == "untouched":
             assert left is None or (earlier and "CHECKSUMS" in left)
@@ -502,7 +502,7 @@ def test_tree_38_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path
 
 
 @pytest.mark.parametrize("place", ["redis", BASE, f"{BASE}/strings", "."])
-def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
+def test_tree_38_every_directory_down_to_a_place_is_looked_at_before_each_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" / place if place != "." else tmp_path / "out"
@@ -512,7 +512,7 @@ def test_tree_38_every_folder_down_to_a_place_is_looked_at_before_each_write(
     def swap(target: TreeWriter, output: Blob | Row) -> None:
         if isinstance(output, Blob) and output.segment == "s2":
             path.rename(tmp_path / "aside")
-            path.symlink_to(canary.folder)
+            path.symlink_to(canary.directory)
             done.append(output)
         write(target, output)
 
@@ -534,7 +534,7 @@ def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
     def swapped(path: str, flags: int, *arguments: int, **keywords: int) -> int:
         if str(path).endswith("strings_ttl.jsonl") and not flags & os.O_CREAT:
             sidecar.unlink()
-            os.link(canary.folder / "file", sidecar)
+            os.link(canary.directory / "file", sidecar)
         return real(path, flags, *arguments, **keywords)
 
     monkeypatch.setattr(os, "open", swapped)
@@ -578,7 +578,7 @@ def test_tree_38_a_platform_without_fchmod_still_writes(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "file"])
-def test_tree_38_a_folder_that_turns_into_something_else_is_not_entered(
+def test_tree_38_a_directory_that_turns_into_something_else_is_not_entered(
     tmp_path: Path, canary: Canary, kind: str
 ) -> None:
     top = open_top(str(tmp_path), handles=False)
@@ -607,7 +607,7 @@ def test_tree_33_a_place_too_deep_is_named(
     assert caught.value.path == "shown/inner/innermost"
 
 
-def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> None:
+def test_tree_12_a_directory_in_the_place_of_another_is_reported(tmp_path: Path) -> None:
     top = open_top(str(tmp_path), handles=False)
     (tmp_path / "inner").mkdir()
     inner = top.enter("inner")
@@ -620,7 +620,7 @@ def test_tree_12_a_folder_in_the_place_of_another_is_told(tmp_path: Path) -> Non
     assert "something else" in fault.detail
 
 
-def test_tree_12_a_link_to_where_a_folder_was_moved_is_told(tmp_path: Path) -> None:
+def test_tree_12_a_link_to_where_a_directory_was_moved_is_reported(tmp_path: Path) -> None:
     (tmp_path / "inner" / "innermost").mkdir(parents=True)
     innermost = open_top(str(tmp_path), handles=False).enter("inner").enter("innermost")
     (tmp_path / "inner").rename(tmp_path / "aside")
@@ -631,7 +631,7 @@ def test_tree_12_a_link_to_where_a_folder_was_moved_is_told(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_6_no_mode_of_a_folder_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
+def test_tree_6_no_mode_of_a_directory_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
     top = open_top(str(tmp_path), handles=handles)
     with umask(0):
         top.make("inner")
@@ -639,7 +639,7 @@ def test_tree_6_no_mode_of_a_folder_is_left_to_the_umask(tmp_path: Path, handles
     assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == directories.DIRECTORY_MODE == 0o755
 
 
-def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_told(
+def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bytes:

@@ -122,14 +122,14 @@ def test_outc_4_values_are_judged_in_output_order(entries: list[Entry], clause: 
     assert refusal(snapshot(entries))[1] == clause
 
 
-def test_outc_5_the_output_folder_is_judged_before_the_snapshot_is_read(tmp_path: Path) -> None:
+def test_outc_5_the_output_directory_is_judged_before_the_snapshot_is_read(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
     with pytest.raises(Fault, match=r"^not-empty"):
         decode_bytes(b"no snapshot", tmp_path)
 
 
-def test_outc_5_the_output_folder_is_judged_again_when_it_is_opened(
+def test_outc_5_the_output_directory_is_judged_again_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(source: Source) -> FirstPass:

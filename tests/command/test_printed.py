@@ -77,9 +77,9 @@ def test_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path) 
     session = path.read_text(encoding="utf-8")
     steps = STEP.findall(session)
     assert steps
-    assert session == "".join(f"$ {command}\n{told}" for command, told in steps)
-    for command, told in steps:
+    assert session == "".join(f"$ {command}\n{reported}" for command, reported in steps)
+    for command, reported in steps:
         if path.stem == "help":
-            assert shown(command).split() == told.split(), command
+            assert shown(command).split() == reported.split(), command
         else:
-            assert shown(command) == told, command
+            assert shown(command) == reported, command

@@ -22,11 +22,11 @@ def test_the_console_session_is_what_the_commands_print(tmp_path: Path) -> None:
     assert len(steps) == 6
     for command, shown in steps:
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LC_ALL": "C"}
-        told = subprocess.run(
+        reported = subprocess.run(
             ["sh", "-c", command], cwd=dump, env=environment, check=True, capture_output=True, text=True
         )
         # `ls` on a terminal writes names side by side.
-        assert told.stdout.split() == shown.split()
+        assert reported.stdout.split() == shown.split()
 
 
 def test_every_path_and_target_that_the_documents_name_exists() -> None:

@@ -26,7 +26,7 @@ def test_one_call_takes_all_that_a_run_is_given(tmp_path: Path) -> None:
     path.write_bytes(DATA)
     stages: list[tuple[str, int, int]] = []
     provenance = Provenance("elsewhere.fsm", wall_time=WALL_TIME, cluster_id="c1", elastickv_version="1.2")
-    outcome = decode(str(path), str(out), Options(database=3), provenance, lambda *told: stages.append(told))
+    outcome = decode(str(path), str(out), Options(database=3), provenance, lambda *reported: stages.append(reported))
     assert outcome.complete
     manifest = json.loads((out / "MANIFEST.json").read_text())
     assert manifest["source"] == {"fsm_path": "elsewhere.fsm", "fsm_crc32c": DATA[-4:].hex()}
@@ -51,7 +51,7 @@ def test_without_more_the_source_is_the_path_that_was_given(tmp_path: Path) -> N
     assert "snapshot_index" not in manifest
 
 
-def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
+def test_a_run_says_what_lies_in_the_output_directory(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(DATA)
     run = Run(str(tmp_path / "good"), str(tmp_path / "one"))
     assert (run.out_state, run.sealed_outcome) == ("untouched", None)
@@ -72,11 +72,11 @@ def test_a_run_says_what_lies_in_the_output_folder(tmp_path: Path) -> None:
 def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad").write_bytes(UNREADABLE)
     run = Run(str(tmp_path / "bad"), str(tmp_path / "out"))
-    told: list[bool] = []
+    reported: list[bool] = []
 
     def noted(real: Callable[..., object]) -> Callable[..., object]:
         def call(*words: object) -> object:
-            told.append(run.is_ending)
+            reported.append(run.is_ending)
             return real(*words)
 
         return call
@@ -85,7 +85,7 @@ def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkey
     monkeypatch.setattr(TreeWriter, "rollback", noted(TreeWriter.rollback))
     with pytest.raises(Fault, match=r"^invalid-value"):
         run.run()
-    assert told == [False, True]
+    assert reported == [False, True]
 
 
 def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

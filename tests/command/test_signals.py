@@ -67,7 +67,7 @@ def impatient(real: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-class Told(NamedTuple):
+class Printed(NamedTuple):
     """What a run left, and what went through the files that its streams are."""
 
     status: int
@@ -75,22 +75,22 @@ class Told(NamedTuple):
     stderr: str
 
 
-def run_with_files(folder: Path, *words: str | Path) -> Told:
+def run_with_files(directory: Path, *words: str | Path) -> Printed:
     """Run the command in this process, with streams that can be made to go nowhere; then print to them again."""
-    names = [folder / "stdout", folder / "stderr"]
+    names = [directory / "stdout", directory / "stderr"]
     with open(names[0], "w") as stdout, open(names[1], "w") as stderr:
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             status = cli.main(list(map(str, words)))
         for stream in (stdout, stderr):
             print("after", file=stream)
-    return Told(status, *(name.read_text() for name in names))
+    return Printed(status, *(name.read_text() for name in names))
 
 
 # ---- before there is an answer ----
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_folder(
+def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_directory(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -109,7 +109,7 @@ def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_folder(
 
 def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = str(tmp_path / "out")
-    told = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
+    reported = {"ekvdump_version": __version__, "exit_status": 130, "faults": [], "snapshot": snapshot_path}
     nothing: dict[str, object] = {"complete": None, "counters": None, "warnings": [], "partial_reasons": []}
     decode = {"command": "decode", "out": out} | nothing
     for patched, state in (
@@ -119,9 +119,9 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     ):
         with monkeypatch.context() as patch:
             patch.setattr(patched, send(signal.SIGTERM))
-            assert run_json("decode", snapshot_path, out) == told | decode | {"out_state": state}
+            assert run_json("decode", snapshot_path, out) == reported | decode | {"out_state": state}
     monkeypatch.setattr(os, "pread", send(signal.SIGTERM))
-    assert run_json("inspect", snapshot_path) == told | {"command": "inspect"}
+    assert run_json("inspect", snapshot_path) == reported | {"command": "inspect"}
 
 
 def test_veri_16_what_was_found_before_a_signal_stays_printed(
@@ -144,15 +144,15 @@ def test_veri_16_what_was_found_before_a_signal_stays_printed(
 def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[object] = []
+    reported: list[object] = []
     monkeypatch.setattr(os, "unlink", impatient(os.unlink))
     monkeypatch.setattr(os, "rename", send(signal.SIGINT))
-    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: reported.append(handlers()))
     before = handlers()
     assert cli.main(["decode", snapshot_path, str(tmp_path / "out")]) == 130
     assert not [path for path in read_tree(tmp_path / "out") if not path.endswith(".bin")]
     # What had to be done is done; whoever waits for our words may end us.
-    assert told == [[signal.SIG_DFL] * len(SIGNALS)] * 2
+    assert reported == [[signal.SIG_DFL] * len(SIGNALS)] * 2
     assert handlers() == before
 
 
@@ -234,11 +234,11 @@ def test_tree_39_what_the_caller_ignores_stays_ignored(
         patch.setattr("ekvdump.cli.commands.print_decoded", send(ignored))
         assert cli.main(["decode", snapshot_path, str(tmp_path / "one")]) == 0
     other = next(number for number in SIGNALS if number != ignored)
-    told: list[list[object]] = []
+    reported: list[list[object]] = []
     monkeypatch.setattr(os, "rename", send(other))
-    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: told.append(handlers()))
+    monkeypatch.setattr("ekvdump.cli.commands.print_error", lambda words: reported.append(handlers()))
     assert cli.main(["decode", snapshot_path, str(tmp_path / "two")]) == 130
-    assert told[0] == [signal.SIG_IGN if number == ignored else signal.SIG_DFL for number in SIGNALS]
+    assert reported[0] == [signal.SIG_IGN if number == ignored else signal.SIG_DFL for number in SIGNALS]
     assert signal.getsignal(ignored) == signal.SIG_IGN
 
 
@@ -269,8 +269,8 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         status = cli.main()
     assert handlers() == [signal.SIG_IGN] * len(SIGNALS)
-    told = tuple(stream.getvalue() for stream in streams)
-    assert (status, *told) == ekvdump(words)
+    reported = tuple(stream.getvalue() for stream in streams)
+    assert (status, *reported) == ekvdump(words)
 
 
 # ---- while the answer is printed, and after it ----
@@ -306,10 +306,10 @@ def test_outc_6_a_signal_at_other_moments(
         "SEALED": f"{tmp_path}/sealed", "UNSEALED": f"{tmp_path}/unsealed",
     }  # fmt: skip
     monkeypatch.setattr(where, send(signal.SIGINT))
-    told = run_with_files(tmp_path, *(places.get(word, word) for word in arguments))
-    assert told.status == status
-    assert "interrupted" not in told.stderr
-    assert "after" not in told.stdout + told.stderr
+    reported = run_with_files(tmp_path, *(places.get(word, word) for word in arguments))
+    assert reported.status == status
+    assert "interrupted" not in reported.stderr
+    assert "after" not in reported.stdout + reported.stderr
 
 
 def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
@@ -323,11 +323,15 @@ def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
             os.kill(os.getpid(), signal.SIGTERM)
 
     partial = unpack("grown-clean", tmp_path)
-    told = ekvdump(["decode", partial, f"{tmp_path}/one"])
-    assert told[0] == 3
+    reported = ekvdump(["decode", partial, f"{tmp_path}/one"])
+    assert reported[0] == 3
     with monkeypatch.context() as patch:
         patch.setattr(TreeWriter, "_close_handles", interrupted)
-        assert ekvdump(["decode", partial, f"{tmp_path}/two"]) == (*told[:1], told[1].replace("/one", "/two"), told[2])
+        assert ekvdump(["decode", partial, f"{tmp_path}/two"]) == (
+            *reported[:1],
+            reported[1].replace("/one", "/two"),
+            reported[2],
+        )
         said = run_json("decode", partial, f"{tmp_path}/three")
     assert (said["exit_status"], said["out_state"], said["complete"]) == (3, "sealed", False)
     for name in ("two", "three"):

@@ -181,7 +181,7 @@ def test_json_is_json_whatever_the_encoding_of_the_terminal(tmp_path: Path) -> N
     assert json.loads(stdout.buffer.getvalue())["snapshot"] == f"{tmp_path}/é.fsm"
 
 
-def test_an_output_folder_that_is_no_text_is_shown_escaped(tmp_path: Path, snapshot_path: str) -> None:
+def test_an_output_directory_that_is_no_text_is_shown_escaped(tmp_path: Path, snapshot_path: str) -> None:
     out = os.fsencode(tmp_path) + b"/\xff\xe2\x82\xac"
     command = [os.fsencode(sys.executable), b"-m", b"ekvdump", b"decode", os.fsencode(snapshot_path), out]
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}

@@ -29,7 +29,7 @@ from planting import (
     BASE,
     BLOB,
     BLOBS,
-    FOLDERS,
+    DIRECTORYS,
     FULL,
     LINKS,
     LONG,
@@ -46,31 +46,31 @@ from planting import (
 from writer import HLL, STR, put, snapshot
 
 
-def refused(folder: Path, data: bytes = FULL) -> Fault:
+def refused(directory: Path, data: bytes = FULL) -> Fault:
     with pytest.raises(Fault) as caught:
-        decode_bytes(data, folder)
+        decode_bytes(data, directory)
     assert caught.value.detail
     return caught.value
 
 
-def place_of(fault: Fault, folder: Path) -> str:
-    """The path of a fault, relative to the output folder."""
+def place_of(fault: Fault, directory: Path) -> str:
+    """The path of a fault, relative to the output directory."""
     assert fault.path is not None
-    return os.path.relpath(fault.path, folder / "out")
+    return os.path.relpath(fault.path, directory / "out")
 
 
-def listing(folder: Path) -> set[str]:
+def listing(directory: Path) -> set[str]:
     return {
-        os.path.relpath(os.path.join(base, name), folder)
-        for base, folders, files in os.walk(folder)
-        for name in (*folders, *files)
+        os.path.relpath(os.path.join(base, name), directory)
+        for base, directories, files in os.walk(directory)
+        for name in (*directories, *files)
     }
 
 
 # ---- what is there ----
 
 
-def test_finding_3_a_folder_is_made_once_however_many_keys_go_into_it(
+def test_finding_3_a_directory_is_made_once_however_many_keys_go_into_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -96,24 +96,24 @@ def test_tree_2_the_whole_tree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("database", "name"), [(0, "db_0"), (3, "db_3"), (10_000, "db_10000"), (-1, "db_0")])
-def test_tree_1_tree_28_the_database_index_names_the_folder(tmp_path: Path, database: int, name: str) -> None:
+def test_tree_1_tree_28_the_database_index_names_the_directory(tmp_path: Path, database: int, name: str) -> None:
     decode_full(tmp_path, Options(database))
     assert os.listdir(tmp_path / "out" / "redis") == [name]
 
 
-def test_tree_3_a_folder_exists_only_if_something_is_in_it(tmp_path: Path) -> None:
+def test_tree_3_a_directory_exists_only_if_something_is_in_it(tmp_path: Path) -> None:
     decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
-    for base, folders, files in os.walk(tmp_path / "out"):
-        assert folders or files, f"{base} is empty"
+    for base, directories, files in os.walk(tmp_path / "out"):
+        assert directories or files, f"{base} is empty"
     assert not (tmp_path / "out" / BASE / "hll").exists()
 
 
-def test_tree_3_a_dump_of_nothing_is_a_folder_with_its_seal(tmp_path: Path) -> None:
+def test_tree_3_a_dump_of_nothing_is_a_directory_with_its_seal(tmp_path: Path) -> None:
     decode_bytes(snapshot([]), tmp_path)
     assert listing(tmp_path / "out") == {"MANIFEST.json", "CHECKSUMS"}
 
 
-def test_tree_4_only_the_folder_of_the_own_database_is_written(tmp_path: Path) -> None:
+def test_tree_4_only_the_directory_of_the_own_database_is_written(tmp_path: Path) -> None:
     decode_full(tmp_path, Options(7))
     assert {path for path in read_tree(tmp_path / "out") if not path.startswith("redis/db_7/")} == {
         "MANIFEST.json", "CHECKSUMS",
@@ -122,24 +122,24 @@ def test_tree_4_only_the_folder_of_the_own_database_is_written(tmp_path: Path) -
 
 MODES = [(0o022, 0o755), (0o077, 0o700), (0o000, 0o755)]
 if os.geteuid() == 0:
-    MODES.append((0o277, 0o500))  # anybody else could not write into such a folder
+    MODES.append((0o277, 0o500))  # anybody else could not write into such a directory
 
 
-@pytest.mark.parametrize(("mask", "folder_mode"), MODES)
-def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, folder_mode: int) -> None:
+@pytest.mark.parametrize(("mask", "directory_mode"), MODES)
+def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, directory_mode: int) -> None:
     with umask(mask):
         decode_full(tmp_path)
-    for base, folders, files in os.walk(tmp_path / "out"):
-        for name in (*folders, "."):
-            assert stat.S_IMODE(os.stat(os.path.join(base, name)).st_mode) == folder_mode
+    for base, directories, files in os.walk(tmp_path / "out"):
+        for name in (*directories, "."):
+            assert stat.S_IMODE(os.stat(os.path.join(base, name)).st_mode) == directory_mode
         for name in files:
             assert stat.S_IMODE(os.stat(os.path.join(base, name)).st_mode) == 0o600
 
 
-# ---- the output folder ----
+# ---- the output directory ----
 
 
-def test_tree_7_a_folder_that_holds_anything_is_refused(tmp_path: Path) -> None:
+def test_tree_7_a_directory_that_holds_anything_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     decode_full(tmp_path)
     before = read_tree(tmp_path / "out")
@@ -150,7 +150,7 @@ def test_tree_7_a_folder_that_holds_anything_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["out/", "./out//", "other/../out"])
-def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
+def test_tree_8_an_absent_directory_is_created_however_it_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -165,7 +165,7 @@ def test_tree_8_an_absent_folder_is_created_however_it_is_spelled(
 
 
 @pytest.mark.parametrize("out", ["", "missing/out", "file/out", "a\0b"])
-def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+def test_tree_29_the_directory_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(Fault, match=r"^io-error") as caught:
@@ -175,7 +175,7 @@ def test_tree_29_the_folder_above_is_not_created(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
+def test_tree_25_an_output_directory_that_cannot_be_looked_at_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: str) -> bool:
@@ -187,7 +187,7 @@ def test_tree_25_an_output_folder_that_cannot_be_looked_at_is_an_error(
     assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "outX"))
 
 
-def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_is_careful_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
     monkeypatch.setattr(tree_writer, "flush_file_system", flushed.append)
     (tmp_path / "out").mkdir()
@@ -201,7 +201,7 @@ def test_a_tree_that_is_told_nothing_else_is_careful(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("present", [False, True])
-def test_tree_9_a_refusal_before_the_first_write_leaves_the_folder_as_it_was(tmp_path: Path, present: bool) -> None:
+def test_tree_9_a_refusal_before_the_first_write_leaves_the_directory_as_it_was(tmp_path: Path, present: bool) -> None:
     if present:
         (tmp_path / "out").mkdir()
     fault = refused(tmp_path, FULL[:-1])
@@ -213,11 +213,11 @@ def test_tree_9_a_refusal_before_the_first_write_leaves_the_folder_as_it_was(tmp
 # ---- nothing outside ----
 
 
-def check_no_seal(folder: Path, place: str = "") -> None:
+def check_no_seal(directory: Path, place: str = "") -> None:
     """Check that no seal lies in the dump, but for what was planted at `place`."""
     for name in ("MANIFEST.json", "CHECKSUMS"):
         if name != place:
-            assert not os.path.lexists(folder / "out" / name)
+            assert not os.path.lexists(directory / "out" / name)
 
 
 def check_unsafe(tmp_path: Path, clause: str, place: str) -> None:
@@ -227,7 +227,7 @@ def check_unsafe(tmp_path: Path, clause: str, place: str) -> None:
     check_no_seal(tmp_path, place)
 
 
-@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("folder", "TREE-16")])
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "TREE-16")])
 @pytest.mark.parametrize("place", BLOBS)
 def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
@@ -237,7 +237,7 @@ def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
 
 
 @pytest.mark.parametrize(
-    ("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("folder", "TREE-16"), ("hard link", "TREE-15")]
+    ("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "TREE-16"), ("hard link", "TREE-15")]
 )
 @pytest.mark.parametrize("place", SIDECARS)
 def test_tree_13_tree_14_tree_15_tree_16_tree_17_what_may_not_lie_at_a_sidecars_path(
@@ -248,8 +248,8 @@ def test_tree_13_tree_14_tree_15_tree_16_tree_17_what_may_not_lie_at_a_sidecars_
 
 
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
-@pytest.mark.parametrize("place", FOLDERS)
-def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_folders_path(
+@pytest.mark.parametrize("place", DIRECTORYS)
+def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_directories_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
@@ -258,7 +258,7 @@ def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_folders_path(
 
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_tree_10_the_output_folder_itself_is_no_link(
+def test_tree_10_the_output_directory_itself_is_no_link(
     tmp_path: Path, canary: Canary, kind: str, clause: str, slash: str
 ) -> None:
     plant(tmp_path / "out", kind, canary)
@@ -337,7 +337,7 @@ class Between:
         monkeypatch.setattr(os, function, held)
 
 
-@pytest.mark.parametrize("place", FOLDERS)
+@pytest.mark.parametrize("place", DIRECTORYS)
 def test_tree_11_a_link_that_appears_between_look_and_open_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
@@ -345,13 +345,13 @@ def test_tree_11_a_link_that_appears_between_look_and_open_is_not_followed(
 
     def swap() -> None:
         path.rename(tmp_path / "aside")
-        path.symlink_to(canary.folder)
+        path.symlink_to(canary.directory)
 
     between = Between(monkeypatch, "open", path.name, 1, swap)
     fault = refused(tmp_path)
     assert between.calls == 1
     assert fault.name == "unsafe-path"
-    # The open itself says no: a link is no folder.
+    # The open itself says no: a link is no directory.
     assert (fault.clause, place_of(fault, tmp_path)) in (("TREE-13", place), ("TREE-32", place))
 
 
@@ -372,8 +372,8 @@ def test_tree_11_a_thing_that_appears_between_look_and_open_of_a_sidecar_is_judg
     assert (fault.name, place_of(fault, tmp_path)) == ("unsafe-path", SIDECAR)
 
 
-@pytest.mark.parametrize("place", [*FOLDERS, ".", *SIDECARS[:3]])
-def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_noticed(
+@pytest.mark.parametrize("place", [*DIRECTORYS, ".", *SIDECARS[:3]])
+def test_tree_12_a_directory_or_sidecar_that_was_swapped_after_its_first_use_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" if place == "." else tmp_path / "out" / place
@@ -383,7 +383,7 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
         if place in SIDECARS:
             path.write_bytes(b"of somebody else")
         else:
-            path.symlink_to(canary.folder)
+            path.symlink_to(canary.directory)
 
     judge_places = TreeWriter._check_places
 
@@ -397,7 +397,7 @@ def test_tree_12_a_folder_or_sidecar_that_was_swapped_after_its_first_use_is_not
     assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
 
 
-def test_tree_12_an_output_folder_that_became_a_link_to_itself_is_noticed(
+def test_tree_12_an_output_directory_that_became_a_link_to_itself_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge_places = TreeWriter._check_places
@@ -412,7 +412,7 @@ def test_tree_12_an_output_folder_that_became_a_link_to_itself_is_noticed(
     assert (fault.clause, fault.path) == ("TREE-12", str(tmp_path / "out"))
 
 
-def test_tree_12_a_folder_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_12_a_directory_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inventory = TreeWriter.inventory
 
     def vanished(target: TreeWriter) -> Inventory:
@@ -457,10 +457,10 @@ def test_tree_20_whatever_lies_at_the_temporary_name_is_unlinked(
     assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
 
 
-def test_tree_20_a_folder_at_the_temporary_name_is_refused(
+def test_tree_20_a_directory_at_the_temporary_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
-    plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", "folder")
+    plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", "directory")
     fault = refused(tmp_path)
     assert (fault.name, fault.clause) == ("unsafe-path", "TREE-16")
 
@@ -547,23 +547,23 @@ def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
     nth = 0
     while True:
         nth += 1
-        folder = tmp_path / str(nth)
-        folder.mkdir()
+        directory = tmp_path / str(nth)
+        directory.mkdir()
         with monkeypatch.context() as patch:
             failing = Failing(patch, function, nth, number)
             try:
-                decode_full(folder)
+                decode_full(directory)
             except Fault as fault:
                 if fault.clause != "FILE-22":
                     assert fault.name == FAULTS[number]
                     assert fault.clause == ("TREE-24" if fault.name == "disk-full" else "TREE-25")
                     assert fault.path
-                    assert fault.path.startswith(str(folder / "out"))
+                    assert fault.path.startswith(str(directory / "out"))
             else:
                 break
         assert failing.calls >= nth
-        check_no_seal(folder)
-        assert not [path for path in listing(folder) if path.endswith(".tmp")]
+        check_no_seal(directory)
+        assert not [path for path in listing(directory) if path.endswith(".tmp")]
     assert nth > 4
 
 
@@ -573,20 +573,20 @@ def test_tree_25_tree_27_looks_and_closes_may_fail_too(
 ) -> None:
     outcomes = set()
     for nth in range(1, 60):
-        folder = tmp_path / str(nth)
-        folder.mkdir()
+        directory = tmp_path / str(nth)
+        directory.mkdir()
         with monkeypatch.context() as patch:
             Failing(patch, function, nth, errno.EIO)
             try:
-                decode_full(folder)
+                decode_full(directory)
                 outcomes.add("complete")  # a handle that was only read, or fewer calls than that
             except Fault as fault:
                 assert fault.clause in ("TREE-25", "TREE-29", "FILE-20", "FILE-22")
                 outcomes.add(fault.name)
         if outcomes == {"complete"}:
-            assert (folder / "out" / "CHECKSUMS").exists()
-        elif not (folder / "out" / "CHECKSUMS").exists():
-            check_no_seal(folder)
+            assert (directory / "out" / "CHECKSUMS").exists()
+        elif not (directory / "out" / "CHECKSUMS").exists():
+            check_no_seal(directory)
     assert {"complete", "io-error"} <= outcomes
 
 
@@ -671,7 +671,7 @@ def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
 
 
 @pytest.mark.parametrize("data", [FULL, snapshot([])])
-def test_tree_25_an_output_folder_that_cannot_be_made_is_an_error(
+def test_tree_25_an_output_directory_that_cannot_be_made_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     Failing(monkeypatch, "mkdir", 1, errno.EACCES)
@@ -747,7 +747,7 @@ def test_no_descriptor_is_left_open_by_a_refused_sidecar_or_a_full_disk(
     assert open_descriptors() == before
 
 
-def test_tree_12_an_inode_is_told_by_its_device_too() -> None:
+def test_tree_12_an_inode_is_identified_with_its_device() -> None:
     one = os.stat("/proc/self/stat")
     assert inode_of(one) == (one.st_dev, one.st_ino)
 
@@ -782,17 +782,17 @@ def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: p
         written.clear()
 
 
-def test_tree_38_a_folder_that_is_none_is_told_as_a_platform_does(tmp_path: Path) -> None:
+def test_tree_38_a_directory_that_is_none_is_reported_as_a_platform_does(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    told = []
+    reported = []
     for handles in (True, False):
         with pytest.raises(NotADirectoryError) as caught:
             open_top(str(tmp_path / "file"), handles=handles)
-        told.append((caught.value.errno, caught.value.strerror))
-    assert told[0] == told[1]
+        reported.append((caught.value.errno, caught.value.strerror))
+    assert reported[0] == reported[1]
 
 
-def test_tree_25_an_error_without_a_number_is_told_in_its_words() -> None:
+def test_tree_25_an_error_without_a_number_is_reported_in_its_words() -> None:
     fault = system_faults.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
 
@@ -809,7 +809,9 @@ def test_tree_21_a_flush_that_fails_says_why() -> None:
     assert caught.value.errno == errno.EBADF
 
 
-def test_tree_25_a_list_of_files_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_25_a_list_of_files_that_cannot_be_read_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_: Sorter) -> None:
         raise OSError(errno.EIO, "the disk is broken")
 
@@ -818,7 +820,7 @@ def test_tree_25_a_list_of_files_that_cannot_be_read_is_told(tmp_path: Path, mon
     assert (fault.name, fault.clause, fault.path) == ("io-error", "TREE-25", str(tmp_path / "out"))
 
 
-def test_mani_8_a_database_is_a_folder_that_holds_a_file(tmp_path: Path) -> None:
+def test_mani_8_a_database_is_a_directory_that_holds_a_file(tmp_path: Path) -> None:
     (tmp_path / "out" / "redis" / "db_4").mkdir(parents=True)
     for name in ("db_4/KEYMAP.jsonl", "db_5"):
         (tmp_path / "out" / "redis" / name).touch()
@@ -840,7 +842,7 @@ def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_35_a_folder_of_another_database_that_turns_into_a_link_is_not_followed(
+def test_tree_35_a_directory_of_another_database_that_turns_into_a_link_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
     decode_full(tmp_path, Options(1))

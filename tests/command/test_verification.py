@@ -69,7 +69,7 @@ def verify(out: Path, *, handles: bool = True) -> list[Finding]:
     return findings
 
 
-def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
+def reported(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return sorted((finding.name, finding.clause, finding.path or "") for finding in findings)
 
 
@@ -98,18 +98,18 @@ def test_veri_16_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
 
 def test_veri_1_a_dump_without_checksums(dump: Path) -> None:
     (dump / "CHECKSUMS").unlink()
-    assert told(verify(dump)) == [("no-seal", "VERI-1", "CHECKSUMS")]
+    assert reported(verify(dump)) == [("no-seal", "VERI-1", "CHECKSUMS")]
 
 
 def test_veri_2_a_dump_without_manifest(dump: Path) -> None:
     (dump / "MANIFEST.json").unlink()
     reseal(dump)
-    assert told(verify(dump)) == [("no-manifest", "VERI-2", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("no-manifest", "VERI-2", "MANIFEST.json")]
 
 
 def test_sums_15_a_file_that_is_missing(dump: Path) -> None:
     (dump / BASE / "strings/s1.bin").unlink()
-    assert told(verify(dump)) == [
+    assert reported(verify(dump)) == [
         ("missing-file", "SUMS-15", f"{BASE}/strings/s1.bin"),
         ("row-without-blob", "VERI-12", f"{BASE}/strings_ttl.jsonl"),
     ]
@@ -118,13 +118,13 @@ def test_sums_15_a_file_that_is_missing(dump: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"string onf", b"string one\n"])
 def test_sums_11_a_file_that_was_changed(dump: Path, data: bytes) -> None:
     (dump / BASE / "strings/s1.bin").write_bytes(data)
-    assert told(verify(dump)) == [("mismatch", "SUMS-11", f"{BASE}/strings/s1.bin")]
+    assert reported(verify(dump)) == [("mismatch", "SUMS-11", f"{BASE}/strings/s1.bin")]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", f"{BASE}/strings/s3.bin", "redis/x", "CHECKSUMS.old", "a\nb", "a\udcff"])
 def test_veri_3_a_file_without_a_line(dump: Path, name: str) -> None:
     (dump / name).write_bytes(b"x")
-    assert told(verify(dump)) == [("foreign-file", "VERI-3", name)]
+    assert reported(verify(dump)) == [("foreign-file", "VERI-3", name)]
 
 
 @pytest.mark.parametrize("handles", [True, False])
@@ -133,17 +133,17 @@ def test_veri_4_sums_9_a_symlink_is_named_and_not_followed(dump: Path, tmp_path:
     path.rename(tmp_path / "aside")
     path.symlink_to(tmp_path / "aside")
     (dump / "dangling").symlink_to("nowhere")
-    assert [each for each in told(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
+    assert [each for each in reported(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
         ("symlink", "VERI-4", "dangling"),
         ("symlink", "VERI-4", f"{BASE}/strings/s1.bin"),
     ]
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_sums_9_a_folder_that_is_a_symlink(dump: Path, tmp_path: Path, handles: bool) -> None:
+def test_sums_9_a_directory_that_is_a_symlink(dump: Path, tmp_path: Path, handles: bool) -> None:
     (dump / BASE / "hll").rename(tmp_path / "aside")
     (dump / BASE / "hll").symlink_to(tmp_path / "aside")
-    assert [each for each in told(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
+    assert [each for each in reported(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
         ("symlink", "SUMS-9", f"{BASE}/hll/h1.bin"),
         ("symlink", "VERI-4", f"{BASE}/hll"),
     ]
@@ -157,7 +157,7 @@ def test_progress_counts_the_files(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_33_a_dump_that_is_too_deep_is_told_by_its_place(
+def test_tree_33_a_dump_that_is_too_deep_is_reported_by_its_place(
     dump: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
     monkeypatch.setattr("ekvdump.filesystem.directories.MAX_DEPTH", 1)
@@ -166,7 +166,7 @@ def test_tree_33_a_dump_that_is_too_deep_is_told_by_its_place(
     assert (caught.value.clause, caught.value.path) == ("TREE-33", str(dump / BASE))
 
 
-def test_tree_25_an_error_on_the_way_is_told_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_25_an_error_on_the_way_is_reported_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Iterator[object]:
         yield ("MANIFEST.json",), "file"
         raise OSError(errno.EIO, "the disk is broken")
@@ -190,7 +190,7 @@ def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: py
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump / name))
 
 
-def test_what_is_opened_and_no_file_is_told_as_the_system_would(dump: Path) -> None:
+def test_what_is_opened_and_no_file_is_reported_as_the_system_would(dump: Path) -> None:
     os.mkfifo(dump / "pipe")
     file = opened(open_top(str(dump), handles=True), ("pipe",))
     with pytest.raises(OSError, match="a FIFO, socket, device or directory lies where a file belongs") as caught, file:
@@ -225,7 +225,9 @@ def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["check_directory", "open_top"])
-def test_tree_25_a_dump_that_cannot_be_opened_is_told(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_tree_25_a_dump_that_cannot_be_opened_is_reported(
+    dump: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "the disk is broken")
 
@@ -250,7 +252,7 @@ def test_veri_11_a_record_at_the_first_byte_is_one() -> None:
     assert decode_unreadable_line(json.dumps({**row, "offset": -1}).encode()) is None
 
 
-def test_veri_4_sums_16_what_is_neither_file_nor_folder_is_not_opened(dump: Path) -> None:
+def test_veri_4_sums_16_what_is_neither_file_nor_directory_is_not_opened(dump: Path) -> None:
     path = dump / BASE / "strings/s1.bin"
     path.unlink()
     os.mkfifo(path)
@@ -261,7 +263,7 @@ def test_veri_4_sums_16_what_is_neither_file_nor_folder_is_not_opened(dump: Path
         os.chdir(dump)
         server.bind("socket")
         os.chdir(here)
-    assert [each for each in told(verify(dump)) if each[0] == "not-regular"] == [
+    assert [each for each in reported(verify(dump)) if each[0] == "not-regular"] == [
         ("not-regular", "SUMS-16", f"{BASE}/strings/s2.bin"),
         ("not-regular", "VERI-4", f"{BASE}/strings/s1.bin"),
         ("not-regular", "VERI-4", "socket"),
@@ -309,7 +311,7 @@ Edit = Callable[[list[bytes]], list[bytes]]
 def test_veri_5_veri_6_veri_19_every_edit_of_checksums(dump: Path, edit: Edit, finding: tuple[str, str] | None) -> None:
     lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     (dump / "CHECKSUMS").write_bytes(b"".join(edit(lines)))
-    found = {(name, clause) for name, clause, _ in told(verify(dump))}
+    found = {(name, clause) for name, clause, _ in reported(verify(dump))}
     if finding is None:
         assert {("missing-file", "SUMS-15"), ("foreign-file", "VERI-3")} <= found
     else:
@@ -317,7 +319,7 @@ def test_veri_5_veri_6_veri_19_every_edit_of_checksums(dump: Path, edit: Edit, f
         assert finding[0] not in ("unusual-line", "repeated-path") or found == {finding}
 
 
-def test_veri_5_veri_6_sums_7_a_line_is_told_by_its_place(dump: Path) -> None:
+def test_veri_5_veri_6_sums_7_a_line_is_reported_by_its_place(dump: Path) -> None:
     first, second, third, *others = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     lines = [second, first, third[:64].upper() + third[64:], b"nonsense\n"]
     (dump / "CHECKSUMS").write_bytes(b"".join([*lines, *others]))
@@ -330,7 +332,7 @@ def test_veri_5_veri_6_sums_7_a_line_is_told_by_its_place(dump: Path) -> None:
 
 @pytest.mark.parametrize("handles", [True, False])
 @pytest.mark.parametrize("path", [b".", b"./", b".//."])
-def test_sums_16_the_folder_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
+def test_sums_16_the_directory_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
     with (dump / "CHECKSUMS").open("ab") as file:
         file.write(b"0" * 64 + b"  " + path + b"\n")
     found = [(finding.name, finding.clause, finding.path) for finding in verify(dump, handles=handles)]
@@ -345,7 +347,7 @@ def test_sums_16_the_folder_itself_is_no_regular_file(dump: Path, path: bytes, *
 def test_veri_19_each_line_but_the_first_is_named(dump: Path) -> None:
     lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     (dump / "CHECKSUMS").write_bytes(b"".join([lines[0], lines[0], b"0" * 64 + lines[0][64:], *lines[1:]]))
-    assert [(name, clause) for name, clause, _ in told(verify(dump))] == [
+    assert [(name, clause) for name, clause, _ in reported(verify(dump))] == [
         ("mismatch", "SUMS-11"),
         ("repeated-path", "VERI-19"),
         ("repeated-path", "VERI-19"),
@@ -364,9 +366,9 @@ def edit_manifest(dump: Path, **members: Any) -> None:
 
 def test_mani_10_findings_of_the_manifest_have_their_names(dump: Path) -> None:
     edit_manifest(dump, phase="phase7")
-    assert told(verify(dump)) == [("invalid-manifest", "MANI-13", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("invalid-manifest", "MANI-13", "MANIFEST.json")]
     edit_manifest(dump, format_version=2)
-    assert told(verify(dump)) == [("unsupported-manifest", "MANI-10", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("unsupported-manifest", "MANI-10", "MANIFEST.json")]
 
 
 def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
@@ -377,7 +379,7 @@ def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
     with (dump / "MANIFEST.json").open("a") as file:
         file.write(" ")
     reseal(dump)
-    assert told(verify(dump)) == [("invalid-manifest", "MANI-23", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("invalid-manifest", "MANI-23", "MANIFEST.json")]
 
 
 def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +407,7 @@ def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.M
 )  # fmt: skip
 def test_veri_15_databases_are_those_that_are_there(dump: Path, adapters: dict[str, Any], found: bool) -> None:
     edit_manifest(dump, adapters=adapters)
-    assert told(verify(dump)) == ([("wrong-databases", "VERI-15", "MANIFEST.json")] if found else [])
+    assert reported(verify(dump)) == ([("wrong-databases", "VERI-15", "MANIFEST.json")] if found else [])
 
 
 # ---- sidecars against blobs ----
@@ -427,11 +429,11 @@ def write_line(dump: Path, sidecar: str, line: bytes) -> None:
         ("0" * 32 + "__x", ("needs-keymap", "VERI-8")),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("folder", ["strings", "hll"])
-def test_veri_7_veri_8_segments_of_blobs(dump: Path, folder: str, name: str, finding: tuple[str, str]) -> None:
-    (dump / BASE / folder / f"{name}.bin").write_bytes(b"")
+@pytest.mark.parametrize("directory", ["strings", "hll"])
+def test_veri_7_veri_8_segments_of_blobs(dump: Path, directory: str, name: str, finding: tuple[str, str]) -> None:
+    (dump / BASE / directory / f"{name}.bin").write_bytes(b"")
     reseal_odd(dump)
-    assert told(verify(dump)) == [(*finding, f"{BASE}/{folder}/{name}.bin")]
+    assert reported(verify(dump)) == [(*finding, f"{BASE}/{directory}/{name}.bin")]
 
 
 def reseal_odd(out: Path) -> None:
@@ -451,7 +453,7 @@ def reseal_odd(out: Path) -> None:
 def test_veri_8_a_fallback_name_without_a_line(dump: Path) -> None:
     (dump / BASE / "KEYMAP.jsonl").unlink()
     reseal(dump)
-    assert told(verify(dump)) == [("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin")]
+    assert reported(verify(dump)) == [("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin")]
 
 
 def keymap_line(encoded: str, original: bytes, kind: str = "sha-fallback") -> bytes:
@@ -461,13 +463,13 @@ def keymap_line(encoded: str, original: bytes, kind: str = "sha-fallback") -> by
 def test_veri_9_a_line_whose_key_has_another_segment(dump: Path) -> None:
     # A line of another kind before it is passed over.
     write_line(dump, "KEYMAP.jsonl", keymap_line("x", b"y", "s3-leaf-data") + keymap_line(SEGMENT, LONG + b"x"))
-    assert told(verify(dump)) == [("keymap-mismatch", "VERI-9", f"{BASE}/KEYMAP.jsonl")]
+    assert reported(verify(dump)) == [("keymap-mismatch", "VERI-9", f"{BASE}/KEYMAP.jsonl")]
 
 
 def test_veri_10_a_line_whose_segment_no_blob_has(dump: Path) -> None:
     key = b"b64.nobody"
     write_line(dump, "KEYMAP.jsonl", keymap_line(model.segment_of(key), key))
-    assert told(verify(dump)) == [("line-without-blob", "VERI-10", f"{BASE}/KEYMAP.jsonl")]
+    assert reported(verify(dump)) == [("line-without-blob", "VERI-10", f"{BASE}/KEYMAP.jsonl")]
 
 
 def test_veri_10_kmap_10_kmap_11_a_line_twice_and_other_kinds_are_no_finding(dump: Path) -> None:
@@ -479,7 +481,7 @@ def test_kmap_9_a_line_that_cannot_be_read_ends_the_reading(dump: Path) -> None:
     line = keymap_line(SEGMENT, LONG)
     (dump / BASE / "KEYMAP.jsonl").write_bytes(b"{}\n" + line)
     reseal(dump)
-    assert told(verify(dump)) == [
+    assert reported(verify(dump)) == [
         ("invalid-keymap", "KMAP-6", f"{BASE}/KEYMAP.jsonl"),
         ("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin"),
     ]
@@ -518,14 +520,14 @@ def test_veri_11_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes)
 def test_veri_11_a_line_of_unreadable_that_cannot_be_read(dump: Path, edits: dict[str, Any]) -> None:
     line = json.loads((dump / BASE / "unreadable.jsonl").read_text()) | edits
     write_line(dump, "unreadable.jsonl", json.dumps(line).encode())
-    assert told(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+    assert reported(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
 
 
 @pytest.mark.parametrize("kind", ["hll", "ttl"])
 def test_salv_3_only_a_string_can_lie_in_a_bare_key(dump: Path, kind: str) -> None:
     line = json.loads((dump / BASE / "unreadable.jsonl").read_text())
     write_line(dump, "unreadable.jsonl", json.dumps({**line, "kind": kind, "segment": "%21redis%7Cstr%7Cbad"}).encode())
-    assert told(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+    assert reported(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
 
 
 def test_rttl_12_the_name_in_a_row_may_be_a_fallback(tmp_path: Path) -> None:
@@ -542,24 +544,24 @@ def test_veri_11_order_and_spacing_do_not_matter(dump: Path) -> None:
 
 @pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl"])
 def test_veri_12_a_row_without_a_blob(dump: Path, sidecar: str) -> None:
-    # A blob of the other folder does not count.
+    # A blob of the other directory does not count.
     segment = "h1" if sidecar.startswith("strings") else "s1"
     write_line(dump, sidecar, b'{"key":"%b","expire_at_ms":1}\n' % segment.encode())
-    assert told(verify(dump)) == [("row-without-blob", "VERI-12", f"{BASE}/{sidecar}")]
+    assert reported(verify(dump)) == [("row-without-blob", "VERI-12", f"{BASE}/{sidecar}")]
 
 
 @pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"])
 def test_veri_13_two_rows_for_a_key(dump: Path, sidecar: str) -> None:
     line = (dump / BASE / sidecar).read_bytes().splitlines(keepends=True)[0]
     write_line(dump, sidecar, line)
-    assert told(verify(dump)) == [("repeated-row", "VERI-13", f"{BASE}/{sidecar}")]
+    assert reported(verify(dump)) == [("repeated-row", "VERI-13", f"{BASE}/{sidecar}")]
 
 
 def test_veri_12_veri_14_unreadable_values_and_their_list(dump: Path) -> None:
     blob = dump / BASE / "unreadable/bad.string.bin"
     blob.rename(blob.with_name("other.hll.bin"))
     reseal(dump)
-    assert told(verify(dump)) == [
+    assert reported(verify(dump)) == [
         ("blob-without-row", "VERI-14", f"{BASE}/unreadable/other.hll.bin"),
         ("row-without-blob", "VERI-12", f"{BASE}/unreadable.jsonl"),
     ]
@@ -568,19 +570,19 @@ def test_veri_12_veri_14_unreadable_values_and_their_list(dump: Path) -> None:
 def test_salv_4_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> None:
     (dump / BASE / "unreadable/x.list.bin").write_bytes(b"")
     reseal(dump)
-    assert ("invalid-segment", "SALV-4", f"{BASE}/unreadable/x.list.bin") in told(verify(dump))
+    assert ("invalid-segment", "SALV-4", f"{BASE}/unreadable/x.list.bin") in reported(verify(dump))
 
 
 def test_segm_13_segments_of_unreadable_values_are_judged_too(dump: Path) -> None:
     (dump / BASE / "unreadable/a b.string.bin").write_bytes(b"")
     reseal(dump)
-    assert told(verify(dump)) == [
+    assert reported(verify(dump)) == [
         ("blob-without-row", "VERI-14", f"{BASE}/unreadable/a b.string.bin"),
         ("invalid-segment", "SEGM-13", f"{BASE}/unreadable/a b.string.bin"),
     ]
 
 
-def test_a_slash_at_the_end_does_not_make_a_link_a_folder(dump: Path, tmp_path: Path) -> None:
+def test_a_slash_at_the_end_does_not_make_a_link_a_directory(dump: Path, tmp_path: Path) -> None:
     assert verify(Path(f"{dump}/")) == []
     (tmp_path / "link").symlink_to(dump)
     with pytest.raises(Fault) as caught:
@@ -642,7 +644,7 @@ def test_salv_3_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
     assert verify(tmp_path / "out") == []
 
 
-def test_veri_17_without_a_folder_for_temporary_files_nothing_is_looked_at(
+def test_veri_17_without_a_directory_for_temporary_files_nothing_is_looked_at(
     dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere() -> str:
@@ -660,7 +662,7 @@ def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
     decode_bytes(snapshot([put(STR + b"x", 1, b"")]), tmp_path, Options(2), into_existing=True, sync=False)
     (tmp_path / "out/redis/db_2/strings_ttl.jsonl").write_bytes(b'{"key":"s1","expire_at_ms":1}\n')
     reseal(tmp_path / "out")
-    assert told(verify(tmp_path / "out")) == [("row-without-blob", "VERI-12", "redis/db_2/strings_ttl.jsonl")]
+    assert reported(verify(tmp_path / "out")) == [("row-without-blob", "VERI-12", "redis/db_2/strings_ttl.jsonl")]
 
 
 def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> None:
@@ -684,7 +686,7 @@ def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> N
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_veri_18_what_is_no_folder_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
+def test_veri_18_what_is_no_directory_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(".")
     for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "TREE-3"), ("missingX", "TREE-3")):
@@ -723,13 +725,13 @@ def test_veri_4_a_file_that_turns_into_a_fifo_does_not_block(dump: Path, monkeyp
 
 
 def test_veri_17_memory_does_not_grow_with_findings(tmp_path: Path) -> None:
-    folder = tmp_path / "out" / BASE / "strings"
-    folder.mkdir(parents=True)
+    directory = tmp_path / "out" / BASE / "strings"
+    directory.mkdir(parents=True)
     (tmp_path / "out" / "CHECKSUMS").write_bytes(b"0" * 64 + b"  x\n")
     peaks = []
     for count in (500, 5000):
         for number in range(count):
-            (folder / f"{'k' * 200}{number:05}.bin").touch()
+            (directory / f"{'k' * 200}{number:05}.bin").touch()
         found = Counter[str]()
         tracemalloc.start()
         Verification(str(tmp_path / "out"), lambda finding, found=found: found.update([finding.name])).run()  # type: ignore[misc]
@@ -817,9 +819,9 @@ EDITS: dict[str, Callable[[Path, str, int], set[str]]] = {
 def test_veri_16_any_single_edit_of_a_dump_is_found_and_named(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[bytes, bytes]], edit: tuple[str, int, int]
 ) -> None:
-    folder = tmp_path_factory.mktemp("edited")
-    decode_bytes(snapshot(entries), folder, Options(salvage=True), sync=False)
-    out = folder / "out"
+    directory = tmp_path_factory.mktemp("edited")
+    decode_bytes(snapshot(entries), directory, Options(salvage=True), sync=False)
+    out = directory / "out"
     assert verify(out) == []
     name, which, number = edit
     files = sorted(read_tree(out))

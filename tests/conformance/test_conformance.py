@@ -296,7 +296,7 @@ ODD = {
         "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/CHECKSUMS', 'w'); sys.exit(4)", UNREADABLE,
         "DEVIATES",
     ),
-    "leaves a folder behind an early refusal": (
+    "leaves a directory behind an early refusal": (
         "import os, sys; os.mkdir(sys.argv[2]); sys.exit(4)", BROKEN, "DEVIATES",
     ),
     "leaves blobs behind a late refusal": (
@@ -322,14 +322,14 @@ ODD = {
     "leaves a file out": (
         DECODE + "os.remove(out + '/redis/db_0/strings_ttl.jsonl')" + RESEAL, "rstr-expiry-0", "FAIL",
     ),
-    "makes an empty folder": (DECODE + "os.mkdir(out + '/redis/db_0/hll')", EASY, "DEVIATES"),
+    "makes an empty directory": (DECODE + "os.mkdir(out + '/redis/db_0/hll')", EASY, "DEVIATES"),
     "makes a symlink in OUT": (DECODE + "os.symlink('k.bin', out + '/redis/db_0/strings/l.bin')", EASY, "FAIL"),
     "changes a blob after its seal": (
         DECODE + "open(out + '/redis/db_0/strings/k.bin', 'w').write('ho')", EASY, "FAIL",
     ),
     "seals without MANIFEST.json": (DECODE + "os.remove(out + '/MANIFEST.json')" + RESEAL, EASY, "DEVIATES"),
     "leaves blobs that all may read": (DECODE + "os.chmod(out + '/redis/db_0/strings/k.bin', 0o644)", EASY, "DEVIATES"),
-    "leaves folders that all may write": (DECODE + "os.chmod(out + '/redis/db_0', 0o777)", EASY, "DEVIATES"),
+    "leaves directories that all may write": (DECODE + "os.chmod(out + '/redis/db_0', 0o777)", EASY, "DEVIATES"),
     "takes more modes away than it has to": (
         DECODE + "os.chmod(out + '/redis/db_0/strings/k.bin', 0o400); os.chmod(out + '/redis', 0o700)", EASY, "PASS",
     ),
@@ -377,8 +377,8 @@ ODD = {
         EASY, "FAIL",
     ),
     "opens OUT to all": (DECODE + "os.chmod(out, 0o777)", EASY, "DEVIATES"),
-    "opens the folder above to all": (DECODE + "os.chmod(out + '/../..', 0o777)", EASY, "ESCAPED"),
-    "takes back what it has told": (
+    "opens the directory above to all": (DECODE + "os.chmod(out + '/../..', 0o777)", EASY, "ESCAPED"),
+    "takes back what it has reported": (
         "import sys; print('panic: oops', file=sys.stderr, flush=True)\n"
         "open('/dev/stderr', 'w').write('fine'); sys.exit(4)", BROKEN, "CRASH",
     ),
@@ -388,7 +388,9 @@ ODD = {
     "ends the process that watches it": (
         "import os, time; os.kill(os.getppid(), 9); time.sleep(60)", EASY, "ESCAPED",
     ),
-    "makes a tree of 1500 folders": (DECODE + "for n in range(1, 1501): os.mkdir(out + '/d' * n)", EASY, "DEVIATES"),
+    "makes a tree of 1500 directories": (
+        DECODE + "for n in range(1, 1501): os.mkdir(out + '/d' * n)", EASY, "DEVIATES",
+    ),
     "makes a file of 4 TiB that holds nothing": (DECODE + "open(out + '/x', 'w').truncate(2**42)", EASY, "LIMIT"),
     "links CHECKSUMS to what never ends": (
         DECODE + "os.remove(out + '/CHECKSUMS'); os.symlink('/dev/zero', out + '/CHECKSUMS')", EASY, "FAIL",
@@ -421,14 +423,14 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
         "print('DEVIATES' if found.verdict == 'PASS' and found.deviations else found.verdict, *found.differences)\n"
     )
 
-    told = subprocess.run(
+    reported = subprocess.run(
         [PYTHON, "-c", script, tmp_path],
         input=pickle.dumps((BY_ID[case_id], odd(program))),
         check=True,
         capture_output=True,
         timeout=60,
     ).stdout.decode()
-    assert told.split()[0] == verdict, told
+    assert reported.split()[0] == verdict, reported
     assert list(tmp_path.iterdir()) == [], "a file stayed behind"
     assert not [pid for pid in descendants(os.getpid()) if b"time.sleep(60)" in command_of(pid)]
 
@@ -454,9 +456,9 @@ def test_a_program_without_database_index_is_not_asked_for_one(tmp_path: Path) -
 @pytest.mark.parametrize("words", [["run"], ["step"], ["faults"], ["repro", "rstr-bare"], ["run", "rstr", "--smoke"]])
 def test_without_a_program_it_says_how_to_name_one(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert told.err == (
+    reported = capfd.readouterr()
+    assert reported.out == ""
+    assert reported.err == (
         "ekvconform: no program to judge: name one, as in "
         f"`ekvconform {words[0]} -- ./my-decoder {{snapshot}} {{out}}`, or a profile with --profile; "
         "`ekvconform init -- ..` writes ./ekvconform.toml, which is used without being named\n"
@@ -479,11 +481,11 @@ def test_every_profile_of_this_repository_can_be_read(path: Path) -> None:
 def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) -> None:
     command = [PYTHON, "-c", "", "{snapshot}", "{out}"]
     assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
-    told = capfd.readouterr().out
-    assert "1 case: missing: string in an envelope [RSTR-15]" in told
-    assert "RSTR-15 (MUST): A string that is shown becomes the blob" in told
-    assert "for example FAIL rstr-envelope: " in told
-    assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in told
+    reported = capfd.readouterr().out
+    assert "1 case: missing: string in an envelope [RSTR-15]" in reported
+    assert "RSTR-15 (MUST): A string that is shown becomes the blob" in reported
+    assert "for example FAIL rstr-envelope: " in reported
+    assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in reported
 
 
 def test_a_refusal_without_a_reason_passes_unless_reasons_are_strict(capfd: pytest.CaptureFixture[str]) -> None:
@@ -491,9 +493,9 @@ def test_a_refusal_without_a_reason_passes_unless_reasons_are_strict(capfd: pyte
     assert cli.main(["run", BROKEN, *command]) == 0
     assert "the reason of 1 refusal was not compared" in capfd.readouterr().out
     assert cli.main(["run", "--strict-reasons", BROKEN, *command]) == 1
-    told = capfd.readouterr().out
-    assert "WRONG_REASON" in told
-    assert "not mapped by the profile: no!" in told
+    reported = capfd.readouterr().out
+    assert "WRONG_REASON" in reported
+    assert "not mapped by the profile: no!" in reported
 
 
 def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,9 +520,9 @@ def test_an_interrupted_run_leaves_nothing_running_and_no_sandbox(tmp_path: Path
     )  # fmt: skip
     (tmp_path / "started").read_bytes()
     run.send_signal(getattr(signal, name))
-    told = run.communicate(timeout=30)
+    reported = run.communicate(timeout=30)
     assert run.returncode == 130
-    assert told == (b"", b"ekvconform: interrupted\n")
+    assert reported == (b"", b"ekvconform: interrupted\n")
     assert list((tmp_path / "tmp").iterdir()) == []
     alive = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
     assert not [path for path in alive if b"sleep\x0061.5" in command_of(int(path.parent.name))]
@@ -551,9 +553,9 @@ def test_files_that_cannot_be_written_are_usage(tmp_path: Path) -> None:
         ["snapshot", "rstr-expiry-0", "-o", str(tmp_path)],
         ["run", "rstr-expiry-0", "--jsonl", str(tmp_path / "no" / "x")],
     ):  # fmt: skip
-        told = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=60)
-        assert told.returncode == 2
-        assert "Traceback" not in told.stderr
+        reported = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=60)
+        assert reported.returncode == 2
+        assert "Traceback" not in reported.stderr
     with open("/dev/full", "wb") as full:
         assert subprocess.run([*command, "list"], stdout=full, check=False, timeout=60).returncode == 2
 
@@ -661,9 +663,9 @@ def test_known_failures_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[st
     program = ["--", PYTHON, "-c", "", "{snapshot}", "{out}"]
     command = ["run", "--known-failures", str(path), "rhll-envelope", "rstr-envelope", *program]
     assert cli.main(command) == 1
-    told = capfd.readouterr().out
-    assert "stale: line 2" in told
-    assert "XFAIL" in told
+    reported = capfd.readouterr().out
+    assert "stale: line 2" in reported
+    assert "XFAIL" in reported
     assert cli.main([*command[:3], "--update-known-failures", *command[3:]]) == 2
     assert "needs a run of all cases" in capfd.readouterr().err
     known = ["run", *JUDGE_COMMAND, "--known-failures"]
@@ -724,8 +726,8 @@ def test_a_report_is_compared_with_an_older_one(tmp_path: Path, capfd: pytest.Ca
     assert cli.main(["compare", str(old), str(old)]) == 0
     assert "nothing changed" in capfd.readouterr().out
     assert cli.main(["compare", str(old), str(new)]) == 1
-    told = capfd.readouterr().out
-    assert "broken rstr-expiry-0: PASS -> FAIL (missing: string in an envelope" in told
+    reported = capfd.readouterr().out
+    assert "broken rstr-expiry-0: PASS -> FAIL (missing: string in an envelope" in reported
     assert cli.main(["compare", str(new), str(old)]) == 0
     assert "fixed rstr-expiry-0: FAIL (missing: string in an envelope" in capfd.readouterr().out
     assert cli.main(["compare", str(tmp_path / "missing"), str(old)]) == 2
@@ -733,6 +735,6 @@ def test_a_report_is_compared_with_an_older_one(tmp_path: Path, capfd: pytest.Ca
 
 def test_a_clause_is_shown_with_its_cases(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", "rstr-7"]) == 0
-    told = capfd.readouterr().out
-    assert told.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
-    assert "\nrstr-expiry-0 " in told
+    reported = capfd.readouterr().out
+    assert reported.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
+    assert "\nrstr-expiry-0 " in reported

@@ -52,18 +52,18 @@ def test_everything_of_a_case_is_in_the_export() -> None:
         if case.generated:
             assert each["snapshot"] is None
             continue
-        for scene, told in ((case.scene, each), (case.twin, each["twin"])):
+        for scene, reported in ((case.scene, each), (case.twin, each["twin"])):
             if scene is None:
-                assert told is None
+                assert reported is None
                 continue
             # A repaired twin without a snapshot of its own has that of the case.
-            snapshot = each["snapshot"] if told["snapshot"] is None else told["snapshot"]
+            snapshot = each["snapshot"] if reported["snapshot"] is None else reported["snapshot"]
             assert scene.snapshot == (None if snapshot is None else base64.b64decode(snapshot))
-            assert {decode_bytes(what["path"]): content(what["pieces"]) for what in told["scene"]} == {
+            assert {decode_bytes(what["path"]): content(what["pieces"]) for what in reported["scene"]} == {
                 path: planted.data for path, planted in scene.planted.items()
             }
-        for expected, told in zip(case.allowed, each["allowed"], strict=True):
-            found = {decode_bytes(path): base64.b64decode(text) for path, text in told["tree"].items()}
+        for expected, reported in zip(case.allowed, each["allowed"], strict=True):
+            found = {decode_bytes(path): base64.b64decode(text) for path, text in reported["tree"].items()}
             assert found == expected.tree
 
 
@@ -90,9 +90,9 @@ def test_the_loop_of_the_readme_passes_the_reference(tmp_path: Path) -> None:
     decoder.write_text(f'#!/bin/sh\nexec {sys.executable} -m ekvdump decode --no-sync --db="$3" "$1" "$2"\n')
     decoder.chmod(0o755)
     # That the export says what the cases say is seen above; here, that the loop takes what it says.
-    told = loop(tmp_path, str(decoder), every=4)
-    assert told.returncode == 0, told.stdout
-    match = re.fullmatch(r"([0-9]+) passed, 0 failed, ([0-9]+) not tried\n", told.stdout)
+    reported = loop(tmp_path, str(decoder), every=4)
+    assert reported.returncode == 0, reported.stdout
+    match = re.fullmatch(r"([0-9]+) passed, 0 failed, ([0-9]+) not tried\n", reported.stdout)
     assert match
     assert int(match[1]) > 40
     assert int(match[1]) + int(match[2]) == len(LINES[::4])
@@ -100,7 +100,7 @@ def test_the_loop_of_the_readme_passes_the_reference(tmp_path: Path) -> None:
 
 
 def test_the_loop_of_the_readme_catches_a_decoder_that_does_nothing(tmp_path: Path) -> None:
-    told = loop(tmp_path, "true")
-    assert told.returncode == 1
-    assert told.stdout.splitlines()[-1].startswith("0 passed, ")
-    assert "rstr-envelope [RSTR-2]: " in told.stdout
+    reported = loop(tmp_path, "true")
+    assert reported.returncode == 1
+    assert reported.stdout.splitlines()[-1].startswith("0 passed, ")
+    assert "rstr-envelope [RSTR-2]: " in reported.stdout

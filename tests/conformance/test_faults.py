@@ -225,14 +225,14 @@ def test_what_has_to_be_removed_is_found_in_a_text(tmp_path: Path) -> None:
 
 def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["faults", CASE.id, "--", "false", "{snapshot}", "{out}"]) == 2
-    told = capfd.readouterr()
-    assert f"{CASE.id}: not run: undisturbed it is FAIL: outcome: expected complete" in told.out
-    assert told.err == "ekvconform: no case could be run\n"
+    reported = capfd.readouterr()
+    assert f"{CASE.id}: not run: undisturbed it is FAIL: outcome: expected complete" in reported.out
+    assert reported.err == "ekvconform: no case could be run\n"
     assert cli.main(["faults", *JUDGE_COMMAND, "file-bad-magic"]) == 2
 
 
 def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
-    def mount(folder: Path, option: str) -> None:
+    def mount(directory: Path, option: str) -> None:
         raise OSError(1, "no small disk: mount namespaces are not available here")
 
     monkeypatch.setattr(faults, "mount_memory", mount)
@@ -245,10 +245,10 @@ def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.Monk
 def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str]) -> None:
     command = list(profile_of("swallows a close", SMALLEST).command)
     assert cli.main(["faults", SMALLEST.id, "--", *command]) == 1
-    told = capfd.readouterr().out
-    assert "canaries: " in told
-    assert "FAIL EIO, close redis/db_0/strings/(temporary): a failed close is not reported [TREE-27]" in told
-    assert "FAIL" in told.partition("│ close")[2].partition("│ f")[0]
-    assert max(map(len, told.partition("┏")[2].splitlines())) <= 100
-    (row,) = [line for line in told.splitlines() if line.startswith("│ the disk")]
+    reported = capfd.readouterr().out
+    assert "canaries: " in reported
+    assert "FAIL EIO, close redis/db_0/strings/(temporary): a failed close is not reported [TREE-27]" in reported
+    assert "FAIL" in reported.partition("│ close")[2].partition("│ f")[0]
+    assert max(map(len, reported.partition("┏")[2].splitlines())) <= 100
+    (row,) = [line for line in reported.splitlines() if line.startswith("│ the disk")]
     assert [cell.strip() for cell in row.split("│")[-5:-2]] != ["-", "-", "-"]

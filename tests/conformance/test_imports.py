@@ -37,6 +37,6 @@ def test_a_stage_imports_only_itself_and_those_before_it(stage: str) -> None:
             assert top != "ekvconform" or below[0] in allowed, f"{path.name} imports {name}"
 
 
-def test_the_stages_are_all_folders_and_only_entry_points_lie_beside_them() -> None:
+def test_the_stages_are_all_directories_and_only_entry_points_lie_beside_them() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(STAGES)
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "pytest_plugin.py"}

@@ -130,8 +130,9 @@ def judge(case_id: str, way: str) -> Judgement:
 @pytest.mark.parametrize(
     "case_id",
     [
-        "tree-find-18-folder-swapped-between-blobs", "tree-during-blobs-top-swapped", "tree-during-blobs-out-swapped",
-        "tree-find-10-folder-swapped-after-the-look", "tree-during-sidecar-symlink", "tree-during-sidecar-hard-link",
+        "tree-find-18-directory-swapped-between-blobs", "tree-during-blobs-top-swapped",
+        "tree-during-blobs-out-swapped", "tree-find-10-directory-swapped-after-the-look",
+        "tree-during-sidecar-symlink", "tree-during-sidecar-hard-link",
         "tree-during-blob-symlink",
     ],
 )  # fmt: skip
@@ -140,7 +141,7 @@ def test_a_writer_by_path_is_caught_at_a_moment(case_id: str) -> None:
 
 
 def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
-    found = judge("tree-find-10-folder-swapped-after-the-look", "never looks")
+    found = judge("tree-find-10-directory-swapped-after-the-look", "never looks")
     assert found.verdict == "UNSUPPORTED"
     assert found.differences[0].found.startswith("it has no such moment: after redis/db_0/strings is looked at")
     # It renames nothing, so there is no temporary file to replace.
@@ -179,21 +180,21 @@ def test_the_reference_has_all_moments_but_that_of_a_device() -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_what_is_rearranged_is_not_held_against_the_program(scene: str, tmp_path: Path) -> None:
     box = make_sandbox(tmp_path, Scene())
-    place = "folder" if scene in ("swap", "vanish", "remove") else "file"
-    (box.out / "folder").mkdir(parents=True)
+    place = "directory" if scene in ("swap", "vanish", "remove") else "file"
+    (box.out / "directory").mkdir(parents=True)
     (box.out / "file").write_bytes(b"x")
     done = Rearrangement(box, scene)
     done.do(box.out / "nowhere" / "else")
     assert not done.is_done
     done.do(box.out / place)
     assert done.is_done
-    assert not can_rearrange(scene, box.out / "folder") or place == "file"
+    assert not can_rearrange(scene, box.out / "directory") or place == "file"
     assert done.touched() == []
     (tmp_path / "canary" / "file").write_bytes(b"by the program")
     assert "canary/file" in done.touched()
 
 
-def test_what_was_touched_before_the_moment_is_told(tmp_path: Path) -> None:
+def test_what_was_touched_before_the_moment_is_reported(tmp_path: Path) -> None:
     box = make_sandbox(tmp_path, Scene())
     box.out.mkdir()
     done = Rearrangement(box, "symlink")
@@ -205,5 +206,5 @@ def test_what_was_touched_before_the_moment_is_told(tmp_path: Path) -> None:
 def test_repro_says_what_is_left_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from ekvconform import cli
 
-    assert cli.main(["repro", *JUDGE_COMMAND, "tree-during-out-symlink", "--folder", str(tmp_path / "scene")]) == 0
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-during-out-symlink", "--directory", str(tmp_path / "scene")]) == 0
     assert "# Tampering, to be done by hand: before OUT is made, symlink at ." in capsys.readouterr().out

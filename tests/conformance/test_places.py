@@ -56,27 +56,27 @@ def test_every_place_meets_every_kind_of_its_class() -> None:
     # Whatever a place is for, these may lie there.
     for name, kinds in TABLE["classes"].items():
         assert {
-            "symlink-to-file", "symlink-to-folder", "dangling-symlink", "looping-symlink", "fifo", "fifo-with-reader",
-            "socket", "device", "file", "folder",
+            "symlink-to-file", "symlink-to-directory", "dangling-symlink", "looping-symlink", "fifo",
+            "fifo-with-reader", "socket", "device", "file", "directory",
         } <= set(kinds), name  # fmt: skip
 
 
 def test_the_table_follows_the_table_of_the_spec() -> None:
-    """The spec's table has a column each for blobs, sidecars and folders; seals are like sidecars. [TREE-17]"""
+    """The spec's table has a column each for blobs, sidecars and directories; seals are like sidecars. [TREE-17]"""
     spec = (ROOT / "spec" / "09-tree.md").read_text()
     (table,) = re.findall(r"^\| what lies there \|.*\n\|.*\n((?:\|.*\n)+)", spec, re.MULTILINE)
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
     kinds = {
-        "symlink": ["symlink-to-file", "symlink-to-folder", "dangling-symlink", "looping-symlink"],
+        "symlink": ["symlink-to-file", "symlink-to-directory", "dangling-symlink", "looping-symlink"],
         "FIFO": ["fifo", "fifo-with-reader", "socket", "device"],
         "hard link": ["hard-link"],
         "regular file": ["file"],
-        "folder": ["folder"],
+        "directory": ["directory"],
     }
     assert len(rows) == len(kinds)
     for words, *fates in rows:
         names = next(names for beginning, names in kinds.items() if words.startswith(beginning))
-        for column, group in enumerate((["blob"], ["sidecar", "seal"], ["folder"])):
+        for column, group in enumerate((["blob"], ["sidecar", "seal"], ["directory"])):
             for name in (each for group_name in group for each in [TABLE["classes"][group_name]]):
                 for kind in names:
                     refuses = name[kind][0] == "unsafe-path" if kind in name else None
@@ -93,14 +93,14 @@ def test_a_naive_writer_is_caught_outside(way: str) -> None:
             "symlink-to-file": ["blob", "sidecar", "seal"],
             "hard-link": ["blob", "sidecar", "seal"],
             "dangling-symlink": ["blob", "sidecar", "seal"],
-            "symlink-to-folder": ["folder"],
+            "symlink-to-directory": ["directory"],
             "fifo-with-reader": ["sidecar", "seal"],
         },
         "rename": {
             "symlink-to-file": ["temporary"],
             "hard-link": ["temporary"],
             "dangling-symlink": ["temporary"],
-            "symlink-to-folder": ["folder"],
+            "symlink-to-directory": ["directory"],
         },
     }[way]
     ids = [
@@ -118,7 +118,7 @@ def test_the_writer_without_handles_passes_where_it_may_not_write_and_deep_down(
     """The other places are test_golden_cases.py's."""
     cases = [case for case in ELSEWHERE if case.scene.during is None and case.chapter == "tree"]
     assert len(cases) >= 8
-    # Each of 512 folders is entered from the top, by its path; that takes long, and is no hang.
+    # Each of 512 directories is entered from the top, by its path; that takes long, and is no hang.
     patient = replace(BY_PATH, limits=replace(BY_PATH.limits, seconds=120.0))
     found = judge_cases(cases, patient, 2, strict_reasons=True, on_result=lambda judgement: None)
     assert [each.case.id for each in found if each.verdict != "PASS"] == []

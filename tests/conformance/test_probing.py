@@ -42,7 +42,7 @@ def init(tmp_path: Path, program: str, *more: str) -> int:
     script = tmp_path / "decoder.py"
     script.write_text(program)
     command = [sys.executable, str(script), "{snapshot}", "{out}"]
-    return cli.main(["init", "--folder", str(tmp_path), "--name", "foreign", *more, "--", *command])
+    return cli.main(["init", "--directory", str(tmp_path), "--name", "foreign", *more, "--", *command])
 
 
 def test_a_foreign_program_gets_a_profile_and_a_list(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -50,12 +50,12 @@ def test_a_foreign_program_gets_a_profile_and_a_list(tmp_path: Path, capfd: pyte
     text = (tmp_path / "ekvconform.toml").read_text()
     assert tomllib.loads(text)["exit"] == {"complete": [0], "partial": [0], "refused": [9]}
     profile = load_profile(tmp_path / "ekvconform.toml")
-    told = profile.reason_in("E: file too short, 4711 bytes\n")
-    assert told
-    assert told.fault == "truncated"
-    told = profile.reason_in("E: what is this? 0\n")
-    assert told
-    assert told.fault == "bad-magic"
+    reported = profile.reason_in("E: file too short, 4711 bytes\n")
+    assert reported
+    assert reported.fault == "truncated"
+    reported = profile.reason_in("E: what is this? 0\n")
+    assert reported
+    assert reported.fault == "bad-magic"
     assert profile.reason_in("E: damaged at 77\n") is None, "it stands for many faults"
     assert re.search(
         r"^# Observed for .*footer-mismatch.*: the message does not distinguish them\.$", text, re.MULTILINE
@@ -86,7 +86,7 @@ def test_a_foreign_program_gets_a_profile_and_a_list(tmp_path: Path, capfd: pyte
 
 def test_the_reference_as_a_foreign_program_has_no_known_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ekvdump", "decode", "--no-sync", "--db={db}", "{snapshot}", "{out}"]
-    assert cli.main(["init", "--folder", str(tmp_path), "--", *command]) == 0
+    assert cli.main(["init", "--directory", str(tmp_path), "--", *command]) == 0
     lines = (tmp_path / "ekvconform-known-failures.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == []
     words = tomllib.loads((tmp_path / "ekvconform.toml").read_text())
@@ -95,9 +95,9 @@ def test_the_reference_as_a_foreign_program_has_no_known_failure(tmp_path: Path)
     }  # fmt: skip
     assert words["features"] == {"existing_output": True}
     profile = load_profile(tmp_path / "ekvconform.toml")
-    told = profile.reason_in("ekvdump: footer-mismatch [FILE-16] at offset 77: words\n")
-    assert told
-    assert (told.fault, told.clause, told.offset) == ("footer-mismatch", "FILE-16", 77)
+    reported = profile.reason_in("ekvdump: footer-mismatch [FILE-16] at offset 77: words\n")
+    assert reported
+    assert (reported.fault, reported.clause, reported.offset) == ("footer-mismatch", "FILE-16", 77)
     assert profile.warnings_in("warning: orphan-ttl: 3: words\n") == {"orphan-ttl": 3}
 
 
@@ -110,8 +110,8 @@ def test_a_program_that_makes_no_dump_is_a_command_with_a_slip(
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.py"]
     command = ["--", sys.executable, str(tmp_path / "decoder.py"), "{snapshot}", "{out}"]
     assert cli.main(["run", "--quiet", "rstr", *command]) == 1
-    told = capfd.readouterr().out
-    assert ("printed `what is --input?`: is the command right?" in told) == bool(program)
+    reported = capfd.readouterr().out
+    assert ("printed `what is --input?`: is the command right?" in reported) == bool(program)
 
 
 def test_a_program_that_says_one_for_partial_and_for_refused(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_a_program_that_says_one_for_partial_and_for_refused(tmp_path: Path) -> 
 
 
 def test_a_program_that_cannot_be_run_is_usage(tmp_path: Path) -> None:
-    assert cli.main(["init", "--folder", str(tmp_path)]) == 2
-    assert cli.main(["init", "--folder", str(tmp_path), "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 2
+    assert cli.main(["init", "--directory", str(tmp_path)]) == 2
+    assert cli.main(["init", "--directory", str(tmp_path), "--", str(tmp_path / "missing"), "{snapshot}", "{out}"]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,13 +170,13 @@ def test_smoke_is_the_first_thing_to_try(capfd: pytest.CaptureFixture[str]) -> N
 
 def test_a_case_can_be_set_up_again_by_hand(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scene = tmp_path / "scene"
-    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--folder", str(scene)]) == 0
-    told = capfd.readouterr().out
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--directory", str(scene)]) == 0
+    reported = capfd.readouterr().out
     assert (scene / "work/out/redis/db_1/strings/a.bin").read_bytes() == b"one"
-    command = told.splitlines()[-1]
+    command = reported.splitlines()[-1]
     assert subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
     assert (scene / "work/out/redis/db_0/strings/k.bin").read_bytes() == b"new"
-    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--folder", str(scene)]) == 2, (
+    assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--directory", str(scene)]) == 2, (
         "it is there already"
     )
     assert cli.main(["repro", *JUDGE_COMMAND, "no-such-case"]) == 2

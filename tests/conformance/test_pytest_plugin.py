@@ -50,49 +50,49 @@ SELECT = ["--ekvconform-select", "rstr-e*", "--ekvconform-select", "veri-no-seal
 
 
 def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
-    status, told = run(project, *PLUGIN, "--ekvconform-profile", "ekvconform.toml", *SELECT)
+    status, reported = run(project, *PLUGIN, "--ekvconform-profile", "ekvconform.toml", *SELECT)
     assert status == 1
-    assert "PASSED test_own.py::test_own" in told
-    assert "PASSED ekvconform::rstr-envelope" in told
-    assert "FAILED ekvconform::rstr-expiry-0" in told
-    assert "ekvconform repro rstr-expiry-0 --profile ekvconform.toml" in told
-    assert "RSTR-7 (MUST): An expiry of 0 is an expiry" in told
-    assert "1 skipped" in told, "it has no command that verifies"
-    assert "ended the server" not in told
+    assert "PASSED test_own.py::test_own" in reported
+    assert "PASSED ekvconform::rstr-envelope" in reported
+    assert "FAILED ekvconform::rstr-expiry-0" in reported
+    assert "ekvconform repro rstr-expiry-0 --profile ekvconform.toml" in reported
+    assert "RSTR-7 (MUST): An expiry of 0 is an expiry" in reported
+    assert "1 skipped" in reported, "it has no command that verifies"
+    assert "ended the server" not in reported
 
 
 def test_known_failures_are_expected_ones(project: Path) -> None:
     words = ["--ekvconform-profile", "ekvconform.toml", "--ekvconform-known-failures", "known.txt"]
-    status, told = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
-    assert status == 0, told
-    assert "xfailed" in told
+    status, reported = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
+    assert status == 0, reported
+    assert "xfailed" in reported
     (project / "known.txt").write_text("rstr-bare-empty-key  FAIL  # bug 8\n")
-    status, told = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-bare-empty-key")
+    status, reported = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-bare-empty-key")
     assert status == 1
-    assert "remove the line" in told
+    assert "remove the line" in reported
     (project / "known.txt").write_text("gone  FAIL  # bug 9\n")
-    status, told = run(project, *PLUGIN, *words)
+    status, reported = run(project, *PLUGIN, *words)
     assert status == 4
-    assert "lines that match no case: gone" in told
+    assert "lines that match no case: gone" in reported
 
 
 def test_it_is_loaded_only_where_it_is_asked_for(project: Path) -> None:
-    status, told = run(project)
+    status, reported = run(project)
     assert status == 0
-    assert "1 passed" in told
-    status, told = run(project, "--ekvconform-profile", "ekvconform.toml")
+    assert "1 passed" in reported
+    status, reported = run(project, "--ekvconform-profile", "ekvconform.toml")
     assert status == 4
-    assert "unrecognized arguments" in told
+    assert "unrecognized arguments" in reported
 
 
 def test_without_a_profile_it_says_what_is_missing(project: Path) -> None:
-    status, told = run(project, *PLUGIN)
+    status, reported = run(project, *PLUGIN)
     assert status == 4
-    assert "ekvconform: no program to judge: name its profile with --ekvconform-profile" in told
+    assert "ekvconform: no program to judge: name its profile with --ekvconform-profile" in reported
 
 
 def test_what_cannot_be_used_is_usage(project: Path) -> None:
     for words in (["missing.toml"], ["ekvconform.toml", "--ekvconform-select", "no-such-case"]):
-        status, told = run(project, *PLUGIN, "--ekvconform-profile", *words)
+        status, reported = run(project, *PLUGIN, "--ekvconform-profile", *words)
         assert status == 4
-        assert "ekvconform: " in told
+        assert "ekvconform: " in reported

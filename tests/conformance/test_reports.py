@@ -244,10 +244,10 @@ def test_the_command_writes_all_of_them(tmp_path: Path, capfd: pytest.CaptureFix
     assert (
         cli.main(["run", "--quiet", "--annotations", "rstr-expiry-0", *words, "--", "true", "{snapshot}", "{out}"]) == 1
     )
-    told = capfd.readouterr().out
+    reported = capfd.readouterr().out
     title = "1 case%3A missing%3A string in an envelope [RSTR-15]"
-    assert f"::error title={title}::rstr-expiry-0: redis/db_0/strings/k.bin: expected 2 bytes" in told
-    assert "ekvconform repro rstr-expiry-0 -- true" in told
+    assert f"::error title={title}::rstr-expiry-0: redis/db_0/strings/k.bin: expected 2 bytes" in reported
+    assert "ekvconform repro rstr-expiry-0 -- true" in reported
     report = load_report(files["jsonl"])
     assert [row["verdict"] for row in report.rows] == ["FAIL"]
     assert files["markdown"].read_text().startswith("# What other steps said\n## ❌ true")
@@ -262,18 +262,18 @@ def test_the_command_writes_all_of_them(tmp_path: Path, capfd: pytest.CaptureFix
 
 def test_what_a_program_prints_does_nothing_to_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     print_report(BAD)
-    told = capfd.readouterr().out
-    assert "\\x1b[31m" in told
-    assert "\x1b" not in told
-    assert "\0" not in told
+    reported = capfd.readouterr().out
+    assert "\\x1b[31m" in reported
+    assert "\x1b" not in reported
+    assert "\0" not in reported
 
 
 def test_a_long_run_is_quiet_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", *JUDGE_COMMAND, "rstr-expiry-0", "rstr-bare"]) == 0
-    told: Any = capfd.readouterr()
-    assert told.err == ""
-    assert "\x1b" not in told.out
-    assert "rstr" in told.out
+    reported: Any = capfd.readouterr()
+    assert reported.err == ""
+    assert "\x1b" not in reported.out
+    assert "rstr" in reported.out
 
 
 def test_progress_is_shown_on_a_terminal_and_goes_away() -> None:

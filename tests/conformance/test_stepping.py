@@ -22,16 +22,16 @@ from ekvconform.run.seccomp import GO_ON, Answer, CannotHoldError, Held, hold_pr
 
 EASY = next(case for case in load_cases() if case.id == "rstr-envelope")
 
-# Looks at each folder by its path, and then opens by path what lies in it: good enough without company.
+# Looks at each directory by its path, and then opens by path what lies in it: good enough without company.
 LOOKS_FIRST = """
 import os, stat, sys
 out = sys.argv[1]
-folder = out + "/redis"
+directory = out + "/redis"
 os.mkdir(out)
-os.mkdir(folder)
-if not stat.S_ISDIR(os.lstat(folder).st_mode):
+os.mkdir(directory)
+if not stat.S_ISDIR(os.lstat(directory).st_mode):
     sys.exit(4)
-with open(folder + "/k.bin", "xb") as file:
+with open(directory + "/k.bin", "xb") as file:
     file.write(b"v")
 """
 # The same by handles.
@@ -40,8 +40,8 @@ import os, sys
 os.mkdir(sys.argv[1])
 out = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 os.mkdir("redis", dir_fd=out)
-folder = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
-file = os.open("k.bin", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=folder)
+directory = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
+file = os.open("k.bin", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=directory)
 os.write(file, b"v")
 os.close(file)
 """
@@ -51,19 +51,19 @@ import os, sys, tempfile
 os.mkdir(sys.argv[1])
 out = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 os.mkdir("redis", dir_fd=out)
-folder = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
+directory = os.open("redis", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=out)
 name = next(tempfile._get_candidate_names())
-file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=folder)
+file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=directory)
 os.write(file, b"v")
 os.close(file)
-os.rename(name, "k.bin", src_dir_fd=folder, dst_dir_fd=folder)
+os.rename(name, "k.bin", src_dir_fd=directory, dst_dir_fd=directory)
 """
 # Looks and opens through the process's own handles, which is by path all the same.
 BY_OWN_PROC = """
 import os, sys
 os.mkdir(sys.argv[1])
-folder = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-place = f"/proc/self/fd/{folder}/k.bin"
+directory = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+place = f"/proc/self/fd/{directory}/k.bin"
 if not os.path.lexists(place):
     with open(place, "wb") as file:
         file.write(b"v")
@@ -82,8 +82,8 @@ with open(sys.argv[1] + "/k.bin", "wb") as file:
 FEEDS = """
 import os, sys
 os.mkdir(sys.argv[1])
-folder = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-file = os.open("k.bin", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, dir_fd=folder)
+directory = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+file = os.open("k.bin", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, dir_fd=directory)
 if os.fstat(file).st_nlink == 1:
     os.write(file, b"v")
 """
@@ -130,7 +130,7 @@ def test_handles_leave_no_moment() -> None:
     assert {verdict for _, verdict in steps_of(BY_HANDLE)} == {"PASS"}
 
 
-def test_names_that_are_made_up_are_told_by_their_role() -> None:
+def test_names_that_are_made_up_are_reported_by_their_role() -> None:
     found = steps_of(MADE_UP_NAMES)
     assert {verdict for _, verdict in found} == {"PASS"}
     assert found["replace", "PASS"] >= 3
@@ -185,8 +185,8 @@ def test_the_same_program_has_the_same_moments() -> None:
 
 
 def hold(program: str, decide: Callable[[Call], Answer]) -> Held:
-    def work(case: Case, folder: Path, stop: int) -> Held:
-        box = make_sandbox(folder, Scene())
+    def work(case: Case, directory: Path, stop: int) -> Held:
+        box = make_sandbox(directory, Scene())
         return hold_program(
             [sys.executable, "-I", "-S", "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop
         )
@@ -217,8 +217,8 @@ def test_calls_of_children_and_threads_are_held_too() -> None:
     )
     names: list[str] = []
 
-    def work(case: Case, folder: Path, stop: int) -> list[str]:
-        box = make_sandbox(folder, Scene())
+    def work(case: Case, directory: Path, stop: int) -> list[str]:
+        box = make_sandbox(directory, Scene())
 
         def decide(call: Call) -> Answer:
             if call.name.startswith("mkdir"):
@@ -228,8 +228,8 @@ def test_calls_of_children_and_threads_are_held_too() -> None:
         hold_program([sys.executable, "-I", "-S", "-c", program, str(box.out)], box, Limits(seconds=10), decide, stop)
         return names
 
-    (told,) = run_in_workers(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])
-    assert told == ["out", "thread", "child"]
+    (reported,) = run_in_workers(work, [EASY], 1, 60, lambda case: ["ended"], lambda case, error: [str(error)])
+    assert reported == ["out", "thread", "child"]
 
 
 def test_where_a_program_cannot_be_held_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,10 +242,10 @@ def test_where_a_program_cannot_be_held_that_is_said(monkeypatch: pytest.MonkeyP
 def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> None:
     command = list(profile_of(LOOKS_FIRST).command)
     assert cli.main(["step", "rstr-envelope", "--", *command]) == 1
-    told = capfd.readouterr().out
-    words = "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/folder/k.bin [TREE-10]"
-    number = next(line for line in told.splitlines() if words in line).partition(":")[0]
-    assert f"    ekvconform step rstr-envelope --number {number} -- " in told
+    reported = capfd.readouterr().out
+    words = "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/directory/k.bin [TREE-10]"
+    number = next(line for line in reported.splitlines() if words in line).partition(":")[0]
+    assert f"    ekvconform step rstr-envelope --number {number} -- " in reported
     assert cli.main(["step", "rstr-envelope", "--number", number, "--", *command]) == 1
     again = capfd.readouterr().out
     assert f"{number}: {words}" in again

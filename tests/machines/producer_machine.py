@@ -259,41 +259,41 @@ class Producer(RuleBasedStateMachine):
         REACH(*(["VISI-17"] if sorted(names) != sorted(names, key=model.canonical) else []))
 
     def compare(self, data: bytes, expected: model.Expected, options: Options, how: Run) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "snapshot"
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "snapshot"
             path.write_bytes(data)
             if expected.refusal is not None:
                 REACH(f"refused {expected.refusal[1]}")
                 for out in ("out", "again")[: 1 + how.again]:
                     with pytest.raises(Fault) as caught:
-                        write(path, Path(folder, out), options)
+                        write(path, Path(directory, out), options)
                     fault = caught.value
                     assert (fault.name, fault.clause, fault.key or b"", fault.offset) == expected.refusal
-                    assert not Path(folder, out, "CHECKSUMS").exists()
+                    assert not Path(directory, out, "CHECKSUMS").exists()
                 return
-            summary = write(path, Path(folder, "out"), options)
+            summary = write(path, Path(directory, "out"), options)
             counters = model.expected_counters(expected)
             assert {group: getattr(summary.counters, group) for group in counters} == counters
             self.check_sums(counters)
             REACH("partial" if reasons_of(summary) else "complete")
             REACH(*{CLAUSES_OF_COUNTERS[key] for key in CLAUSES_OF_COUNTERS if counters[key[0]][key[1]]})
-            files = read_tree(Path(folder) / "out")
+            files = read_tree(Path(directory) / "out")
             manifest, checksums = files.pop("MANIFEST.json"), files.pop("CHECKSUMS")
             assert files == expected.files
             REACH(*(["KMAP-1", "SEGM-4"] if f"redis/db_{how.database}/KEYMAP.jsonl" in files else []))
-            told = json.loads(manifest)
-            for warning in told["outcome"]["warnings"]:
+            reported = json.loads(manifest)
+            for warning in reported["outcome"]["warnings"]:
                 assert warning.pop("detail")
                 REACH(f"warning {warning['name']}")
-            assert told == model.expected_manifest(
+            assert reported == model.expected_manifest(
                 expected, path=str(path), crc32c=data[-4:].hex() if how.has_footer else None, last_commit=LAST_COMMIT,
                 wall_time=WALL_TIME, database=how.database, everything=how.only is None,
             )  # fmt: skip
             assert checksums == model.checksums({**files, "MANIFEST.json": manifest})
             if how.again:
                 REACH("again")
-                write(path, Path(folder, "again"), options)
-                assert read_tree(Path(folder) / "again") == read_tree(Path(folder) / "out")
+                write(path, Path(directory, "again"), options)
+                assert read_tree(Path(directory) / "again") == read_tree(Path(directory) / "out")
 
     def check_sums(self, counters: dict[str, dict[str, int]]) -> None:
         """Every entry is exactly one thing, and so is every record. [OUTC-14] [OUTC-15]"""

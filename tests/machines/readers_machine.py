@@ -229,8 +229,11 @@ class Sidecars(RuleBasedStateMachine):
         assert self.manifest["source"] == source
         assert self.manifest["adapters"]["redis"] == ({"databases": databases} if databases else {})
         nothing: dict[str, object] = {"complete": None, "partial_reasons": [], "fsm_path": None}
-        told = self.manifest["outcome"]
-        assert (told["database"], told["earlier"]) == (database, [{"database": n, **nothing} for n in databases[1:]])
+        reported = self.manifest["outcome"]
+        assert (reported["database"], reported["earlier"]) == (
+            database,
+            [{"database": n, **nothing} for n in databases[1:]],
+        )
 
     @rule(read_ts=st.sampled_from([None, 0, 1, "1", True, 2**64 - 1]), has_source=st.booleans())
     def pin_live(self, read_ts: Any, has_source: bool) -> None:

@@ -134,7 +134,7 @@ def something_else(*_: object) -> object:
 def test_what_asks_for_too_much_memory_or_raises_anything_else_is_saved_as_a_case(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: object
 ) -> None:
-    monkeypatch.setattr(failures, "FOLDER", tmp_path)
+    monkeypatch.setattr(failures, "DIRECTORY", tmp_path)
     data = stores.corrupted(random.Random(1), stores.golden_snapshots()[0])
     with monkeypatch.context() as patch:
         patch.setattr(f"{__name__}.decode", wrong)

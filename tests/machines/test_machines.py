@@ -96,7 +96,7 @@ def test_what_is_found_is_saved_as_a_case(
     profile: Profile,
     run: Runner,
 ) -> None:
-    monkeypatch.setattr(failures, "FOLDER", tmp_path / "found")
+    monkeypatch.setattr(failures, "DIRECTORY", tmp_path / "found")
     with monkeypatch.context() as wrong:
         wrong.setattr(place, other)
         find(machine)

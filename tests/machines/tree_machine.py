@@ -1,4 +1,4 @@
-"""The output folder: dumps of several databases go into it while others plant and remove things, as a model says."""
+"""The output directory: dumps of several databases go into it while others plant and remove things, as a model says."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from writer import HLL, STR, envelope, put, snapshot
 
 CHECKSUMS, MANIFEST, TEMPORARY = "CHECKSUMS", "MANIFEST.json", ".ekvdump.tmp"
 SEAL = (CHECKSUMS, MANIFEST)
-# What a store holds, and what comes of it below the database's folder.
+# What a store holds, and what comes of it below the database's directory.
 STORES: tuple[tuple[bytes, dict[str, bytes]], ...] = (
     (snapshot([]), {}),
     (snapshot([put(STR + b"a", 1, b"old")]), {"strings/a.bin": b"old"}),
@@ -39,10 +39,10 @@ PLACES = (
     MANIFEST,
 )  # fmt: skip
 IN_THE_WAY = ("redis/db_{}", "redis/db_{}/hll", "redis/db_{}/strings_ttl.jsonl/x", "redis/db_{}/.ekvdump.tmp")
-KINDS = ("file", "hard link", "symlink", "folder symlink", "dangling symlink", "fifo", "socket")
+KINDS = ("file", "hard link", "symlink", "directory symlink", "dangling symlink", "fifo", "socket")
 PRECIOUS = b"precious\n"
 """What the file holds that links lead to."""
-FOLDERS = ("redis", "redis/db_0", "redis/db_0/strings", "redis/db_1", "redis/db_12/hll")
+DIRECTORYS = ("redis", "redis/db_0", "redis/db_0/strings", "redis/db_1", "redis/db_12/hll")
 WAYS = tuple(way.format(database) for way in IN_THE_WAY for database in DATABASES)
 # Not at a sidecar: whether it is refused there, and when, depends on whether the run writes it.
 LINKED = ("redis/db_0/strings/a.bin", "redis/db_1/hll/h.bin", "notes.txt", CHECKSUMS)
@@ -57,7 +57,7 @@ PLANTS = st.lists(st.sampled_from(POSSIBLE), min_size=1, max_size=2)
 WANTED = {
     "sealed", "partial", "refused", "TREE-4", "TREE-7", "TREE-13", "TREE-14", "TREE-15", "TREE-16", "TREE-31",
     "TREE-32", "TREE-34", "TREE-35", "TREE-36", "TREE-37", "MANI-8", "MANI-24", *(f"planted {kind}" for kind in KINDS),
-    "removed", "folder removed", "started anew",
+    "removed", "directory removed", "started anew",
 }  # fmt: skip
 REACH = Reach("tree", WANTED)
 
@@ -67,15 +67,15 @@ def is_leftover(place: str) -> bool:
 
 
 class Output(RuleBasedStateMachine):
-    """Several databases, one folder, and somebody else who has a key to the room."""
+    """Several databases, one directory, and somebody else who has a key to the room."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="tree-machine."))
-        self.out = self.folder / "work" / "out"
+        self.directory = Path(tempfile.mkdtemp(prefix="tree-machine."))
+        self.out = self.directory / "work" / "out"
         self.out.parent.mkdir()
-        self.canary = self.folder / "canary"
-        (self.canary / "folder").mkdir(parents=True)
+        self.canary = self.directory / "canary"
+        (self.canary / "directory").mkdir(parents=True)
         (self.canary / "file").write_bytes(PRECIOUS)
         self.untouched = self.outside()
         # The model: what lies there, by path; None is something that no dump may go near.
@@ -88,7 +88,7 @@ class Output(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         target(float(len(self.model)), label="places")
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
 
     def outside(self) -> dict[str, tuple[bytes, int]]:
         files = read_tree(self.canary)
@@ -117,7 +117,7 @@ class Output(RuleBasedStateMachine):
         elif kind in ("fifo", "socket"):
             os.mknod(path, (stat.S_IFIFO if kind == "fifo" else stat.S_IFSOCK) | 0o600)
         else:
-            leads = {"symlink": "file", "folder symlink": "folder", "dangling symlink": "new"}[kind]
+            leads = {"symlink": "file", "directory symlink": "directory", "dangling symlink": "new"}[kind]
             path.symlink_to("../" * (place.count("/") + 2) + f"canary/{leads}")
         self.model[place] = {"file": b"planted", "hard link": PRECIOUS}.get(kind)
         self.forget_seal(place)
@@ -133,13 +133,13 @@ class Output(RuleBasedStateMachine):
         del self.model[place]
         self.forget_seal(place)
 
-    @rule(folder=st.sampled_from(FOLDERS))
-    def remove_folder(self, folder: str) -> None:
-        path = self.out / folder
-        if path.is_dir() and not path.is_symlink() and not self.is_below_file(folder):
-            REACH("folder removed")
+    @rule(directory=st.sampled_from(DIRECTORYS))
+    def remove_directory(self, directory: str) -> None:
+        path = self.out / directory
+        if path.is_dir() and not path.is_symlink() and not self.is_below_file(directory):
+            REACH("directory removed")
             shutil.rmtree(path)
-            for place in [place for place in self.model if place.startswith(f"{folder}/")]:
+            for place in [place for place in self.model if place.startswith(f"{directory}/")]:
                 del self.model[place]
             self.is_sealed = False
 
@@ -268,10 +268,10 @@ class Output(RuleBasedStateMachine):
         assert manifest["adapters"].get("redis", {}).get("databases", []) == sorted(databases)
         if len(databases) > 1:
             REACH("MANI-8", "TREE-4")
-        told = {each["database"]: each["complete"] for each in manifest["outcome"]["earlier"]}
-        assert told == {each: earlier.get(each) for each in sorted(databases) if each != database}
-        REACH(*(["MANI-24"] if any(earlier.get(each) is not None for each in told) else []))
-        self.complete = {each: known for each in told if (known := told[each]) is not None}
+        reported = {each["database"]: each["complete"] for each in manifest["outcome"]["earlier"]}
+        assert reported == {each: earlier.get(each) for each in sorted(databases) if each != database}
+        REACH(*(["MANI-24"] if any(earlier.get(each) is not None for each in reported) else []))
+        self.complete = {each: known for each in reported if (known := reported[each]) is not None}
         self.complete[database] = complete
         for name in SEAL:
             self.model[name] = (self.out / name).read_bytes()

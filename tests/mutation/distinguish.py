@@ -30,7 +30,7 @@ from {package}.outcomes import Fault
 from {package}.{module} import {function}
 
 
-def told(body: bytes) -> object:
+def reported(body: bytes) -> object:
     try:
         value = {function}(body)
     except Fault as fault:
@@ -40,7 +40,7 @@ def told(body: bytes) -> object:
 GIVEN: Final = re.compile(r"^Given: \(body=(b(['\"]).*\2)\),$", re.MULTILINE)
 
 
-def find_body(mutant: Mutant, folder: Path, seconds: float) -> bytes | None:
+def find_body(mutant: Mutant, directory: Path, seconds: float) -> bytes | None:
     """Return a body that tells the mutant from the reference, if one was found in time.
 
     Raises `BrokenMutantError` for a mutant of something else.
@@ -48,18 +48,27 @@ def find_body(mutant: Mutant, folder: Path, seconds: float) -> bytes | None:
     if mutant.module not in DECODERS:
         raise BrokenMutantError(f"{mutant.name} changes none of {', '.join(DECODERS)}")
     # Two decoders in one process need two names.
-    (folder / "mutant").mkdir()
+    (directory / "mutant").mkdir()
     for path in REFERENCE_SOURCE.glob("*.py"):
         text = mutant.text() if path == ROOT / mutant.file else path.read_text(encoding="utf-8")
-        (folder / "mutant" / path.name).write_text(re.sub(r"\bekvformat\b", "mutant", text), encoding="utf-8")
+        (directory / "mutant" / path.name).write_text(re.sub(r"\bekvformat\b", "mutant", text), encoding="utf-8")
     module = mutant.module.partition(".")[2]
     for package in ("ekvformat", "mutant"):
         script = SCRIPT.format(package=package, module=module, function=DECODERS[mutant.module])
-        (folder / f"told_by_{package}.py").write_text(script, encoding="utf-8")
-    command = [sys.executable, "-m", "crosshair", "diffbehavior", "told_by_ekvformat.told", "told_by_mutant.told"]
-    environment = {"PYTHONPATH": f"{REFERENCE_SOURCE.parent}:{folder}", "PYTHONHASHSEED": "0"}
+        (directory / f"reported_by_{package}.py").write_text(script, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "crosshair",
+        "diffbehavior",
+        "reported_by_ekvformat.reported",
+        "reported_by_mutant.reported",
+    ]
+    environment = {"PYTHONPATH": f"{REFERENCE_SOURCE.parent}:{directory}", "PYTHONHASHSEED": "0"}
     limit = f"--per_condition_timeout={seconds}"
-    found = subprocess.run([*command, limit], cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    found = subprocess.run(
+        [*command, limit], cwd=directory, env=environment, check=False, capture_output=True, text=True
+    )
     if found.returncode not in (0, 1):
         raise BrokenMutantError(f"{mutant.name}: CrossHair ends with {found.returncode}: {found.stderr[-500:]}")
     match = GIVEN.search(found.stdout)
@@ -77,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names:
         if name not in by_name:
             parser.error(f"{name} is not a mutant of tests/mutation/by_clause/")
-        with tempfile.TemporaryDirectory(prefix="distinguish.") as folder:
+        with tempfile.TemporaryDirectory(prefix="distinguish.") as directory:
             try:
-                body = find_body(by_name[name], Path(folder).resolve(), options.seconds)
+                body = find_body(by_name[name], Path(directory).resolve(), options.seconds)
             except BrokenMutantError as error:
                 parser.error(str(error))
         print(f"{name}: {'nothing found' if body is None else body.hex(' ').upper()}", flush=True)

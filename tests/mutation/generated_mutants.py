@@ -221,26 +221,26 @@ def decorated_behind(text: str) -> str:
 def mutmut(group: Group, *words: str) -> str:
     """Run a command of mutmut in the group's copy; return what it prints."""
     command = [sys.executable, "-m", "mutmut", *words]
-    with tempfile.TemporaryDirectory(prefix="mutants.", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        told = subprocess.run(
-            command, cwd=group.copy, env={**os.environ, "TMPDIR": folder}, check=False, stdout=subprocess.PIPE
+    with tempfile.TemporaryDirectory(prefix="mutants.", dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        reported = subprocess.run(
+            command, cwd=group.copy, env={**os.environ, "TMPDIR": directory}, check=False, stdout=subprocess.PIPE
         )  # fmt: skip
-    text = told.stdout.decode()
-    if told.returncode:
+    text = reported.stdout.decode()
+    if reported.returncode:
         # Its spinner draws one line again and again.
         lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
         sys.exit(f"mutmut {words[0]} failed in {group.copy.relative_to(ROOT)}:\n" + "\n".join(lines[-40:]))
     return text
 
 
-def told_without_mutant(group: Group) -> str:
+def report_without_mutant(group: Group) -> str:
     """Return what the tests that caught mutants last, run first as they are then, say of the reference itself."""
     command = [sys.executable, "-m", "pytest", "-n0", "--last-failed", "--last-failed-no-failures=none"]
-    folder, environment = group.copy / "mutants", {**os.environ, "MUTANT_UNDER_TEST": ""}
-    told = subprocess.run(
-        [*command, *group.tests], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    directory, environment = group.copy / "mutants", {**os.environ, "MUTANT_UNDER_TEST": ""}
+    reported = subprocess.run(
+        [*command, *group.tests], cwd=directory, env=environment, check=False, capture_output=True, text=True
     )
-    return "" if told.returncode in (0, NO_TESTS) else told.stdout[-2000:]
+    return "" if reported.returncode in (0, NO_TESTS) else reported.stdout[-2000:]
 
 
 def iter_results(group: Group, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -336,7 +336,7 @@ def main() -> int:
         if chosen or not (options.go_on or options.last):
             # Its spinner is for a terminal.
             mutmut(group, "run", "--max-children", str(options.jobs), *chosen)
-            if untrue := told_without_mutant(group):
+            if untrue := report_without_mutant(group):
                 console.print(f"what catches mutants fails without one too, so nothing is proved: {untrue}")
                 return 1
         found = list(iter_results(group, modules))

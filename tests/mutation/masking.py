@@ -227,12 +227,12 @@ def _time_out(_signal: int, _frame: FrameType | None) -> None:
 class Decoder:
     """A changed reference, which judges cases one after the other."""
 
-    def __init__(self, texts: Texts, profile: Profile, folder: Path) -> None:
+    def __init__(self, texts: Texts, profile: Profile, directory: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         signal.signal(signal.SIGALRM, _time_out)
         self._run = runner_of(import_changed(texts), PACKAGE)
         self._profile = profile
-        self._folder = folder
+        self._directory = directory
 
     def answers(self, carriers: Carriers, *, salvages: bool) -> tuple[str, ...]:
         """Return what the decoder makes of generated snapshots, each in short."""
@@ -258,10 +258,10 @@ class Decoder:
 
     def judge(self, case: Case) -> Judgement | None:
         """Judge a case; return None if the decoder does not end."""
-        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as directory:
             signal.alarm(SECONDS_OF_A_CASE)
             try:
-                return judge_case(case, self._profile, Path(folder), run=self._run)
+                return judge_case(case, self._profile, Path(directory), run=self._run)
             except (TimedOutError, MemoryError):
                 return None
             finally:
@@ -303,7 +303,7 @@ def cases_for(carriers: Carriers) -> list[Case]:
     return carried_cases(golden.CASES, carriers.read)
 
 
-def measure(baseline: Baseline, folder: Path, _stop: int) -> Measured:
+def measure(baseline: Baseline, directory: Path, _stop: int) -> Measured:
     """Run a baseline on all cases, and note which of its lines run."""
     files = {str(ROOT / each.relative_to(ROOT)) for each in (ROOT / "reference" / PACKAGE).glob("*.py")}
     lines: dict[str, set[int]] = {}
@@ -318,7 +318,7 @@ def measure(baseline: Baseline, folder: Path, _stop: int) -> Measured:
 
     sys.settrace(trace)
     try:
-        decoder = Decoder(baseline.texts, baseline.profile, folder)
+        decoder = Decoder(baseline.texts, baseline.profile, directory)
         carriers = _carriers(decoder)
         judged = {case.id: decoder.judge(case) for case in cases_for(carriers)}
     finally:
@@ -343,7 +343,7 @@ def _carriers(decoder: Decoder) -> Carriers:
     return Carriers(tuple(read), unread if read else {})
 
 
-def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, folder: Path) -> str:
+def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, directory: Path) -> str:
     """Return what becomes of a further fault."""
     before = baseline.texts.get(mutant.file) or (ROOT / mutant.file).read_text(encoding="utf-8")
     text = changed_text(mutant, baseline.texts)
@@ -352,7 +352,7 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, folder: Path
     if not _is_reached(mutant, before, measured.lines.get(mutant.file, frozenset())):
         return NO_EFFECT
     try:
-        decoder = Decoder(baseline.texts | {mutant.file: text}, baseline.profile, folder)
+        decoder = Decoder(baseline.texts | {mutant.file: text}, baseline.profile, directory)
     except Exception:
         return NOTICED  # it does not even start
     cases = _likeliest_first(mutant, cases_for(measured.carriers))
@@ -405,9 +405,9 @@ def measure_all(
         ][::share]
 
         def work(
-            mutant: Mutant, folder: Path, _stop: int, baseline: Baseline = baseline, measured: Measured = measured
+            mutant: Mutant, directory: Path, _stop: int, baseline: Baseline = baseline, measured: Measured = measured
         ) -> str:
-            return fate_of(mutant, baseline, measured, folder)
+            return fate_of(mutant, baseline, measured, directory)
 
         # A mutant that ends its worker is noticed; an error of the measurement is not.
         fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, report_broken)

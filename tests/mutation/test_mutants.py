@@ -90,7 +90,7 @@ def test_what_survives_of_generated_mutants_is_explained_where_it_stands() -> No
         ("x < 5", "x <= 5", ""),
     ],
 )
-def test_a_change_of_wording_alone_is_told_from_others(old: str, new: str, kind: str) -> None:
+def test_a_change_of_wording_alone_is_reported_from_others(old: str, new: str, kind: str) -> None:
     assert Change("module.function", old, new).kind == kind
 
 
@@ -127,7 +127,7 @@ def test_the_names_of_generated_mutants() -> None:
     assert module_of(f"{versions}.OpenKeys.__init__") == versions
 
 
-def test_a_mutant_that_is_not_caught_is_told() -> None:
+def test_a_mutant_that_is_not_caught_is_reported() -> None:
     cases = [CASES[name] for name in ("rstr-expiry-clamped", "rstr-expiry-0", "rstr-legacy")]
     caught, missed = try_mutants([mutant(), mutant(name="missed", caught_by=("rstr-legacy",))], cases, 1)
     assert (caught.missed, caught.first) == ([], "FAIL")

@@ -1,4 +1,4 @@
-"""`python -m ekvformat`: exit statuses, and what is printed. What comes of a run is told by the golden cases."""
+"""`python -m ekvformat`: exit statuses, and what is printed. What comes of a run is reported by the golden cases."""
 
 import runpy
 import sys

@@ -62,7 +62,7 @@ def decode_in_memory(data: bytes, options: Options = NO_OPTIONS) -> tuple[Outcom
 
 def decode_bytes(
     data: bytes,
-    folder: Path,
+    directory: Path,
     options: Options = NO_OPTIONS,
     *,
     name: str = "snapshot",
@@ -70,13 +70,15 @@ def decode_bytes(
     sync: bool = True,
     handles: bool = HAS_HANDLES,
 ) -> Outcome:
-    """Decode into `folder/out`, from the file `folder/name`."""
-    return prepare_run(data, folder, options, name=name, into_existing=into_existing, sync=sync, handles=handles).run()
+    """Decode into `directory/out`, from the file `directory/name`."""
+    return prepare_run(
+        data, directory, options, name=name, into_existing=into_existing, sync=sync, handles=handles
+    ).run()
 
 
 def prepare_run(
     data: bytes,
-    folder: Path,
+    directory: Path,
     options: Options = NO_OPTIONS,
     *,
     name: str = "snapshot",
@@ -85,20 +87,20 @@ def prepare_run(
     handles: bool = HAS_HANDLES,
 ) -> Run:
     """Return what `decode_bytes` runs."""
-    snapshot = folder / name
+    snapshot = directory / name
     snapshot.write_bytes(data)
     provenance = Provenance(str(snapshot), wall_time=WALL_TIME)
     return Run(
-        str(snapshot), str(folder / "out"), options, provenance,
+        str(snapshot), str(directory / "out"), options, provenance,
         into_existing=into_existing, sync=sync, handles=handles,
     )  # fmt: skip
 
 
-def stat_of_tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+def stat_of_tree(directory: Path) -> dict[str, tuple[int, int, int]]:
     return {
         os.path.join(base, name): (status.st_ino, status.st_mtime_ns, status.st_size)
-        for base, folders, files in os.walk(folder)
-        for name in (*folders, *files)
+        for base, directories, files in os.walk(directory)
+        for name in (*directories, *files)
         for status in [os.lstat(os.path.join(base, name))]
     }
 
@@ -135,8 +137,8 @@ for found in jq.compile(words[0]).input_text(open(words[1]).read()):
 """
 
 
-def jq_beside(folder: Path) -> Path:
-    """Put a command `jq` into a folder; return the folder."""
-    (folder / "jq").write_text(JQ)
-    (folder / "jq").chmod(0o755)
-    return folder
+def jq_beside(directory: Path) -> Path:
+    """Put a command `jq` into a directory; return the directory."""
+    (directory / "jq").write_text(JQ)
+    (directory / "jq").chmod(0o755)
+    return directory

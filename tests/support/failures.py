@@ -12,7 +12,7 @@ from ekvconform.cases.clauses import load_clauses
 from ekvformat.decode import Options
 from writer import snapshot
 
-FOLDER = Path(__file__).resolve().parents[2] / "build" / "failures"
+DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "failures"
 
 
 def refused(fault: str, clause: str, out: str, offset: int | None = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def save_case(
     into_existing: bool = False,
 ) -> Path:
     """Write a case. Hypothesis shows the smallest one last, so that is what stays."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
     chapter = case_id[:4].upper()
     lines = [f"id = '{case_id}'", "title = 'Found by a state machine'", f"clauses = ['{chapter}-1']", 'level = "must"']
     lines += ["snapshot = '''", *(data[at : at + 16].hex(" ").upper() for at in range(0, len(data), 16)), "'''"]
@@ -76,7 +76,7 @@ def save_case(
             lines += ["[twin.scene]", *(f"{toml(path)} = {{ nothing = true }}" for path in scene)]
         else:
             lines += [f"snapshot = '{snapshot([]).hex(' ')}'"]
-    path = FOLDER / f"{case_id}.toml"
+    path = DIRECTORY / f"{case_id}.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -102,10 +102,10 @@ def escaped(data: bytes) -> str:
 
 
 def scene_of(out: Path) -> dict[str, Any]:
-    """What a case says of what lies in the output folder, which is named `out`."""
+    """What a case says of what lies in the output directory, which is named `out`."""
     found: dict[str, Any] = {}
-    for base, folders, names in os.walk(out):
-        for name in sorted((*names, *folders)):
+    for base, directories, names in os.walk(out):
+        for name in sorted((*names, *directories)):
             path = Path(base) / name
             key = f"out/{path.relative_to(out)}"
             if path.is_symlink():
@@ -119,5 +119,5 @@ def scene_of(out: Path) -> dict[str, Any]:
             elif path.is_file():
                 found[key] = {"file": escaped(path.read_bytes())}
             elif not any(path.iterdir()):
-                found[key] = {"folder": True}
+                found[key] = {"directory": True}
     return found

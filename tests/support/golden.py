@@ -26,7 +26,7 @@ from ekvformat.outcomes import Fault
 from in_process import Runner
 from reference_runs import all_files, reasons_of, run_reference
 
-SLOW: Final = {"tree-512-folders-deep", "tree-513-folders-deep", "conv-two-thousand-keys"}
+SLOW: Final = {"tree-512-directories-deep", "tree-513-directories-deep", "conv-two-thousand-keys"}
 """Cases that take seconds each, and reach nothing that others do not."""
 OF_MEMORY: Final = {"file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "kmap", "salv", "conv"}
 """Chapters whose cases say something of a snapshot, and nothing of the path it has or the directory written to."""
@@ -113,8 +113,8 @@ def is_expected(found: Fault | Dump, expected: Expected) -> bool:
     """Return True if an answer is what a case expects."""
     if isinstance(found, Fault):
         assert found.detail
-        told = (found.name, found.clause, found.offset if expected.offset is not None else None)
-        return expected.outcome == REFUSED and told == (expected.fault, expected.clause, expected.offset)
+        reported = (found.name, found.clause, found.offset if expected.offset is not None else None)
+        return expected.outcome == REFUSED and reported == (expected.fault, expected.clause, expected.offset)
     warnings: Counter[str] = Counter()
     for warning in found.summary.warnings:
         warnings[warning.name] += warning.count

@@ -30,54 +30,54 @@ FULL = snapshot(
 BLOB, SIDECAR = f"{BASE}/strings/s1.bin", f"{BASE}/strings_ttl.jsonl"
 BLOBS = [f"{BASE}/hll/h1.bin", BLOB]
 SIDECARS = [SIDECAR, f"{BASE}/hll_ttl.jsonl", f"{BASE}/KEYMAP.jsonl", "MANIFEST.json", "CHECKSUMS"]
-FOLDERS = ["redis", BASE, f"{BASE}/strings", f"{BASE}/hll"]
+DIRECTORYS = ["redis", BASE, f"{BASE}/strings", f"{BASE}/hll"]
 
 
 def decode_full(
-    folder: Path,
+    directory: Path,
     options: Options = NO_OPTIONS,
     *,
     into_existing: bool = False,
     sync: bool = True,
     handles: bool = HAS_HANDLES,
 ) -> Outcome:
-    return decode_bytes(FULL, folder, options, into_existing=into_existing, sync=sync, handles=handles)
+    return decode_bytes(FULL, directory, options, into_existing=into_existing, sync=sync, handles=handles)
 
 
 class Canary:
-    """A folder outside of the tree; whatever happens, it stays as it is."""
+    """A directory outside of the tree; whatever happens, it stays as it is."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        (folder / "file").write_bytes(b"precious")
-        (folder / "file").chmod(0o644)
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        (directory / "file").write_bytes(b"precious")
+        (directory / "file").chmod(0o644)
         self.before = self.now()
 
     def now(self) -> dict[str, tuple[int, ...]]:
         return {
             name: (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
-            for name in sorted(os.listdir(self.folder))
-            for status in [os.lstat(self.folder / name)]
+            for name in sorted(os.listdir(self.directory))
+            for status in [os.lstat(self.directory / name)]
         }
 
     def check(self) -> None:
         assert self.now() == self.before
-        assert (self.folder / "file").read_bytes() == b"precious"
+        assert (self.directory / "file").read_bytes() == b"precious"
 
 
 def plant(path: Path, kind: str, canary: Canary) -> None:
     """Put something where the decoder is going to write."""
     if kind == "symlink to a file":
-        path.symlink_to(canary.folder / "file")
-    elif kind == "symlink to a folder":
-        path.symlink_to(canary.folder)
+        path.symlink_to(canary.directory / "file")
+    elif kind == "symlink to a directory":
+        path.symlink_to(canary.directory)
     elif kind == "dangling symlink":
-        path.symlink_to(canary.folder / "missing")
+        path.symlink_to(canary.directory / "missing")
     elif kind == "looping symlink":
         path.symlink_to(path.name)
     elif kind == "hard link":
-        os.link(canary.folder / "file", path)
+        os.link(canary.directory / "file", path)
     elif kind == "FIFO":
         os.mkfifo(path)
     elif kind == "socket":
@@ -88,7 +88,7 @@ def plant(path: Path, kind: str, canary: Canary) -> None:
             os.chdir(here)
     elif kind == "device":
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    elif kind == "folder":
+    elif kind == "directory":
         path.mkdir()
         (path / "inside").touch()
     elif kind == "file":
@@ -98,7 +98,7 @@ def plant(path: Path, kind: str, canary: Canary) -> None:
 
 LINKS = {
     "symlink to a file": "TREE-13",
-    "symlink to a folder": "TREE-13",
+    "symlink to a directory": "TREE-13",
     "dangling symlink": "TREE-13",
     "looping symlink": "TREE-13",
 }

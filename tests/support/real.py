@@ -31,9 +31,9 @@ REAL_SHAPED = snapshot(
 """What live servers write, in a small snapshot."""
 
 
-def unpack(name: str, folder: Path) -> str:
+def unpack(name: str, directory: Path) -> str:
     (packed,) = (REAL / name).glob("*.fsm.xz")
-    snapshot = folder / packed.stem
+    snapshot = directory / packed.stem
     snapshot.write_bytes(lzma.decompress(packed.read_bytes()))
     return str(snapshot)
 

@@ -131,7 +131,7 @@ class Trial:
     """The call that fails, or at which the program is killed or interrupted."""
     amount: int = 0
     """Pages or inodes of the memory file system."""
-    folder: str = ""
+    directory: str = ""
     """The read-only directory, from the directory above OUT."""
     links: bool = False
     """Does the program link unnamed files (O_TMPFILE) to a name?"""
@@ -141,14 +141,14 @@ class Trial:
         """Row of the table that the trial counts in."""
         if self.fault == FLUSHED:
             return "CHECKSUMS"
-        return self.moment.name if self.moment else "a directory" if self.folder else "the disk"
+        return self.moment.name if self.moment else "a directory" if self.directory else "the disk"
 
     def __str__(self) -> str:
         if self.fault == FLUSHED:
             return "flush before CHECKSUMS appears"
         if self.moment:
             return f"{self.fault}, {str(self.moment).removeprefix('before ')}"
-        return f"{self.fault}: {self.folder or self.amount}"
+        return f"{self.fault}: {self.directory or self.amount}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +183,12 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
     pages = range(_pages(there) + 1, _pages(there | made) + SPARE)
     if len(pages) <= MAX_PAGES:
         yield from (Trial(FULL_DISK, amount=amount) for amount in pages)
-    inodes = range(1 + len(_folders(there) | there.keys()), 1 + len(_folders(made) | made.keys()) + SPARE)
+    inodes = range(1 + len(_directories(there) | there.keys()), 1 + len(_directories(made) | made.keys()) + SPARE)
     yield from (Trial(NO_INODE, amount=amount) for amount in inodes)
     if not case.scene.has_output:
-        yield Trial(UNWRITABLE, folder=".")
+        yield Trial(UNWRITABLE, directory=".")
     if "into_existing" in case.scene.options:
-        yield from (Trial(UNWRITABLE, folder=folder) for folder in sorted(_folders(made)))
+        yield from (Trial(UNWRITABLE, directory=directory) for directory in sorted(_directories(made)))
 
 
 def judge_flush(moments: Sequence[Moment]) -> Tried:
@@ -206,9 +206,9 @@ def _pages(files: Mapping[str, bytes]) -> int:
     return sum(len(data) // PAGE_SIZE + 1 for data in files.values())
 
 
-def _folders(paths: Iterable[str]) -> set[str]:
+def _directories(paths: Iterable[str]) -> set[str]:
     """Return the ancestors of paths, without the directory that the paths are relative to."""
-    return {str(folder) for path in paths for folder in Path(path).parents if folder.name}
+    return {str(directory) for path in paths for directory in Path(path).parents if directory.name}
 
 
 # ---- one run ----
@@ -227,8 +227,8 @@ def run_trials(
     `known` is what differs in a run without any fault; it is not reported again.
     """
 
-    def work(trial: Trial, folder: Path, stop: int) -> Tried:
-        verdict, words = _Attempt(trial, case, profile, folder, stop, known).judge()
+    def work(trial: Trial, directory: Path, stop: int) -> Tried:
+        verdict, words = _Attempt(trial, case, profile, directory, stop, known).judge()
         return Tried(trial, verdict, words)
 
     def ended(trial: Trial) -> Tried:
@@ -246,7 +246,7 @@ class _Attempt:
     """Runs one trial, in a directory of its own."""
 
     def __init__(
-        self, trial: Trial, case: Case, profile: Profile, folder: Path, stop: int, known: frozenset[Form]
+        self, trial: Trial, case: Case, profile: Profile, directory: Path, stop: int, known: frozenset[Form]
     ) -> None:
         self._trial = trial
         self._known = known
@@ -254,13 +254,13 @@ class _Attempt:
         self._profile = profile
         self._stop = stop
         scene = _scene_of(trial, case.scene)
-        self._box = make_sandbox(folder, scene)
+        self._box = make_sandbox(directory, scene)
         if trial.fault in (FULL_DISK, NO_INODE):
             amount = f"size={trial.amount * PAGE_SIZE}" if trial.fault == FULL_DISK else f"nr_inodes={trial.amount}"
-            mount_memory(folder / "work", amount)
+            mount_memory(directory / "work", amount)
         self._command = command_of(profile, scene, self._box, self._box.arrange(scene))
-        if trial.folder == ".":
-            (folder / "work").chmod(0o555)
+        if trial.directory == ".":
+            (directory / "work").chmod(0o555)
         if trial.fault == UNWRITABLE:
             drop_capabilities()
         self._may_lose = scene.hard_link_count
@@ -329,7 +329,7 @@ class _Attempt:
     def _judge_taken(self) -> tuple[str, str]:
         trial = self._trial
         if differences := [*self._differences(), *self._differences_of_manifest()]:
-            return FAIL, f"reported as {self._case.expected.outcome}, and {self._told(differences[0])}"
+            return FAIL, f"reported as {self._case.expected.outcome}, and {self._reported(differences[0])}"
         if trial.moment and trial.fault != "EINTR" and settles(trial.moment, links=trial.links):
             return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
         return PASS, "went on"
@@ -425,7 +425,7 @@ class _Attempt:
         if finish.exit_status not in self._profile.exits[self._case.expected.outcome]:
             return FAIL, f"again: refused [TREE-43]: {first_line(finish.stderr)}"
         if differences := self._differences():
-            return FAIL, f"again: {self._told(differences[0])}"
+            return FAIL, f"again: {self._reported(differences[0])}"
         return PASS, words
 
     # ---- what is in OUT ----
@@ -449,7 +449,7 @@ class _Attempt:
         except OSError as error:
             return [Difference(OUTCOME, "OUT", "a tree that its owner can read", str(error))]
 
-    def _told(self, difference: Difference) -> str:
+    def _reported(self, difference: Difference) -> str:
         return f"{difference} [{difference.clause or self._case.clauses[0]}]"
 
     def _is_own(self, path: bytes, now: Look) -> bool:
@@ -477,11 +477,11 @@ class _Attempt:
 
 
 def _scene_of(trial: Trial, scene: Scene) -> Scene:
-    if trial.fault != UNWRITABLE or trial.folder == ".":
+    if trial.fault != UNWRITABLE or trial.directory == ".":
         return scene
-    folder = Planted("folder", mode=0o555)
+    directory = Planted("directory", mode=0o555)
     # Everything that the scene plants, below this directory too, is made before the mode is set.
-    return replace(scene, planted={**scene.planted, os.fsencode(trial.folder): folder})
+    return replace(scene, planted={**scene.planted, os.fsencode(trial.directory): directory})
 
 
 def settles(moment: Moment, *, links: bool) -> bool:
@@ -513,7 +513,7 @@ def named_paths(text: str, out: Path) -> list[Path]:
 # ---- a small disk ----
 
 
-def mount_memory(folder: Path, option: str) -> None:
+def mount_memory(directory: Path, option: str) -> None:
     """Mount a small memory file system on a directory, for this process and its children. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
@@ -524,7 +524,7 @@ def mount_memory(folder: Path, option: str) -> None:
         raise OSError(ctypes.get_errno(), "no small disk: mount namespaces are not available here")
     for source, target, kind, flags, data in (
         (b"none", b"/", None, MS_REC | MS_PRIVATE, None),
-        (b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"{option},mode=755".encode()),
+        (b"tmpfs", os.fsencode(directory), b"tmpfs", 0, f"{option},mode=755".encode()),
     ):
         if libc.mount(source, target, kind, flags, data) != 0:
             raise OSError(ctypes.get_errno(), f"no small disk: {os.strerror(ctypes.get_errno())}")

@@ -19,7 +19,7 @@ from ekvconform.run.sandbox import iter_below, make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
 
 PROBES: Final = (
-    *SMOKE, "tree-empty-output-folder", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
+    *SMOKE, "tree-empty-output-directory", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
     "file-header-v2-too-small", "file-header-unknown-version", "file-key-size-limit", "visi-key-too-short",
     "visi-reserved-bit-4", "rhll-without-flags", "visi-future-version", "rttl-orphans",
     "veri-no-seal", "veri-foreign-file", "veri-row-without-blob", "veri-symlink",
@@ -66,8 +66,8 @@ class Probe:
 def probe_cases(cases: Sequence[Case], profile: Profile, jobs: int) -> list[Probe]:
     """Run a program on cases and record its behaviour. Raises `OSError`."""
 
-    def probe(case: Case, folder: Path, stop: int) -> Probe:
-        box = make_sandbox(folder, case.scene)
+    def probe(case: Case, directory: Path, stop: int) -> Probe:
+        box = make_sandbox(directory, case.scene)
         snapshot = box.arrange(case.scene)
         finish = run_program(command_of(profile, case.scene, box, snapshot), box, profile.limits, stop)
         sealed = all(os.path.lexists(os.fsencode(box.out) + b"/" + name) for name in SEAL_NAMES)
@@ -155,7 +155,7 @@ def infer_profile(every: Sequence[Probe]) -> Inferred:
 
 def _takes_existing_output(probes: Sequence[Probe], taken: set[int]) -> bool:
     """Return False only if the program refuses an empty OUT for a reason of its own."""
-    there = next((each for each in probes if each.case.id == "tree-empty-output-folder"), None)
+    there = next((each for each in probes if each.case.id == "tree-empty-output-directory"), None)
     elsewhere = {each.line for each in probes if not each.case.scene.has_output}
     return there is None or there.exit_status in taken or there.line in elsewhere
 

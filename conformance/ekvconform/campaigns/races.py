@@ -58,9 +58,9 @@ class Stepped:
     words: str
 
 
-def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Moment]:
+def _record(case: Case, profile: Profile, directory: Path, stop: int) -> list[Moment]:
     """Run a program; return its moments in order."""
-    box = make_sandbox(folder, case.scene)
+    box = make_sandbox(directory, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))
     names = Names(case.paths)
     moments = Moments(box.real_out, names)
@@ -71,7 +71,7 @@ def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Momen
         if moment is None and call.kind == FLUSH:
             moment = Moment(call.name, (), 0)  # a flush of a file system, or of a directory outside OUT
         if moment:
-            found.append(replace(moment, folders=_folders(call, box, names), writes=call.writes))
+            found.append(replace(moment, directories=_directories(call, box, names), writes=call.writes))
         return GO_ON
 
     held = hold_program(command, box, profile.limits, decide, stop)
@@ -84,7 +84,7 @@ def _record(case: Case, profile: Profile, folder: Path, stop: int) -> list[Momen
     return found
 
 
-def _folders(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
+def _directories(call: Call, box: Sandbox, names: Names) -> frozenset[str]:
     """Return those paths of a call, and ancestors of them, that are directories now."""
     found = set()
     for path in places_of(call, box.real_out):
@@ -101,8 +101,8 @@ def record_moments(case: Case, profile: Profile) -> list[Moment]:
     A flush of a whole file system counts too, as a moment without a path.
     """
 
-    def work(case: Case, folder: Path, stop: int) -> list[Moment]:
-        return _record(case, profile, folder, stop)
+    def work(case: Case, directory: Path, stop: int) -> list[Moment]:
+        return _record(case, profile, directory, stop)
 
     def nothing(case: Case, error: Exception | None = None) -> list[Moment]:
         raise UsageError(f"{case.id} cannot be recorded: {error or WORKER_ENDED}")
@@ -117,14 +117,14 @@ def record_moments(case: Case, profile: Profile) -> list[Moment]:
 def iter_steps(moments: Sequence[Moment]) -> Iterator[Step]:
     """Yield all steps: each kind of tampering, at each moment and path where it can have an effect."""
     for moment in moments:
-        for folder in sorted(moment.folders):
-            yield Step(moment, SWAP, folder)
+        for directory in sorted(moment.directories):
+            yield Step(moment, SWAP, directory)
         for place in dict.fromkeys(moment.places):
             above = os.path.dirname(place) or "."
-            if place != "." and above in moment.folders:
+            if place != "." and above in moment.directories:
                 yield Step(moment, VANISH, above)
                 yield Step(moment, REMOVE, above)
-            if place not in moment.folders and (place == "." or above in moment.folders):
+            if place not in moment.directories and (place == "." or above in moment.directories):
                 for scene in OF_FILES:
                     yield Step(moment, scene, place)
 
@@ -134,8 +134,8 @@ def run_steps(
 ) -> list[Stepped]:
     """Run and judge each step in a process of its own. Raises `OSError`."""
 
-    def work(step: Step, folder: Path, stop: int) -> Stepped:
-        return _do(step, case, profile, folder, stop)
+    def work(step: Step, directory: Path, stop: int) -> Stepped:
+        return _do(step, case, profile, directory, stop)
 
     def ended(step: Step) -> Stepped:
         return Stepped(step, ESCAPED, WORKER_ENDED)
@@ -147,9 +147,9 @@ def run_steps(
     return run_in_workers(work, steps, jobs, seconds, ended, failed, on_result)
 
 
-def _do(step: Step, case: Case, profile: Profile, folder: Path, stop: int) -> Stepped:
+def _do(step: Step, case: Case, profile: Profile, directory: Path, stop: int) -> Stepped:
     scene, names = case.scene, Names(case.paths)
-    box = make_sandbox(folder, scene)
+    box = make_sandbox(directory, scene)
     command = command_of(profile, scene, box, box.arrange(scene))
     rearrangement = Rearrangement(box, step.scene, scene.hard_link_count)
     moments, met = Moments(box.real_out, names), False

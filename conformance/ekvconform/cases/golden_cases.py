@@ -15,7 +15,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     [run]          see below
     [scene]        path from the directory above OUT = what is there before the run:
                    the bytes of a file, or one of { file = bytes, mode = 0o644 },
-                   { folder = true }, { symlink = target }, { hard_link = path },
+                   { directory = true }, { symlink = target }, { hard_link = path },
                    { fifo = true }, the same with reader = true, { socket = true },
                    { device = true }, { pieces = [bytes, { text = bytes, times = n }] }
     [during]       concurrent tampering: `moment` in the words of `moments`, `scene`,
@@ -31,7 +31,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     verb           "decode" (default), or "verify": verify the dump in OUT
     db             database index, default 0
     name           of the snapshot file, default snapshot.fsm
-    snapshot_is    "file" (default), "symlink" (to one), "missing", "folder", "fifo"
+    snapshot_is    "file" (default), "symlink" (to one), "missing", "directory", "fifo"
     below_out      true: the snapshot is in OUT
     out            OUT, from the directory above; default out
     options        only = "strings,hll" or one of both; salvage = true;
@@ -56,7 +56,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     [warnings]     name = count; no others of the spec may be reported
     [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
                    "(absent)" for one that must not be there, "(present)" for one
-                   with any value, "(null)"; {folder} in a text is the
+                   with any value, "(null)"; {directory} in a text is the
                    snapshot's directory. Other members are not compared.
     canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
     [findings]     fault = paths from OUT, each as often as it is reported
@@ -110,7 +110,7 @@ MEMBERS: Final = {
     "big", "limits",
 }  # fmt: skip
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
-SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "folder", "fifo")
+SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "directory", "fifo")
 OPTIONS: Final = {
     "only": True, "salvage": False, "into_existing": False, "wall_time": True, "cluster_id": True,
     "elastickv_version": True,
@@ -170,7 +170,7 @@ class Planted:
     """A file that exists before the run."""
 
     kind: str
-    """One of "file", "folder", "symlink", "hard_link", "fifo", "socket", "device"."""
+    """One of "file", "directory", "symlink", "hard_link", "fifo", "socket", "device"."""
     pieces: Pieces = ()
     """Of a file."""
     target: bytes = b""
@@ -378,7 +378,7 @@ def _planted(what: str | dict[str, Any]) -> Planted:
         return Planted("file", _pieces(value), mode=mode)
     if kind in ("symlink", "hard_link"):
         return Planted(kind, target=decode_bytes(value))
-    _require(kind in ("folder", "fifo", "socket", "device") and value is True, f"a scene of {what}")
+    _require(kind in ("directory", "fifo", "socket", "device") and value is True, f"a scene of {what}")
     return Planted(kind, mode=mode, has_reader=has_reader)
 
 
@@ -460,20 +460,20 @@ def _require_known(words: dict[str, Any], known: Iterable[str], what: str) -> No
     _require(not unknown, f"{what} has no {', '.join(unknown)}")
 
 
-def case_paths(folder: Path = FIXTURES) -> list[Path]:
+def case_paths(directory: Path = FIXTURES) -> list[Path]:
     """Return the paths of all fixtures, by chapter and id. Raises `BrokenCaseError` if there are none."""
-    paths = sorted((folder / CASES_NAME).glob("*/*.toml"))
+    paths = sorted((directory / CASES_NAME).glob("*/*.toml"))
     if not paths:
-        raise BrokenCaseError(f"{folder}: no cases")
+        raise BrokenCaseError(f"{directory}: no cases")
     return paths
 
 
 @cache
-def load_cases(folder: Path = FIXTURES) -> tuple[Case, ...]:
+def load_cases(directory: Path = FIXTURES) -> tuple[Case, ...]:
     """Read all fixtures, once, by chapter and id. Raises `BrokenCaseError`."""
-    cases = [load_case(path) for path in case_paths(folder)]
-    if (folder / PLACES_NAME).is_file():
-        cases += load_places(folder / PLACES_NAME)
+    cases = [load_case(path) for path in case_paths(directory)]
+    if (directory / PLACES_NAME).is_file():
+        cases += load_places(directory / PLACES_NAME)
         cases.sort(key=lambda case: (case.chapter, case.id))
     seen: dict[str, str] = {}
     for case in cases:

@@ -62,9 +62,9 @@ HARD_LINK: Final = "hard-link"
 FIFO: Final = "fifo"
 FIFO_READER: Final = "fifo-reader"
 REPLACE: Final = "replace"
-OF_FOLDERS: Final = (SWAP, VANISH, REMOVE)
+OF_DIRECTORYS: Final = (SWAP, VANISH, REMOVE)
 OF_FILES: Final = (SYMLINK, HARD_LINK, FIFO, FIFO_READER, REPLACE)
-SCENES: Final = (*OF_FOLDERS, *OF_FILES)
+SCENES: Final = (*OF_DIRECTORYS, *OF_FILES)
 """Kinds of tampering."""
 BETWEEN_BLOBS: Final = "between the first and the second blob"
 WORDS: Final = re.compile(r"(?:after (?P<after>[^,]+))?(?:, )?(?:before (?P<before>[^,]+))?")
@@ -142,7 +142,7 @@ class Moment:
     """Paths from OUT, "." for itself."""
     ordinal: int
     """Number of earlier calls with the same name and paths."""
-    folders: frozenset[str] = field(default=frozenset(), compare=False)
+    directories: frozenset[str] = field(default=frozenset(), compare=False)
     """Those of the paths, and of their ancestors, that are directories at this moment."""
     writes: bool = field(default=False, compare=False)
     """Is the call a part of creating or writing a file or directory?"""

@@ -32,9 +32,9 @@ class Suite:
     sha256: str
 
 
-def hash_cases(folder: Path = FIXTURES) -> dict[str, str]:
+def hash_cases(directory: Path = FIXTURES) -> dict[str, str]:
     """Return case id = SHA-256 of its file; the table of places counts as one. Raises `BrokenCaseError`."""
-    paths = [*case_paths(folder), *folder.glob(PLACES_NAME)]
+    paths = [*case_paths(directory), *directory.glob(PLACES_NAME)]
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -44,27 +44,27 @@ def hash_suite(cases: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def load_index(folder: Path = FIXTURES) -> dict[str, Any]:
+def load_index(directory: Path = FIXTURES) -> dict[str, Any]:
     """Read the index. Raises `BrokenCaseError`."""
     try:
-        return tomllib.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        return tomllib.loads((directory / INDEX_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BrokenCaseError(f"{folder / INDEX_NAME}: {error}") from error
+        raise BrokenCaseError(f"{directory / INDEX_NAME}: {error}") from error
 
 
 @cache
-def load_suite(folder: Path = FIXTURES) -> Suite:
+def load_suite(directory: Path = FIXTURES) -> Suite:
     """Return the suite's version and hash. Raises `BrokenCaseError` if the index is stale."""
-    if faults := faults_of_index(folder):
+    if faults := faults_of_index(directory):
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise BrokenCaseError(f"{'; '.join(faults[:3])}{more}: `make fixtures` brings the index up to date")
-    index = load_index(folder)
+    index = load_index(directory)
     return Suite(index["version"], index["versions"][str(index["version"])])
 
 
-def faults_of_index(folder: Path = FIXTURES) -> list[str]:
+def faults_of_index(directory: Path = FIXTURES) -> list[str]:
     """List the contradictions between cases and index."""
-    index, cases = load_index(folder), hash_cases(folder)
+    index, cases = load_index(directory), hash_cases(directory)
     listed = index["cases"]
     faults = [f"{each}: not in the index" for each in cases if each not in listed]
     faults += [f"{each}: in the index, and gone" for each in listed if each not in cases]
@@ -82,11 +82,11 @@ def faults_of_index(folder: Path = FIXTURES) -> list[str]:
     return faults
 
 
-def render_updated_index(folder: Path = FIXTURES) -> str:
+def render_updated_index(directory: Path = FIXTURES) -> str:
     """Render an index of the present cases: the same text, or that of the next version."""
-    text = (folder / INDEX_NAME).read_text(encoding="utf-8") if (folder / INDEX_NAME).is_file() else ""
+    text = (directory / INDEX_NAME).read_text(encoding="utf-8") if (directory / INDEX_NAME).is_file() else ""
     index = tomllib.loads(text) or {"version": 0, "versions": {}, "cases": {}, "retired": {}}
-    cases = hash_cases(folder)
+    cases = hash_cases(directory)
     sha256 = hash_suite(cases)
     version, listed = index["version"], index["cases"]
     if index["versions"].get(str(version)) == sha256:

@@ -91,7 +91,7 @@ def build_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     words = "run a program on some cases; write a commented profile and a list of known failures"
     init = add("init", words, usage="-- CMD ... {snapshot} {out} {db}")
     init.add_argument(
-        "--folder", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
+        "--directory", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
     )
     words = "command line that verifies a dump, in one word: './decoder verify {out}'"
     init.add_argument("--verify", metavar="'CMD {out}'", help=words)
@@ -119,7 +119,7 @@ def build_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     repro.add_argument("case", metavar="CASE")
     _add_program(repro)
     _add_carrier(repro)
-    repro.add_argument("--folder", type=Path, metavar="DIR", help="a new directory for it (default a temporary one)")
+    repro.add_argument("--directory", type=Path, metavar="DIR", help="a new directory for it (default a temporary one)")
 
     snapshot = add("snapshot", "write the snapshot of a case or a description")
     snapshot.add_argument("source", metavar="CASE|FILE.toml")

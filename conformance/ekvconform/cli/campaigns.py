@@ -143,6 +143,6 @@ def _disturb(case: Case, profile: Profile, carriers: Carriers, do: Campaign) -> 
 
 def _require_working_canaries() -> None:
     """Check that touching a canary is detected, before relying on it."""
-    with tempfile.TemporaryDirectory(prefix="ekvconform.") as folder:
-        count = require_working_canaries(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="ekvconform.") as directory:
+        count = require_working_canaries(Path(directory))
     print(f"canaries: {count} ways of touching them, all detected")

@@ -188,9 +188,9 @@ def init(options: argparse.Namespace) -> int:
 
     if not options.program:
         raise UsageError("init needs a program: ekvconform init -- CMD .. {snapshot} {out} {db}")
-    if not options.folder.is_dir():
-        raise UsageError(f"{options.folder} is not a directory")
-    profile_path, known_path = options.folder / PROFILE_NAME, options.folder / KNOWN_NAME
+    if not options.directory.is_dir():
+        raise UsageError(f"{options.directory} is not a directory")
+    profile_path, known_path = options.directory / PROFILE_NAME, options.directory / KNOWN_NAME
     for path in (profile_path, known_path):
         if path.exists() and not options.force:
             raise UsageError(f"{path} exists; --force overwrites it")

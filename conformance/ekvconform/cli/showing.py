@@ -62,10 +62,10 @@ def repro(options: argparse.Namespace) -> int:
     case, profile = carry(one_case(options.case), options.carrier), profile_of(options)
     if lack := profile.lacks(case):
         raise UsageError(f"{case.id} is UNSUPPORTED: {lack}")
-    if options.folder is None:
+    if options.directory is None:
         root = Path(tempfile.mkdtemp(prefix=f"ekvconform.{case.id}."))
     else:
-        root = options.folder.resolve()
+        root = options.directory.resolve()
         root.mkdir()
     box = make_sandbox(root, case.scene)
     command = command_of(profile, case.scene, box, box.arrange(case.scene))

@@ -1,9 +1,9 @@
 """Groups what differs in many cases by its cause, so that one mistake of a program is reported once.
 
-    1. Each failing case is told under one cause. What says which rule is broken comes before what
+    1. Each failing case is reported under one cause. What says which rule is broken comes before what
        only follows from it (`SYMPTOMS`); of all that is left, the cause that explains most cases.
-    2. A refusal for the wrong reason is told under the cause that refuses other cases in the same way.
-    3. A deviation is told under its own rule, whatever the verdict of the case.
+    2. A refusal for the wrong reason is reported under the cause that refuses other cases in the same way.
+    3. A deviation is reported under its own rule, whatever the verdict of the case.
     4. A symptom that mostly comes with another cause is an effect of that one.
 
 A case whose run ended otherwise than it should, by a rule that it does not name, said nothing about

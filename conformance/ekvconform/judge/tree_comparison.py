@@ -24,7 +24,7 @@ CHECKSUMS_NAME: Final = b"CHECKSUMS"
 SEAL_NAMES: Final = (MANIFEST_NAME, CHECKSUMS_NAME)
 BLOCK_SIZE: Final = 1024 * 1024
 FILE_MODE: Final = 0o600
-FOLDER_MODE: Final = 0o755
+DIRECTORY_MODE: Final = 0o755
 MANIFEST_MEMBERS: Final = (
     "format_version", "phase", "elastickv_version", "cluster_id", "snapshot_index", "last_commit_ts", "wall_time_iso",
     "source", "live", "adapters", "exclusions", "checksum_algorithm", "checksum_format", "encoded_filename_charset",
@@ -81,7 +81,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
                     words = "another mode of a file from before the run"
                     differences.append(Difference(MODES, f"{place}, mode", was, now, words, "TREE-35"))
                 continue
-        right, clause = (FILE_MODE, "TREE-5") if stat.S_ISREG(mode) else (FOLDER_MODE, "TREE-6")
+        right, clause = (FILE_MODE, "TREE-5") if stat.S_ISREG(mode) else (DIRECTORY_MODE, "TREE-6")
         if not mode_fits(right, found_mode := stat.S_IMODE(mode), expected.strict):
             words = f"{found_mode:o} for {right:o}: {kind_of_file(place, is_directory=stat.S_ISDIR(mode))}"
             differences.append(Difference(MODES, f"{place}, mode", f"{right:o}", f"{found_mode:o}", words, clause))
@@ -184,7 +184,7 @@ def checksum_line(path: bytes, sha256: bytes) -> bytes:
     return (b"\\" if escaped != path else b"") + sha256 + b"  " + escaped + b"\n"
 
 
-def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list[Difference]:
+def differences_of_manifest(expected: Expected, out: Path, directory: Path) -> list[Difference]:
     """Compare the members of MANIFEST.json that a case specifies."""
     path = os.path.join(os.fsencode(out), MANIFEST_NAME)
     if not os.path.isfile(path) or os.path.islink(path):
@@ -199,7 +199,7 @@ def differences_of_manifest(expected: Expected, out: Path, folder: Path) -> list
         return [broken, *asked]
     differences = []
     for name, value in expected.manifest.items():
-        wanted = value.replace("{folder}", str(folder)) if isinstance(value, str) else value
+        wanted = value.replace("{directory}", str(directory)) if isinstance(value, str) else value
         found: Any = manifest
         for part in _path_of(name, expected, manifest):
             if isinstance(found, list):

@@ -29,11 +29,11 @@ from ekvconform.judge.aspects import EXPIRIES, FILES, KEYMAP, PAYLOADS, UNREADAB
 from ekvconform.judge.differences import Difference, differing_bytes, first_differing_line, shown, shown_line
 
 NO_FILE: Final = "no such file"
-BLOB: Final = re.compile(r"redis/db_[0-9]+/(?P<folder>strings|hll)/(?P<segment>[^/]*)\.bin")
+BLOB: Final = re.compile(r"redis/db_[0-9]+/(?P<directory>strings|hll)/(?P<segment>[^/]*)\.bin")
 SIDECAR: Final = re.compile(r"redis/db_[0-9]+/(?P<name>strings_ttl|hll_ttl|KEYMAP|unreadable)\.jsonl")
 UNREADABLE_BLOB: Final = re.compile(r"redis/db_[0-9]+/unreadable/[^/]+")
 TYPES: Final = {"strings": (STRING, BARE), "hll": (HLL,)}
-"""Folder of blobs = the types of records that are shown there."""
+"""Directory of blobs = the types of records that are shown there."""
 CLAUSES_OF_PAYLOADS: Final = {
     "string in an envelope": "RSTR-8", "legacy string": "RSTR-11", "bare string": "RSTR-17",
     "HLL in an envelope": "RHLL-8", "legacy HLL": "RHLL-11",
@@ -68,7 +68,7 @@ class TreeExplainer:
                 words = f"under another name: {_form_of_segment(path)}"
                 yield Difference(FILES, path, path, renamed[path], words, "SEGM-1")
             elif match := BLOB.fullmatch(path):
-                yield self._of_blob(path, match["folder"], match["segment"])
+                yield self._of_blob(path, match["directory"], match["segment"])
             elif match := SIDECAR.fullmatch(path):
                 yield from self._of_sidecar(path, match["name"])
             else:
@@ -81,10 +81,10 @@ class TreeExplainer:
         extra = [path for path in differing if path not in self._expected and path.startswith("redis/")]
         renamed: dict[str, str] = {}
         for path in missing:
-            folder, key = path.rsplit("/", 1)[0], self._key(path)
+            directory, key = path.rsplit("/", 1)[0], self._key(path)
             for other in extra:
                 stands_for = self._key(other) if BLOB.fullmatch(other) else None
-                is_free = other not in renamed.values() and other.rsplit("/", 1)[0] == folder
+                is_free = other not in renamed.values() and other.rsplit("/", 1)[0] == directory
                 if is_free and self._found[other] == self._expected[path] and stands_for in (key, None):
                     renamed[path] = other
                     break
@@ -109,22 +109,22 @@ class TreeExplainer:
 
     # ---- blobs ----
 
-    def _of_blob(self, path: str, folder: str, segment: str) -> Difference:
+    def _of_blob(self, path: str, directory: str, segment: str) -> Difference:
         key = self._key(path)
-        record = self._visible(key, TYPES[folder])
+        record = self._visible(key, TYPES[directory])
         if path not in self._found:
             layout = record.layout if record else "a blob"
-            clause = "RSTR-12" if layout == "bare string" else CLAUSES_OF_BLOBS[folder]
+            clause = "RSTR-12" if layout == "bare string" else CLAUSES_OF_BLOBS[directory]
             return Difference(FILES, path, shown(self._expected[path]), NO_FILE, f"missing: {layout}", clause)
         if path not in self._expected:
-            form, clause = self._why_hidden(segment, folder, key)
+            form, clause = self._why_hidden(segment, directory, key)
             return Difference(FILES, path, NO_FILE, shown(self._found[path]), f"shown: {form}", clause)
-        form, clause = self._why_other(self._expected[path], self._found[path], record, key, folder)
+        form, clause = self._why_other(self._expected[path], self._found[path], record, key, directory)
         return _of_bytes(PAYLOADS, path, self._expected[path], self._found[path], form, clause)
 
-    def _why_hidden(self, segment: str, folder: str, key: bytes | None) -> tuple[str, str]:
+    def _why_hidden(self, segment: str, directory: str, key: bytes | None) -> tuple[str, str]:
         """Classify a blob that must not exist; return words and the clause that forbids it."""
-        own = self._of_one_key(key, TYPES[folder])
+        own = self._of_one_key(key, TYPES[directory])
         for fate in (DELETED, EXPIRED, FUTURE):
             if any(content.fate == fate for content in own):
                 return WORDS_OF_FATES[fate], CLAUSES_OF_FATES[fate]
@@ -137,22 +137,22 @@ class TreeExplainer:
         for content in self._contents:
             if content.user_key == key or (content.user_key and name.endswith(content.user_key)):
                 clause = CLAUSES_OF_TYPES.get(content.type, "KEYS-1" if content.type in TYPES else "KEYS-7")
-                return f"{_an(content.layout)} in {folder}/", clause
-        return f"a key in {folder}/ that the snapshot does not have", ""
+                return f"{_an(content.layout)} in {directory}/", clause
+        return f"a key in {directory}/ that the snapshot does not have", ""
 
     def _why_other(
-        self, expected: bytes, found: bytes, record: Content | None, key: bytes | None, folder: str
+        self, expected: bytes, found: bytes, record: Content | None, key: bytes | None, directory: str
     ) -> tuple[str, str]:
         """Classify a wrong payload; return words and the broken clause."""
         for fate, words, clause in (
             (HISTORY, "of an older version", "VISI-11"),
             (FUTURE, "of a version above the last commit", "VISI-14"),
         ):
-            for content in self._of_one_key(key, TYPES[folder]):
+            for content in self._of_one_key(key, TYPES[directory]):
                 if content.fate == fate and found in (content.payload, content.body):
                     return words, clause
         if record is None:
-            return _extent(expected, found), CLAUSES_OF_BLOBS[folder]
+            return _extent(expected, found), CLAUSES_OF_BLOBS[directory]
         clause = CLAUSES_OF_PAYLOADS[record.layout]
         if found == record.body:
             return f"the whole value of {_an(record.layout)}", clause

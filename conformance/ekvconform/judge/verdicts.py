@@ -128,7 +128,7 @@ class Judgement:
 def judge_case(
     case: Case,
     profile: Profile,
-    folder: Path,
+    directory: Path,
     *,
     strict_reasons: bool = False,
     stop: int | None = None,
@@ -142,9 +142,9 @@ def judge_case(
     if lack := profile.lacks(case):
         return Judgement(case, UNSUPPORTED, (Difference(SCENE, "the program", "what the case needs", lack),))
     try:
-        if lack := _machine_lacks(case, folder):
+        if lack := _machine_lacks(case, directory):
             return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", lack),))
-        box = make_sandbox(folder, case.scene)
+        box = make_sandbox(directory, case.scene)
         snapshot = box.arrange(case.scene)
         if case.scene.is_for_the_unprivileged:
             drop_capabilities()
@@ -187,9 +187,9 @@ def _iter_distinct(differences: Iterable[Difference]) -> Iterator[Difference]:
             yield from alike[MAX_ALIKE - 1 :]
 
 
-def _machine_lacks(case: Case, folder: Path) -> str | None:
+def _machine_lacks(case: Case, directory: Path) -> str | None:
     """Return what this machine lacks for a case, or None."""
-    if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(folder):
+    if any(planted.kind == "device" for planted in case.scene.planted.values()) and not can_make_devices(directory):
         return "this machine does not permit making a device node"
     if case.scene.during is not None:
         try:

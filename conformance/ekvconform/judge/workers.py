@@ -8,6 +8,7 @@ A worker ends when this process ends, for whatever reason: it polls a pipe whose
 only this process has open. It reacts to no signal but SIGKILL.
 """
 
+import functools
 import os
 import pickle
 import select
@@ -66,9 +67,9 @@ def judge_pairs(
     `limits` are those of all programs. Raises as `judge_cases`; if a program cannot be made, the verdict is VOID.
     """
 
-    def judge(pair: tuple[Case, Program], folder: Path, stop: int) -> Judgement:
+    def judge(pair: tuple[Case, Program], directory: Path, stop: int) -> Judgement:
         case, program = pair
-        return judge_case(case, program(folder), folder, strict_reasons=strict_reasons, stop=stop)
+        return judge_case(case, program(directory), directory, strict_reasons=strict_reasons, stop=stop)
 
     def ended(pair: tuple[Case, Program]) -> Judgement:
         return Judgement(
@@ -90,7 +91,7 @@ class _Worker(Generic[Item]):
     place: int
     item: Item
     pid: int
-    folder: Path
+    directory: Path
     deadline: float
     output: bytearray = field(default_factory=bytearray)
 
@@ -127,10 +128,10 @@ def run_in_workers(
                 is_second_round = True
             while pending and len(running) < jobs:
                 place, item = pending.pop()
-                folder = base / str(place)
-                folder.mkdir()
-                reader, pid = _fork(lambda item=item, folder=folder: work(item, folder, stop_reader), stop_writer)  # type: ignore[misc]
-                running[reader] = _Worker(place, item, pid, folder, time.monotonic() + seconds)
+                directory = base / str(place)
+                directory.mkdir()
+                reader, pid = _fork(functools.partial(work, item, directory, stop_reader), stop_writer)
+                running[reader] = _Worker(place, item, pid, directory, time.monotonic() + seconds)
             for reader in _ready(running):
                 worker = running[reader]
                 piece = b"" if time.monotonic() > worker.deadline else os.read(reader, 1 << 20)
@@ -206,7 +207,7 @@ def _result(
     finally:
         # Files that cannot be removed do not affect the verdict; they are tried again at the end.
         with suppress(OSError):
-            remove_sandbox(worker.folder)
+            remove_sandbox(worker.directory)
     if good:
         result: Result = value
         return result

@@ -44,7 +44,7 @@ def compare_reports(old: Report, new: Report) -> list[Change]:
     found = [Change(GONE, name, row["verdict"]) for name, row in before.items() if name not in after]
     for name, row in after.items():
         if name not in before:
-            found.append(Change(NEW, name, _told(row)))
+            found.append(Change(NEW, name, _reported(row)))
         else:
             found += _iter_changes(before[name], row)
     return sorted(found, key=lambda each: CLASSES.index(each.kind))
@@ -52,7 +52,7 @@ def compare_reports(old: Report, new: Report) -> list[Change]:
 
 def _iter_changes(before: Row, after: Row) -> Iterator[Change]:
     ranks = [RANK.get(row["verdict"], RANK_OF_FAILURE) for row in (before, after)]
-    words = f"{_told(before)} -> {_told(after)}"
+    words = f"{_reported(before)} -> {_reported(after)}"
     if ranks[0] != ranks[1]:
         yield Change(BROKEN if ranks[1] > ranks[0] else FIXED, after["id"], words)
     elif ranks[1] == RANK_OF_FAILURE and _forms(before) != _forms(after):
@@ -68,6 +68,6 @@ def _forms(row: Row) -> set[tuple[str, str]]:
     return {(each["aspect"], each["form"]) for each in row["differences"]}
 
 
-def _told(row: Row) -> str:
+def _reported(row: Row) -> str:
     forms = "; ".join(dict.fromkeys(each["form"] for each in row["differences"] if each["form"]))
     return f"{row['verdict']} ({forms})" if forms else str(row["verdict"])

@@ -112,7 +112,7 @@ class Profile:
     without: frozenset[str] = frozenset()
     """What the program does not do yet, of `YOUNG`."""
     limits: Limits = field(default_factory=Limits)
-    folder: Path = field(default_factory=Path.cwd)
+    directory: Path = field(default_factory=Path.cwd)
     """Directory that paths of programs are relative to."""
 
     def documented(self, verb: str = DECODE) -> frozenset[int]:
@@ -172,8 +172,8 @@ class Profile:
         `BrokenProfileError` if a program does not exist.
         """
         try:
-            verify = _located(self.verify, self.folder) if self.verify else ()
-            return replace(self, command=_located(self.command, self.folder), verify=verify)
+            verify = _located(self.verify, self.directory) if self.verify else ()
+            return replace(self, command=_located(self.command, self.directory), verify=verify)
         except ValueError as error:
             raise BrokenProfileError(str(error)) from error
 
@@ -215,8 +215,8 @@ def _is_of_outcome(name: str) -> bool:
     return name.partition(".")[0] == OUTCOME
 
 
-def _located(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    program = words[0] if os.sep not in words[0] else str(folder / words[0])
+def _located(words: tuple[str, ...], directory: Path) -> tuple[str, ...]:
+    program = words[0] if os.sep not in words[0] else str(directory / words[0])
     found = shutil.which(program)
     if found is None:
         raise ValueError(f"{program} does not exist or is not executable")
@@ -248,7 +248,7 @@ def load_profile(path: Path, command: Iterable[str] = ()) -> Profile:
     try:
         given = _located(_with_interpreter(command), Path.cwd()) if command else ()
         profile = make_profile(tomllib.loads(path.read_text(encoding="utf-8")), given)
-        return replace(profile, folder=path.resolve().parent)
+        return replace(profile, directory=path.resolve().parent)
     except (OSError, ValueError) as error:
         raise BrokenProfileError(f"{path}: {error}") from error
 

@@ -102,12 +102,12 @@ def shown_path(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def place_of(folder: Path, path: bytes) -> bytes:
+def place_of(directory: Path, path: bytes) -> bytes:
     """Return the full path of a path below a directory; "." is the directory itself."""
-    return os.fsencode(folder) if path == b"." else os.path.join(os.fsencode(folder), path)
+    return os.fsencode(directory) if path == b"." else os.path.join(os.fsencode(directory), path)
 
 
-def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
+def iter_below(directory: Path, without: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
     """Yield everything at and below a directory, by path from there; links are not followed. Raises `OSError`.
 
     Files that disappear during the walk are skipped, as are the paths of `without` with all below them.
@@ -115,7 +115,7 @@ def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[
     pending = [b"."]
     while pending:
         path = pending.pop()
-        place = place_of(folder, path)
+        place = place_of(directory, path)
         try:
             status = os.lstat(place)
             yield path, status
@@ -126,11 +126,11 @@ def iter_below(folder: Path, without: Collection[bytes] = ()) -> Iterator[tuple[
             continue
 
 
-def look(folder: Path, without: Collection[bytes] = ()) -> Look:
+def look(directory: Path, without: Collection[bytes] = ()) -> Look:
     """Record everything at and below a directory; links are not followed. Raises `OSError`."""
     found: Look = {}
-    for path, status in iter_below(folder, without):
-        place = place_of(folder, path)
+    for path, status in iter_below(directory, without):
+        place = place_of(directory, path)
         is_file = stat.S_ISREG(status.st_mode)
         content = None
         if is_file and status.st_size <= MAX_HASHED_SIZE:
@@ -227,7 +227,7 @@ class Sandbox:
             elif scene.described is not None:
                 with target.open("wb") as file:
                     write_snapshot(scene.described, file)
-        elif scene.snapshot_is == "folder":
+        elif scene.snapshot_is == "directory":
             snapshot.mkdir()
         elif scene.snapshot_is == "fifo":
             os.mkfifo(snapshot)
@@ -249,7 +249,7 @@ class Sandbox:
 
 def plant(place: Path, planted: Planted, work: Path) -> None:
     """Create a file of a scene; targets of hard links are relative to `work`. Raises `OSError`."""
-    if planted.kind == "folder":
+    if planted.kind == "directory":
         place.mkdir(exist_ok=True)
     elif planted.kind == "symlink":
         place.symlink_to(os.fsdecode(planted.target))
@@ -261,19 +261,19 @@ def plant(place: Path, planted: Planted, work: Path) -> None:
         os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
     elif planted.kind == "socket":
         # The path of a socket must be short, so it goes through the descriptor of the directory.
-        folder = os.open(place.parent, os.O_RDONLY)
+        directory = os.open(place.parent, os.O_RDONLY)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"/proc/self/fd/{folder}/{place.name}")
-        os.close(folder)
+            listener.bind(f"/proc/self/fd/{directory}/{place.name}")
+        os.close(directory)
     else:
         place.write_bytes(planted.data)
     if planted.mode is not None:
         place.chmod(planted.mode)
 
 
-def can_make_devices(folder: Path) -> bool:
+def can_make_devices(directory: Path) -> bool:
     """Return True if this process is permitted to create a device node."""
-    place = folder / "device"
+    place = directory / "device"
     try:
         os.mknod(place, stat.S_IFCHR | 0o666, NULL_DEVICE)
     except PermissionError:
@@ -284,10 +284,10 @@ def can_make_devices(folder: Path) -> bool:
 
 def make_sandbox(root: Path, scene: Scene) -> Sandbox:
     """Create the directories of one case in an empty directory. Raises `OSError`."""
-    for name in ("in", "work", "tmp", "canary", "canary/folder", "canary/empty"):
+    for name in ("in", "work", "tmp", "canary", "canary/directory", "canary/empty"):
         (root / name).mkdir()
     (root / "canary" / "file").write_bytes(b"precious\n")
-    os.link(root / "canary" / "file", root / "canary" / "folder" / "other name")
+    os.link(root / "canary" / "file", root / "canary" / "directory" / "other name")
     return Sandbox(root, root / "work" / os.fsdecode(scene.out))
 
 
@@ -298,23 +298,23 @@ TOUCHES: Final[Mapping[str, Callable[[Path], object]]] = MappingProxyType({
     "another mode": lambda canary: (canary / "file").chmod(0o600),
     "other times": lambda canary: os.utime(canary / "file", ns=(0, 0)),
     "another link": lambda canary: os.link(canary / "file", canary / "third name"),
-    "a link removed": lambda canary: (canary / "folder" / "other name").unlink(),
+    "a link removed": lambda canary: (canary / "directory" / "other name").unlink(),
     "another file": lambda canary: (canary / "empty" / "new").touch(),
     "another directory": lambda canary: (canary / "new").mkdir(),
     "a directory removed": lambda canary: (canary / "empty").rmdir(),
-    "the mode of a directory": lambda canary: (canary / "folder").chmod(0o700),
-    "a file moved": lambda canary: (canary / "folder" / "other name").replace(canary / "empty" / "file"),
+    "the mode of a directory": lambda canary: (canary / "directory").chmod(0o700),
+    "a file moved": lambda canary: (canary / "directory" / "other name").replace(canary / "empty" / "file"),
 })  # fmt: skip
 """Ways of touching a canary."""
 
 
-def require_working_canaries(folder: Path) -> int:
+def require_working_canaries(directory: Path) -> int:
     """Touch the canaries in every way, check that each is detected, and return the number of ways.
 
     Raises `UsageError` if one is not: then the absence of detected changes proves nothing.
     """
     for number, (way, touch) in enumerate(TOUCHES.items()):
-        root = folder / str(number)
+        root = directory / str(number)
         root.mkdir()
         box = make_sandbox(root, Scene())
         before = box.look_outside()
@@ -332,11 +332,11 @@ def remove_sandbox(root: Path) -> None:
         return
     pending = [os.fsencode(root)]
     while pending:  # its owner can make an inaccessible directory accessible
-        folder = pending.pop()
+        directory = pending.pop()
         with suppress(OSError):
-            if os.lstat(folder).st_mode & 0o700 != 0o700:
-                os.chmod(folder, 0o700)
-            with os.scandir(folder) as entries:
+            if os.lstat(directory).st_mode & 0o700 != 0o700:
+                os.chmod(directory, 0o700)
+            with os.scandir(directory) as entries:
                 pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     with suppress(OSError):
         for path, status in sorted(iter_below(root), reverse=True):  # children before parents
@@ -481,9 +481,9 @@ class Running:
         if any(len(output) > MAX_OUTPUT_SIZE for output in self._output):
             return f"more than {MAX_OUTPUT_SIZE} bytes of output"
         size, count = 0, 0
-        for folder in (self._box.out, self._box.root / "tmp"):
+        for directory in (self._box.out, self._box.root / "tmp"):
             with suppress(OSError):  # an inaccessible directory is reported by the judge
-                for _, status in iter_below(folder):
+                for _, status in iter_below(directory):
                     size += status.st_size if stat.S_ISREG(status.st_mode) else 0
                     count += 1
                     if count > MAX_ENTRIES:

@@ -272,9 +272,9 @@ def _handle_flags(thread: int, handle: int) -> int:
 
 
 def _path(thread: int, arguments: list[int], handle: int | None, path: int | None) -> str:
-    folder = _path_of_handle(thread, AT_FDCWD if handle is None else arguments[handle])
+    directory = _path_of_handle(thread, AT_FDCWD if handle is None else arguments[handle])
     text = "" if path is None or not arguments[path] else _text_at(thread, arguments[path])
-    return _resolved(thread, os.path.join(folder, text)) if text else folder
+    return _resolved(thread, os.path.join(directory, text)) if text else directory
 
 
 def _resolved(thread: int, path: str) -> str:

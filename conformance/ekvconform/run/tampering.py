@@ -23,7 +23,7 @@ from ekvconform.cases.moments import (
     FIFO,
     FIFO_READER,
     HARD_LINK,
-    OF_FOLDERS,
+    OF_DIRECTORYS,
     REMOVE,
     REPLACE,
     SNAPSHOT,
@@ -75,8 +75,8 @@ class Rearrangement:
 
 def can_rearrange(scene: str, place: Path) -> bool:
     """Return True if the change is possible at a path."""
-    is_folder = place.is_dir() and not place.is_symlink()
-    return is_folder == (scene in OF_FOLDERS) and place.parent.is_dir()
+    is_directory = place.is_dir() and not place.is_symlink()
+    return is_directory == (scene in OF_DIRECTORYS) and place.parent.is_dir()
 
 
 def rearrange(box: Sandbox, scene: str, place: Path) -> None:
@@ -87,7 +87,7 @@ def rearrange(box: Sandbox, scene: str, place: Path) -> None:
         place.rename(box.root / os.fsdecode(ASIDE) / "moved")
     canary = box.root / "canary"
     if scene == SWAP:
-        place.symlink_to(canary / "folder")
+        place.symlink_to(canary / "directory")
     elif scene == SYMLINK:
         place.symlink_to(canary / "file")
     elif scene == HARD_LINK:

@@ -23,7 +23,7 @@ HEADER_FLAGS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0b0001_0000, 0b0010_0000, 0b0100_0
 """Each bit alone, and each encryption state with and without a tombstone."""
 
 
-def _told(value: Value) -> Answer:
+def _reported(value: Value) -> Answer:
     return value.payload, value.expiry_ms
 
 
@@ -51,7 +51,7 @@ def string_value(body: bytes) -> tuple[Answer, Answer]:
     post: __return__[0] == __return__[1]
     """
     try:
-        return _told(decode_string_value(body)), _expected(body, 1, "RSTR")
+        return _reported(decode_string_value(body)), _expected(body, 1, "RSTR")
     except Fault as fault:
         return _refused(fault), _expected(body, 1, "RSTR")
 
@@ -63,7 +63,7 @@ def hll_value(body: bytes) -> tuple[Answer, Answer]:
     post: __return__[0] == __return__[1]
     """
     try:
-        return _told(decode_hll_value(body)), _expected(body, 2, "RHLL")
+        return _reported(decode_hll_value(body)), _expected(body, 2, "RHLL")
     except Fault as fault:
         return _refused(fault), _expected(body, 2, "RHLL")
 
