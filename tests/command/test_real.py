@@ -1,9 +1,12 @@
 """The real snapshots against what clients of the live server saw. [CONV-1]"""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
 from ekvdump.run import decode
+from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from real import assert_counters_add_up, complaints, read_dump, read_seen, unpack
 
@@ -37,6 +40,26 @@ def test_rstr_9_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) ->
     assert fault.key.removeprefix(b"!redis|str|") in unreadable
     assert not (tmp_path / "out" / "MANIFEST.json").exists()
     assert not (tmp_path / "out" / "CHECKSUMS").exists()
+
+
+def test_salv_1_grown_gives_everything_but_its_ten_keys(tmp_path: Path) -> None:
+    outcome = decode(unpack("grown", tmp_path), str(tmp_path / "out"), Options(salvage=True))
+    assert outcome.exit_status == 3
+    seen = read_seen("grown")
+    errors = {key for key, each in seen.items() if "error" in each}
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "redis" / "db_0" / "unreadable.jsonl").read_text().splitlines()
+    ]
+    listed = [base64.urlsafe_b64decode(line["storage_key"] + "==").removeprefix(b"!redis|str|") for line in lines]
+    assert len(listed) == 10
+    assert set(listed) == errors
+    assert {path.read_bytes() for path in (tmp_path / "out" / "redis" / "db_0" / "unreadable").iterdir()} == {
+        b"\xff\x01"
+    }
+
+    for key in errors:
+        del seen[key]
+    assert complaints(seen, read_dump(tmp_path / "out")) == []
 
 
 def test_visi_5_an_encrypted_store_is_refused_before_the_first_write(tmp_path: Path) -> None:
