@@ -1,14 +1,16 @@
 """Measures what a further fault changes on a decoder that has faults already: `make masking`.
 
-A baseline is the reference with several mutants of `by_clause/` applied together, as `masking.toml`
-lists them. Every other mutant is applied on top, one at a time, and the cases are judged
-again, in the carrier that the baseline reads:
+A baseline is a decoder with several mutants of `by_clause/` applied together, as `masking.toml` lists
+them: the reference, or, for what only reads a dump, the command. Every other mutant of that decoder
+is applied on top, one at a time, and the cases that reach a changed line are judged again, in the
+carrier that the baseline reads:
 
     fate         of a further fault
     -----------  ----------------------------------------------------------------------
     noticed      a case has another verdict, or fails or deviates by another form
     gone         the baseline has changed the very lines that it would change
-    no effect    the baseline never runs these lines, or decodes `SNAPSHOTS` generated snapshots as before
+    no effect    no case reaches these lines in the baseline, or it decodes `SNAPSHOTS` generated
+                 snapshots as before
     missed       none of these
     broken       the measurement itself failed: it says nothing, and is red
 
@@ -17,10 +19,12 @@ a report of the baseline tells are counted too; they should be about as many as 
 """
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import random
 import resource
@@ -60,7 +64,10 @@ from stores import corrupted, framed, hostile_store, mixed_store
 from writer import HEADER_V1, snapshot
 
 BASELINES: Final = Path(__file__).resolve().parent / "masking.toml"
-PACKAGE: Final = "ekvformat"
+REFERENCE: Final = "ekvformat"
+COMMAND: Final = "ekvdump"
+PROFILE_NAMES: Final = {REFERENCE: "reference.toml", COMMAND: "command.toml"}
+"""Package = the profile of its program."""
 WANTED: Final = 0.95
 """Share of the further faults that can be noticed, and have to be."""
 CAUSES_PER_FAULT: Final = 2
@@ -76,11 +83,15 @@ NO_EFFECT: Final = "no effect"
 MISSED: Final = "missed"
 BROKEN: Final = "broken"
 FATES: Final = (NOTICED, GONE, NO_EFFECT, MISSED, BROKEN)
+WHEN_IMPORTED: Final = ""
+"""Stands for what runs once for all cases."""
 SNAPSHOTS: Final = 2000
 """Generated snapshots that show whether a further fault has any effect."""
 
 Seen = dict[str, tuple[str, frozenset[Form]]]
 """Case = its verdict, and what it fails and deviates by."""
+Reached = dict[str, dict[int, set[str]]]
+"""File = each line that ran = the cases that ran it, or `WHEN_IMPORTED`."""
 Texts = dict[str, str]
 """File, from the root of the repository = its text, of the modules that are changed."""
 
@@ -97,6 +108,15 @@ class Baseline:
     salvages: bool = True
     """Does the program have the option --salvage?"""
 
+    @property
+    def package(self) -> str:
+        """The package that is changed."""
+        return self.mutants[0].package
+
+    def cases(self, carriers: Carriers) -> list[Case]:
+        """Return the cases that run in this process, in the carriers that the baseline reads."""
+        return carried_cases(golden.CASES if self.package == REFERENCE else golden.READING, carriers.read)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -104,8 +124,7 @@ class Measured:
 
     seen: Seen
     carriers: Carriers
-    lines: dict[str, frozenset[int]]
-    """File = the lines that ran."""
+    reached: Reached
     causes: tuple[Cause, ...]
     answers: tuple[str, ...]
     """What it decodes generated snapshots to."""
@@ -132,15 +151,17 @@ class Masking:
 
 def load_baselines(names: Sequence[str] = ()) -> list[Baseline]:
     """Read the baselines, all or those named."""
-    every = {mutant.name: mutant for mutant in load_mutants() if mutant.package == PACKAGE}
     found = []
     for words in tomllib.loads(BASELINES.read_text(encoding="utf-8"))["baseline"]:
         if not names or words["name"] in names:
-            found.append(_baseline(words, every))
+            package = words.get("package", REFERENCE)
+            every = {mutant.name: mutant for mutant in load_mutants() if mutant.package == package}
+            profile = tomllib.loads((PROFILES / PROFILE_NAMES[package]).read_text(encoding="utf-8"))
+            found.append(_baseline(words, every, profile))
     return found
 
 
-def _baseline(words: dict[str, Any], every: dict[str, Mutant]) -> Baseline:
+def _baseline(words: dict[str, Any], every: dict[str, Mutant], profile: dict[str, Any]) -> Baseline:
     if "mutants" in words:
         wanted = [every[name] for name in words["mutants"]]
     elif "breaks" in words:
@@ -156,7 +177,6 @@ def _baseline(words: dict[str, Any], every: dict[str, Mutant]) -> Baseline:
         if changed is not None:
             texts[mutant.file] = changed
             applied.append(mutant)
-    profile = tomllib.loads((PROFILES / "reference.toml").read_text(encoding="utf-8"))
     profile |= {"exit": words.get("exit", profile["exit"])}
     return Baseline(
         words["name"],
@@ -207,12 +227,12 @@ class _Changed(MetaPathFinder, Loader):
         exec(compile(self._texts[file], str(ROOT / file), "exec"), module.__dict__)  # noqa: S102 - our own
 
 
-def import_changed(texts: Texts) -> Main:
-    """Return `main` of the reference with changed modules. Only for a process of its own."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+def import_changed(package: str, texts: Texts) -> Main:
+    """Return `main` of a decoder with changed modules. Only for a process of its own."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Changed(texts))
-    main: Main = importlib.import_module(f"{PACKAGE}.__main__").main
+    main: Main = importlib.import_module(f"{package}.__main__").main
     return main
 
 
@@ -225,19 +245,23 @@ def _time_out(_signal: int, _frame: FrameType | None) -> None:
 
 
 class Decoder:
-    """A changed reference, which judges cases one after the other."""
+    """A baseline, or one with a further fault, which judges cases one after the other."""
 
-    def __init__(self, texts: Texts, profile: Profile, directory: Path) -> None:
+    def __init__(self, baseline: Baseline, directory: Path, further: Texts | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         signal.signal(signal.SIGALRM, _time_out)
-        self._run = runner_of(import_changed(texts), PACKAGE)
-        self._profile = profile
+        main = import_changed(baseline.package, baseline.texts | (further or {}))
+        self._run = runner_of(main, baseline.package)
+        self._baseline = baseline
         self._directory = directory
 
-    def answers(self, carriers: Carriers, *, salvages: bool) -> tuple[str, ...]:
-        """Return what the decoder makes of generated snapshots, each in short."""
-        module = importlib.import_module(f"{PACKAGE}.decode")
-        fault = importlib.import_module(f"{PACKAGE}.outcomes").Fault
+    def answers(self, carriers: Carriers) -> tuple[str, ...]:
+        """Return what the decoder makes of generated snapshots, each in short; nothing if it only reads dumps."""
+        if self._baseline.package != REFERENCE:
+            return ()
+        module = importlib.import_module(f"{REFERENCE}.decode")
+        fault = importlib.import_module(f"{REFERENCE}.outcomes").Fault
+        salvages = self._baseline.salvages
         found: list[str] = []
         for data, name, words in generated_snapshots(carriers.richest):
             signal.alarm(SECONDS_OF_A_CASE)
@@ -261,7 +285,7 @@ class Decoder:
         with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as directory:
             signal.alarm(SECONDS_OF_A_CASE)
             try:
-                return judge_case(case, self._profile, Path(directory), run=self._run)
+                return judge_case(case, self._baseline.profile, Path(directory), run=self._run)
             except (TimedOutError, MemoryError):
                 return None
             finally:
@@ -298,36 +322,47 @@ def seen_of(judgement: Judgement | None) -> tuple[str, frozenset[Form]]:
 # ---- measuring ----
 
 
-def cases_for(carriers: Carriers) -> list[Case]:
-    """Return the cases that run in this process, in the carriers that a baseline reads."""
-    return carried_cases(golden.CASES, carriers.read)
+class _Recorder:
+    """Notes which lines of a package run, and in which cases."""
+
+    def __init__(self, package: str) -> None:
+        root = next(each for each in (ROOT / "reference", ROOT / "command") if (each / package).is_dir())
+        self._files = {str(path): str(path.relative_to(ROOT)) for path in (root / package).rglob("*.py")}
+        self.case = WHEN_IMPORTED
+        self.reached: Reached = {name: {} for name in self._files.values()}
+
+    def __call__(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        """Be called by the interpreter when a function is."""
+        name = self._files.get(frame.f_code.co_filename)
+        if name is None:
+            return None
+        lines = self.reached[name]
+        # The bodies of modules and classes run once, whichever case was the first to need them.
+        case = self.case if frame.f_code.co_flags & inspect.CO_OPTIMIZED else WHEN_IMPORTED
+
+        def note(frame: FrameType, event: str, _argument: object) -> Any:
+            if event == "line":
+                lines.setdefault(frame.f_lineno, set()).add(case)
+            return note
+
+        return note
 
 
 def measure(baseline: Baseline, directory: Path, _stop: int) -> Measured:
     """Run a baseline on all cases, and note which of its lines run."""
-    files = {str(ROOT / each.relative_to(ROOT)) for each in (ROOT / "reference" / PACKAGE).glob("*.py")}
-    lines: dict[str, set[int]] = {}
-
-    def local(frame: FrameType, event: str, _argument: object) -> Any:
-        if event == "line":
-            lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
-        return local
-
-    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
-        return local if frame.f_code.co_filename in files else None
-
-    sys.settrace(trace)
+    recorder, judged = _Recorder(baseline.package), {}
+    sys.settrace(recorder)
     try:
-        decoder = Decoder(baseline.texts, baseline.profile, directory)
-        carriers = _carriers(decoder)
-        judged = {case.id: decoder.judge(case) for case in cases_for(carriers)}
+        decoder = Decoder(baseline, directory)
+        carriers = _carriers(decoder) if baseline.package == REFERENCE else Carriers(CARRIERS[:1], {})
+        for case in baseline.cases(carriers):
+            recorder.case = case.id
+            judged[case.id] = decoder.judge(case)
     finally:
         sys.settrace(None)
-    answers = decoder.answers(carriers, salvages=baseline.salvages)
-    judgements = [each for each in judged.values() if each is not None]
-    causes = find_causes(judgements, clauses=carriers.clauses)
-    ran = {os.path.relpath(file, ROOT): frozenset(numbers) for file, numbers in lines.items()}
-    return Measured({name: seen_of(each) for name, each in judged.items()}, carriers, ran, tuple(causes), answers)
+    causes = find_causes([each for each in judged.values() if each is not None], clauses=carriers.clauses)
+    seen = {name: seen_of(each) for name, each in judged.items()}
+    return Measured(seen, carriers, recorder.reached, tuple(causes), decoder.answers(carriers))
 
 
 def _carriers(decoder: Decoder) -> Carriers:
@@ -349,31 +384,40 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, directory: P
     text = changed_text(mutant, baseline.texts)
     if text is None:
         return GONE
-    if not _is_reached(mutant, before, measured.lines.get(mutant.file, frozenset())):
+    reaching = _cases_that_reach(mutant, before, measured.reached[mutant.file])
+    if not reaching:
         return NO_EFFECT
     try:
-        decoder = Decoder(baseline.texts | {mutant.file: text}, baseline.profile, directory)
+        decoder = Decoder(baseline, directory, {mutant.file: text})
     except Exception:
         return NOTICED  # it does not even start
-    cases = _likeliest_first(mutant, cases_for(measured.carriers))
-    for number, case in enumerate(cases):
+    for case in _likeliest_first(mutant, baseline.cases(measured.carriers)):
         # Where the baseline does not end, no further fault can be seen.
-        if measured.seen[case.id][0] != HANG and seen_of(decoder.judge(case)) != measured.seen[case.id]:
+        if (WHEN_IMPORTED not in reaching and case.id not in reaching) or measured.seen[case.id][0] == HANG:
+            continue
+        if seen_of(decoder.judge(case)) != measured.seen[case.id]:
             return NOTICED
-        # What changes no answer is not worth the whole suite, unless it is about how files are written.
-        is_decided = number == len(mutant.caught_by) and Path(mutant.file).stem not in WRITING
-        if is_decided and decoder.answers(measured.carriers, salvages=baseline.salvages) == measured.answers:
-            return NO_EFFECT
-    return MISSED
+    # How files are written, and how a dump is read, no generated snapshot shows.
+    is_of_decoding = baseline.package == REFERENCE and Path(mutant.file).stem not in WRITING
+    return NO_EFFECT if is_of_decoding and decoder.answers(measured.carriers) == measured.answers else MISSED
 
 
-def _is_reached(mutant: Mutant, text: str, lines: frozenset[int]) -> bool:
+def _cases_that_reach(mutant: Mutant, text: str, reached: dict[int, set[str]]) -> set[str]:
+    found: set[str] = set()
+    statements = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.stmt)]
     for edit in mutant.edits:
-        start = text.index(edit.old) if edit.old in text else 0
-        first = text.count("\n", 0, start) + 1
-        if lines & set(range(first, first + edit.old.rstrip("\n").count("\n") + 1)):
-            return True
-    return False
+        # The second edit of a mutant may be about what the first one wrote.
+        first = text.count("\n", 0, max(0, text.find(edit.old))) + 1
+        last = first + edit.old.rstrip("\n").count("\n")
+        # A statement over several lines may be noted at another line than that of the edit.
+        around = (each for each in statements if each.lineno <= last and (each.end_lineno or 0) >= first)
+        lines = {line for each in around if not hasattr(each, "body") for line in _lines_of(each)}
+        found.update(*(reached.get(line, ()) for line in lines | set(range(first, last + 1))))
+    return found
+
+
+def _lines_of(statement: ast.stmt) -> range:
+    return range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
 
 
 def _likeliest_first(mutant: Mutant, cases: Sequence[Case]) -> list[Case]:
@@ -392,14 +436,14 @@ def measure_all(
     def ended(_item: object) -> Any:
         raise RuntimeError("a baseline did not end")
 
-    in_process = {case.id for case in golden.CASES}
+    in_process = {case.id for case in golden.IN_PROCESS}
     for baseline in baselines:
         (measured,) = run_in_workers(measure, [baseline], 1, SECONDS, ended, failed)
         others = [
             mutant
             for mutant in load_mutants()
             if mutant.name.startswith(tuple(names) or "")
-            and mutant.package == PACKAGE
+            and mutant.package == baseline.package
             and mutant not in baseline.mutants
             and set(mutant.caught_by) & in_process
         ][::share]
