@@ -27,7 +27,6 @@ DATA = snapshot(
     ]
 )
 """A snapshot that becomes blobs of both types and every sidecar but `unreadable.jsonl`."""
-CHANGED = Fault("changed", "FILE-20", "for a test")
 
 
 def write(out: Path, check_snapshot: Callable[[], None], *, into_existing: bool = False, sync: bool = False) -> None:
@@ -173,7 +172,7 @@ def test_tree_21_tree_22_one_flush_before_checksums_which_comes_last(
     assert len(there) == 1
 
 
-@pytest.mark.parametrize("error", [CHANGED, KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [Fault("changed", "FILE-20", "for a test"), KeyboardInterrupt()], ids=repr)
 def test_tree_39_a_run_that_fails_or_is_interrupted_leaves_no_seal_and_no_open_handle(
     tmp_path: Path, error: BaseException
 ) -> None:
@@ -282,19 +281,19 @@ def test_tree_27_a_close_that_fails_behind_a_write_that_failed_is_reported_too(
 
 
 def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out"
+    changed, out = Fault("changed", "FILE-20", "for a test"), tmp_path / "out"
     write_dump(DATA, out)
 
     def tamper() -> None:
         for name in ("CHECKSUMS", "MANIFEST.json"):
             (out / name).write_bytes(b"of another process")
         monkeypatch.setattr(os, "unlink", raises(OSError(errno.EROFS, "read-only")))
-        raise CHANGED
+        raise changed
 
     with pytest.raises(Fault) as caught:
         write(out, tamper, into_existing=True)
-    assert caught.value is CHANGED
-    assert [(fault.name, fault.clause, fault.path) for fault in CHANGED.also] == [
+    assert caught.value is changed
+    assert [(fault.name, fault.clause, fault.path) for fault in changed.also] == [
         ("io-error", "TREE-25", str(out / "MANIFEST.json")),
         ("io-error", "TREE-25", str(out / "CHECKSUMS")),
     ]
