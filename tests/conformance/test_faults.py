@@ -16,7 +16,6 @@ from ekvconform.campaigns.faults import (
     Tried,
     iter_trials,
     judge_flush,
-    mount_memory,
     named_paths,
     run_trials,
 )
@@ -239,7 +238,6 @@ def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.Monk
     found = tried("is careful", "full disk")
     assert {each.verdict for each in found} == {"VOID"}
     assert "no small disk" in found[0].words
-    assert mount_memory is not mount
 
 
 def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,8 @@ OF_MEMORY: Final = {"file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "kma
 
 
 def runs_in_process(scene: Scene) -> bool:
-    """Return True for a scene without concurrent tampering and without dropped privileges."""
-    return scene.during is None and not scene.is_for_the_unprivileged
+    """Return True for a scene without concurrent tampering, without dropped privileges and without a small disk."""
+    return scene.during is None and not scene.is_for_the_unprivileged and scene.disk_bytes is None
 
 
 def is_in_memory(case: Case) -> bool:

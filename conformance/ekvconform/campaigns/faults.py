@@ -46,7 +46,6 @@ A call that is made to fail is not executed. So a close that fails leaves its de
 open, which a real close does not.
 """
 
-import ctypes
 import errno
 import os
 import re
@@ -90,6 +89,7 @@ from ekvconform.run.sandbox import (
     touched,
 )
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
+from ekvconform.run.small_disk import PAGE_SIZE, mount_memory
 from ekvconform.run.time_limit import WALL_FACTOR
 
 KILL_BEFORE: Final = "kill before"
@@ -111,15 +111,10 @@ ERRORS_OF_KIND: Final = {
 ERRORS_OF_CALL: Final = {"truncate": ("EIO", "EINTR"), "ftruncate": ("EIO", "EINTR"), "fallocate": ERRORS}
 DISK_FULL: Final = "disk-full"
 IO_ERROR: Final = "io-error"
-PAGE_SIZE: Final = 4096
 SPARE: Final = 8
 """Pages, or inodes, that a dump needs besides blobs and sidecars: the seal and temporary files."""
 MAX_PAGES: Final = 400
 """Largest memory file system; a case that needs a larger one is not run on a full disk."""
-CLONE_NEWNS: Final = 0x0002_0000
-CLONE_NEWUSER: Final = 0x1000_0000
-MS_PRIVATE: Final = 1 << 18
-MS_REC: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,26 +503,6 @@ def named_paths(text: str, out: Path) -> list[Path]:
         if os.path.lexists(path):
             found.add(path)
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
-
-
-# ---- a small disk ----
-
-
-def mount_memory(directory: Path, option: str) -> None:
-    """Mount a small memory file system on a directory, for this process and its children. Raises `OSError`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.getuid(), os.getgid()
-    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
-        for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-            Path(f"/proc/self/{name}").write_text(line, encoding="ascii")
-    elif libc.unshare(CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "no small disk: mount namespaces are not available here")
-    for source, target, kind, flags, data in (
-        (b"none", b"/", None, MS_REC | MS_PRIVATE, None),
-        (b"tmpfs", os.fsencode(directory), b"tmpfs", 0, f"{option},mode=755".encode()),
-    ):
-        if libc.mount(source, target, kind, flags, data) != 0:
-            raise OSError(ctypes.get_errno(), f"no small disk: {os.strerror(ctypes.get_errno())}")
 
 
 def count_trials(found: Sequence[Tried]) -> dict[tuple[str, str], Counter[str]]:

@@ -62,6 +62,7 @@ def _scene(scene: Scene, encode: Encode) -> dict[str, Any]:
             "below_out": scene.below_out,
             "out": render_bytes(scene.out),
             "options": scene.options,
+            "disk_bytes": scene.disk_bytes,
         },
         "scene": [_planted(path, planted, encode) for path, planted in scene.planted.items()],
     }

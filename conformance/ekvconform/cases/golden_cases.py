@@ -34,6 +34,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     snapshot_is    "file" (default), "symlink" (to one), "missing", "directory", "fifo"
     below_out      true: the snapshot is in OUT
     out            OUT, from the directory above; default out
+    disk_bytes     size of the file system that OUT is on; default as large as needed
     options        only = "strings,hll" or one of both; salvage = true;
                    into_existing = true; wall_time, cluster_id, elastickv_version
 
@@ -54,7 +55,8 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
                    number, default 0. Or { pieces = [..] } as in [scene], of a file
                    that is too large for memory
     [warnings]     name = count; no others of the spec may be reported
-    [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a;
+    [manifest]     member = value; "a.b" is b inside a, "a.0" the first item of a,
+                   "a.x" the first item of a whose member `name` is x;
                    "(absent)" for one that must not be there, "(present)" for one
                    with any value, "(null)"; {directory} in a text is the
                    snapshot's directory. Other members are not compared.
@@ -109,7 +111,7 @@ MEMBERS: Final = {
     "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "during", "expect", "twin",
     "big", "limits",
 }  # fmt: skip
-RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options"}
+RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options", "disk_bytes"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "directory", "fifo")
 OPTIONS: Final = {
     "only": True, "salvage": False, "into_existing": False, "wall_time": True, "cluster_id": True,
@@ -215,6 +217,8 @@ class Scene:
     planted: dict[bytes, Planted] = field(default_factory=dict)
     """Path from the directory above OUT = what is there before the run."""
     during: During | None = None
+    disk_bytes: int | None = None
+    """Size of the file system that OUT is on; None if it is as large as needed."""
 
     @property
     def is_for_the_unprivileged(self) -> bool:
@@ -358,6 +362,7 @@ def _scene(words: dict[str, Any]) -> Scene:
         out=decode_bytes(run.get("out", "out")),
         planted={decode_bytes(path): _planted(what) for path, what in words.get("scene", {}).items()},
         during=_during(words["during"]) if "during" in words else None,
+        disk_bytes=run.get("disk_bytes"),
     )
 
 

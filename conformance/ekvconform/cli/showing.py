@@ -73,6 +73,9 @@ def repro(options: argparse.Namespace) -> int:
     expected = " or ".join(describe_expected(each) for each in case.allowed)
     if during := case.scene.during:
         print(f"# Tampering, to be done by hand: {during.when.words}, {during.scene} at {during.place}.")
+    if size := case.scene.disk_bytes:
+        work = shlex.quote(str(root / "work"))
+        print(f"# Its disk is small. Before the run: mount -t tmpfs -o size={size} tmpfs {work}")
     print(f"# {case.id}: {case.title}. Expected: {expected}; `ekvconform show {case.id}` prints the case.")
     print(f"# It is prepared in {root}, for one run, and is not removed.")
     print(f"cd {shlex.quote(str(root / 'work'))} && umask 022 && env -i {shlex.join([*variables, *command])}")

@@ -201,11 +201,8 @@ def differences_of_manifest(expected: Expected, out: Path, directory: Path) -> l
     for name, value in expected.manifest.items():
         wanted = value.replace("{directory}", str(directory)) if isinstance(value, str) else value
         found: Any = manifest
-        for part in _path_of(name, expected, manifest):
-            if isinstance(found, list):
-                found = found[int(part)] if part.isdigit() and int(part) < len(found) else ABSENT
-            else:
-                found = found.get(part, ABSENT) if isinstance(found, dict) else ABSENT
+        for part in name.split("."):
+            found = _item(found, part) if isinstance(found, list) else _member(found, part)
         if wanted == PRESENT and found != ABSENT:
             continue
         wanted = None if wanted == NULL else wanted
@@ -226,23 +223,15 @@ def differences_of_manifest(expected: Expected, out: Path, directory: Path) -> l
     return differences
 
 
-def _path_of(name: str, expected: Expected, manifest: Any) -> list[str]:
-    """Return the path of a member in MANIFEST.json.
+def _member(found: Any, name: str) -> Any:
+    return found.get(name, ABSENT) if isinstance(found, dict) else ABSENT
 
-    A member of a warning is looked for in the first warning of its name, so that one that is missing before it does
-    not hide it. The order of warnings has cases of its own, which expect names.
-    """
-    path = name.split(".")
-    if path[:2] != ["outcome", "warnings"] or len(path) < 4 or path[3] == "name":
-        return path
-    # Each name once: `undecoded-type` may come several times, and what stands behind it is looked for by its place.
-    names = [each for each in OUTCOMES_TABLE["warnings"] if each in expected.warnings]
-    number = int(path[2])
-    if number >= len(names) or "undecoded-type" in names[: number + 1]:
-        return path
-    found = list(_objects_at(manifest, ["outcome", "warnings", "*"]))
-    place = next((i for i, each in enumerate(found) if each.get("name") == names[number]), len(found))
-    return [*path[:2], str(place), *path[3:]]
+
+def _item(found: list[Any], part: str) -> Any:
+    """Return an item by its number, or the first one of a name: a warning that is missing hides no other one."""
+    if part.isdigit():
+        return found[int(part)] if int(part) < len(found) else ABSENT
+    return next((each for each in found if _member(each, "name") == part), ABSENT)
 
 
 def _without_indexes(name: str) -> str:

@@ -64,6 +64,7 @@ from ekvconform.run.sandbox import (
     touched,
 )
 from ekvconform.run.seccomp import CannotHoldError, require_machine
+from ekvconform.run.small_disk import mount_memory
 from ekvconform.run.tampering import run_with_tampering
 
 PASS: Final = "PASS"
@@ -143,8 +144,10 @@ def judge_case(
         return Judgement(case, UNSUPPORTED, (Difference(SCENE, "the program", "what the case needs", lack),))
     try:
         if lack := _machine_lacks(case, directory):
-            return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", lack),))
+            return _unsupported(case, lack)
         box = make_sandbox(directory, case.scene)
+        if lack := _small_disk_lacks(case, directory):
+            return _unsupported(case, lack)
         snapshot = box.arrange(case.scene)
         if case.scene.is_for_the_unprivileged:
             drop_capabilities()
@@ -164,7 +167,7 @@ def judge_case(
             if unproved is not None:
                 return Judgement(case, *unproved, finish, command)
     except CannotHoldError as error:
-        return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", str(error)),))
+        return _unsupported(case, str(error))
     except OSError as error:
         return Judgement(case, VOID, (Difference(SCENE, "the program", "started and ended", str(error)),))
     judge = _Judge(case, profile, finish, box, snapshot, out_before, strict_reasons)
@@ -197,6 +200,20 @@ def _machine_lacks(case: Case, directory: Path) -> str | None:
         except CannotHoldError as error:
             return str(error)
     return None
+
+
+def _small_disk_lacks(case: Case, directory: Path) -> str | None:
+    """Mount the small disk of a case; return what this machine lacks for it, or None."""
+    if case.scene.disk_bytes is not None:
+        try:
+            mount_memory(directory / "work", f"size={case.scene.disk_bytes}")
+        except OSError as error:
+            return str(error)
+    return None
+
+
+def _unsupported(case: Case, lack: str) -> Judgement:
+    return Judgement(case, UNSUPPORTED, (Difference(SCENE, THE_MACHINE, "what the case needs", lack),))
 
 
 def _unproved(
