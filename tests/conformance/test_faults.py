@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from ekvconform.campaigns.faults import (
 from ekvconform.campaigns.races import record_moments
 from ekvconform.cases.golden_cases import Case, load_cases
 from ekvconform.cases.system_calls import CALLS
-from ekvconform.judge.verdicts import PASS
+from ekvconform.judge.known_failures import render_updated
+from ekvconform.judge.verdicts import PASS, judge_case
 from ekvconform.run.profiles import Profile, make_profile
 
 CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
@@ -228,6 +230,22 @@ def test_a_program_that_fails_by_itself_is_not_tried(capfd: pytest.CaptureFixtur
     assert f"{CASE.id}: not run: undisturbed it is FAIL: outcome: expected complete" in reported.out
     assert reported.err == "ekvconform: no case could be run\n"
     assert cli.main(["faults", *JUDGE_COMMAND, "file-bad-magic"]) == 2
+
+
+def test_with_a_list_a_program_must_not_differ_in_another_way_undisturbed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    profile = profile_of("is careful", SMALLEST)
+    profile = replace(profile, command=tuple(word.replace("0o600", "0o644") for word in profile.command))
+    known, work = tmp_path / "known-failures.txt", tmp_path / "work"
+    known.write_text("# nothing is known\n")
+    work.mkdir()
+    words = ["faults", SMALLEST.id, "--number", "1", "--known-failures", str(known), "--", *profile.command]
+    assert cli.main(words) == 2
+    assert f"not run: undisturbed it differs in a way that {known} does not list: " in capfd.readouterr().out
+    known.write_text(render_updated("", [judge_case(SMALLEST, profile, work)]))
+    assert cli.main(words) == 0
+    assert f"{SMALLEST.id}: differs undisturbed, and is not reported again: " in capfd.readouterr().out
 
 
 def test_where_there_is_no_small_disk_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:

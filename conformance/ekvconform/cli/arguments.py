@@ -58,49 +58,9 @@ def build_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         command.set_defaults(run=runs[name], takes_command=usage is not None)
         return command
 
-    run = add("run", "run cases against a program", usage=f"[SELECT ...] {PROGRAM}")
-    _add_selection(run)
-    _add_program(run)
-    run.add_argument("--name", help="name of the program, for reports")
-    run.add_argument("--smoke", action="store_true", help=f"run only {len(SMOKE)} cases, in a few seconds")
-    run.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
-    )
-    run.add_argument("--strict-reasons", action="store_true", help="an unmapped message of a refusal is WRONG_REASON")
-    run.add_argument("--known-failures", type=Path, metavar="FILE", help="case-id  VERDICT  # reason, one a line")
-    run.add_argument("--update-known-failures", action="store_true", help="rewrite this file and print the changes")
-    words = (
-        "kind of file that cases come in, unless they are about it (default any: the richest that the program reads)"
-    )
-    run.add_argument("--carrier", choices=CHOICES, default=ANY, help=words)
-    run.add_argument(
-        "--failed", type=Path, metavar="REPORT.jsonl", help="run only the cases that failed in this report"
-    )
-    run.add_argument("--fail-fast", action="store_true", help="stop at the first unexpected verdict")
-    run.add_argument("--first", action="store_true", help="print only the first cause")
-    words = "cases that have to run at least; fewer make the run red"
-    run.add_argument("--min-ran", type=_positive, default=1, metavar="N", help=words)
-    run.add_argument("--quiet", action="store_true", help="print unexpected verdicts and a summary only")
-    run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
-    run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
-    run.add_argument("--markdown", type=Path, metavar="FILE", help="a summary for CI, appended to the file")
-    run.add_argument("--html", type=Path, metavar="FILE", help="one page: matrix, filter, each failure")
-    run.add_argument("--badge", type=Path, metavar="FILE", help="JSON of a badge")
-    run.add_argument("--annotations", action="store_true", help="print error annotations of a GitHub workflow")
-
+    _add_run(add("run", "run cases against a program", usage=f"[SELECT ...] {PROGRAM}"))
     words = "run a program on some cases; write a commented profile and a list of known failures"
-    init = add("init", words, usage="-- CMD ... {snapshot} {out} {db}")
-    init.add_argument(
-        "--directory", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
-    )
-    words = "command line that verifies a dump, in one word: './decoder verify {out}'"
-    init.add_argument("--verify", metavar="'CMD {out}'", help=words)
-    init.add_argument("--name", help="name of the program, for reports")
-    init.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
-    )
-    init.add_argument("--force", action="store_true", help="overwrite existing files")
-
+    _add_init(add("init", words, usage="-- CMD ... {snapshot} {out} {db}"))
     words = "tamper with the tree at each moment of a run, and check that nothing outside is touched"
     step = add("step", words, usage=f"[CASE ...] {PROGRAM}")
     _add_campaign(step, STEPPED)
@@ -140,6 +100,50 @@ def build_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_run(run: argparse.ArgumentParser) -> None:
+    _add_selection(run)
+    _add_program(run)
+    run.add_argument("--name", help="name of the program, for reports")
+    run.add_argument("--smoke", action="store_true", help=f"run only {len(SMOKE)} cases, in a few seconds")
+    run.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
+    )
+    run.add_argument("--strict-reasons", action="store_true", help="an unmapped message of a refusal is WRONG_REASON")
+    _add_known_failures(run)
+    run.add_argument("--update-known-failures", action="store_true", help="rewrite that list and print the changes")
+    words = (
+        "kind of file that cases come in, unless they are about it (default any: the richest that the program reads)"
+    )
+    run.add_argument("--carrier", choices=CHOICES, default=ANY, help=words)
+    run.add_argument(
+        "--failed", type=Path, metavar="REPORT.jsonl", help="run only the cases that failed in this report"
+    )
+    run.add_argument("--fail-fast", action="store_true", help="stop at the first unexpected verdict")
+    run.add_argument("--first", action="store_true", help="print only the first cause")
+    words = "cases that have to run at least; fewer make the run red"
+    run.add_argument("--min-ran", type=_positive, default=1, metavar="N", help=words)
+    run.add_argument("--quiet", action="store_true", help="print unexpected verdicts and a summary only")
+    run.add_argument("--jsonl", type=Path, metavar="FILE", help="one object a case (report.schema.json)")
+    run.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
+    run.add_argument("--markdown", type=Path, metavar="FILE", help="a summary for CI, appended to the file")
+    run.add_argument("--html", type=Path, metavar="FILE", help="one page: matrix, filter, each failure")
+    run.add_argument("--badge", type=Path, metavar="FILE", help="JSON of a badge")
+    run.add_argument("--annotations", action="store_true", help="print error annotations of a GitHub workflow")
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.add_argument(
+        "--directory", type=Path, default=Path(), metavar="DIR", help="directory to write both to (default .)"
+    )
+    words = "command line that verifies a dump, in one word: './decoder verify {out}'"
+    init.add_argument("--verify", metavar="'CMD {out}'", help=words)
+    init.add_argument("--name", help="name of the program, for reports")
+    init.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of cases to run in parallel"
+    )
+    init.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
@@ -152,10 +156,16 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def _add_campaign(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"cases that complete; default {' '.join(default)}")
     _add_program(parser)
+    _add_known_failures(parser)
     parser.add_argument("--number", type=_positive, metavar="N", help="repeat only the run of this number")
     parser.add_argument(
         "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of runs in parallel"
     )
+
+
+def _add_known_failures(parser: argparse.ArgumentParser) -> None:
+    words = "what the program is known to do otherwise (default: the list beside ./ekvconform.toml)"
+    parser.add_argument("--known-failures", type=Path, metavar="FILE", help=words)
 
 
 def _add_carrier(parser: argparse.ArgumentParser) -> None:

@@ -17,15 +17,26 @@ from ekvconform.cases.golden_cases import (
     load_cases,
 )
 from ekvconform.cli.arguments import FAILING, STEPPED
-from ekvconform.cli.selection import EXIT_AS_EXPECTED, EXIT_BROKEN_SUITE, EXIT_UNEXPECTED, one_case, profile_of
+from ekvconform.cli.selection import (
+    EXIT_AS_EXPECTED,
+    EXIT_BROKEN_SUITE,
+    EXIT_UNEXPECTED,
+    ids_of,
+    one_case,
+    profile_of,
+)
 from ekvconform.judge.aspects import ENDING, OUTCOME, OUTSIDE
 from ekvconform.judge.carrier_probes import Carriers
 from ekvconform.judge.known_failures import (
+    NOTHING_KNOWN,
     Form,
+    KnownFailures,
     form_of,
+    load_known_failures,
 )
 from ekvconform.judge.suite_run import find_carriers, run_suite
-from ekvconform.judge.verdicts import PASS, VOID
+from ekvconform.judge.verdicts import PASS, VOID, Judgement
+from ekvconform.report.records import AS_EXPECTED
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import require_working_canaries
 
@@ -101,17 +112,20 @@ def _campaign(options: argparse.Namespace, default: Sequence[str], do: Campaign)
     profile = profile_of(options)
     _require_working_canaries()
     every = load_cases()
+    known = NOTHING_KNOWN
+    if options.known_failures:
+        known = load_known_failures(options.known_failures, ids_of(every))
     carriers = find_carriers(every, profile, options.jobs)
     verdicts: set[str] = set()
     for case in [one_case(case_id) for case_id in options.cases or default]:
         if not _suits_a_campaign(case):
             raise UsageError(f"{case.id} does not complete, is too large, or has tampering of its own: choose another")
-        verdicts |= _disturb(case, profile, carriers, do)
+        verdicts |= _disturb(case, profile, carriers, known, do)
     if not verdicts and not options.cases:
         # None of the default cases: then the smallest of those that write most kinds of files.
         others = [case for case in every if _suits_a_campaign(case) and profile.lacks(case) is None]
         for case in sorted(others, key=lambda case: (-len(case.expected.tree), case.weight))[:MAX_TRIED]:
-            if verdicts := _disturb(case, profile, carriers, do):
+            if verdicts := _disturb(case, profile, carriers, known, do):
                 break
     if not verdicts:
         raise UsageError("no case could be run")
@@ -125,8 +139,11 @@ def _suits_a_campaign(case: Case) -> bool:
     return completes and case.scene.during is None and not case.is_big and not case.expected.large
 
 
-def _disturb(case: Case, profile: Profile, carriers: Carriers, do: Campaign) -> set[str]:
-    """Run a campaign on a case, if the program completes it undisturbed; return the verdicts."""
+def _disturb(case: Case, profile: Profile, carriers: Carriers, known: KnownFailures, do: Campaign) -> set[str]:
+    """Run a campaign on a case, if the program completes it undisturbed; return the verdicts.
+
+    With a list of known failures it must not differ in any other way then.
+    """
     if lack := profile.lacks(case):
         print(f"{case.id}: not run: {lack}")
         return set()
@@ -134,11 +151,22 @@ def _disturb(case: Case, profile: Profile, carriers: Carriers, do: Campaign) -> 
     if judgement.verdict == VOID or any(each.aspect in UNFIT for each in judgement.differences):
         print(f"{case.id}: not run: undisturbed it is {judgement.verdict}: {judgement.differences[0]}")
         return set()
+    if known is not NOTHING_KNOWN and (words := _unlisted(known, judgement)):
+        print(f"{case.id}: not run: undisturbed it differs in a way that {known.path} does not list: {words}")
+        return set()
     if judgement.differences:
-        known = "; ".join(dict.fromkeys(each.form for each in judgement.differences))
-        print(f"{case.id}: differs undisturbed, and is not reported again: {known}")
+        words = "; ".join(dict.fromkeys(each.form for each in judgement.differences))
+        print(f"{case.id}: differs undisturbed, and is not reported again: {words}")
     forms = frozenset(map(form_of, judgement.differences))
     return do(judgement.case, replace(profile, limits=profile.limits.but(case.limits)), forms)
+
+
+def _unlisted(known: KnownFailures, judgement: Judgement) -> str:
+    """Return how a case differs in a way that is not listed, or nothing."""
+    applied = known.apply([judgement], is_whole=False)
+    (seen,) = applied.judgements
+    differences = [*(() if seen.verdict in AS_EXPECTED else seen.differences), *applied.unlisted(judgement)]
+    return str(differences[0]) if differences else ""
 
 
 def _require_working_canaries() -> None:

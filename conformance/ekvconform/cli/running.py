@@ -8,11 +8,10 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases.carriers import CARRIERS, ONE_A_CHAPTER, carry
+from ekvconform.cases.carriers import carry
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import (
     SMOKE,
-    Case,
     load_cases,
     select_cases,
 )
@@ -23,6 +22,7 @@ from ekvconform.cli.selection import (
     EXIT_UNEXPECTED,
     KNOWN_NAME,
     PROFILE_NAME,
+    ids_of,
     profile_of,
     program_arguments,
     selected_cases,
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError("--update-known-failures needs a run of all cases: leave out the selection")
         if options.update_known_failures and not options.known_failures.exists():
             options.known_failures.write_text(KNOWN_HEAD, encoding="utf-8")
-        known = load_known_failures(options.known_failures, _ids_of(every))
+        known = load_known_failures(options.known_failures, ids_of(every))
     elif options.update_known_failures:
         raise UsageError("--update-known-failures needs --known-failures FILE")
     if all(profile.lacks(case) for case in cases):
@@ -118,12 +118,6 @@ def run(options: argparse.Namespace) -> int:
 def _is_unexpected(known: KnownFailures, judgement: Judgement) -> bool:
     applied = known.apply([judgement], is_whole=False)
     return applied.judgements[0].verdict not in AS_EXPECTED or bool(applied.unlisted(judgement))
-
-
-def _ids_of(cases: Sequence[Case]) -> list[str]:
-    """Return the ids that a list of known failures may name."""
-    others = [f"{case_id}@{carrier}" for case_id in ONE_A_CHAPTER for carrier in CARRIERS]
-    return [case.id for case in cases] + others
 
 
 def _write_reports(options: argparse.Namespace, report: Report) -> None:
@@ -215,7 +209,7 @@ def init(options: argparse.Namespace) -> int:
             chosen, profile, options.jobs, carriers=carriers, on_result=lambda judgement: advance(judgement.verdict)
         ).judgements
     known_path.write_text(render_updated(KNOWN_HEAD, found), encoding="utf-8")
-    known = load_known_failures(known_path, _ids_of(cases))
+    known = load_known_failures(known_path, ids_of(cases))
     command = ["--profile", str(profile_path)]
     applied = known.apply(found, is_whole=True)
     print_report(make_report(found, applied, profile, load_suite(), len(chosen), carriers, command))

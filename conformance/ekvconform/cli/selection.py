@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from ekvconform.cases.carriers import CARRIERS, ONE_A_CHAPTER
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import (
     Case,
@@ -70,3 +71,9 @@ def program_arguments(options: argparse.Namespace) -> list[str]:
     """Return the arguments that name the program, to repeat a run."""
     profile = ["--profile", str(options.profile)] if options.profile else []
     return [*profile, *(["--", *options.program] if options.program else [])]
+
+
+def ids_of(cases: Sequence[Case]) -> list[str]:
+    """Return the ids that a list of known failures may name."""
+    others = [f"{case_id}@{carrier}" for case_id in ONE_A_CHAPTER for carrier in CARRIERS]
+    return [case.id for case in cases] + others

@@ -25,6 +25,10 @@ MAX_FINDINGS: Final = 10
 """Findings of a campaign that are printed."""
 MAX_WIDTH: Final = 100
 """Columns of a table of a campaign."""
+STALE_ADVICE: Final = (
+    "a list goes stale with the program, and with a new suite (this is suite {suite}): with "
+    "--update-known-failures the run brings it up to date, and prints what it changed"
+)
 LOUD: Final = ("every run ended", "the reason", "the cases came in")
 """Beginnings of the lines about what was not proved that a short report prints too."""
 GOOD: Final = "green"
@@ -133,6 +137,8 @@ def print_report(report: Report, *, quiet: bool = False, first: bool = False) ->
         console.print(Text(f"{counted(len(report.causes) - 1, 'more cause')}: run without --first", BAD))
     for line in report.footer["stale"]:
         console.print(Text(f"stale: {line}", BAD))
+    if report.footer["stale"]:
+        console.print(Text(STALE_ADVICE.format(suite=report.header["suite"]), QUIET))
     if not quiet:
         console.print(_matrix(report))
     for line in report.footer["not_proved"]:
