@@ -17,6 +17,7 @@ from ekvdump.cli import main as cli
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
+from patience import HANG_SECONDS
 from planting import FULL
 from real import unpack
 from sessions import SCHEMA, VALIDATOR, run_json
@@ -241,7 +242,9 @@ def test_a_file_that_may_not_be_read_is_named(
 def test_the_module_is_the_command(tmp_path: Path, snapshot_path: Path) -> None:
     for command in ([sys.executable, "-m", "ekvdump"], [str(Path(sys.executable).parent / "ekvdump")]):
         words = [*command, "decode", str(snapshot_path), str(tmp_path / "out")]
-        first, second = (subprocess.run(words, check=False, capture_output=True, timeout=60) for _ in range(2))
+        first, second = (
+            subprocess.run(words, check=False, capture_output=True, timeout=HANG_SECONDS) for _ in range(2)
+        )
         assert (first.returncode, first.stderr) == (0, b"")
         assert second.returncode == 5
         assert (tmp_path / "out" / "CHECKSUMS").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from patience import HANG_SECONDS
 from planting import FULL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ def environment(*directories: Path) -> dict[str, str]:
 def run(unpacked: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *words], cwd=unpacked.parent, env=environment(unpacked),
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=HANG_SECONDS,
     )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def run_alone(unpacked: Path, dependencies: Path, module: str, *words: str) -> s
     command = [sys.executable, "-S", "-m", module, *words]
     ended = subprocess.run(
         command, cwd=unpacked.parent, env=environment(unpacked, dependencies) | {"TERM": "xterm"},
-        stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, check=False, timeout=120,
+        stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, check=False, timeout=HANG_SECONDS,
     )  # fmt: skip
     os.write(streams, b"\0")
     os.close(streams)

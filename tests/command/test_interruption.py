@@ -20,6 +20,7 @@ from ekvdump.verify.verification import Verification
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import read_tree
+from patience import HANG_SECONDS
 from sessions import SIGNALS, listen
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
 
@@ -74,7 +75,7 @@ def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.
     ]
     arguments = [str(tmp_path / "snapshot"), str(tmp_path / "out")]
     return subprocess.run(
-        [*command, *arguments], check=False, capture_output=True, text=True, timeout=60, preexec_fn=listen
+        [*command, *arguments], check=False, capture_output=True, text=True, timeout=HANG_SECONDS, preexec_fn=listen
     )
 
 
@@ -173,7 +174,7 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
     assert running.stderr is not None
     assert running.stderr.readline() == "waiting\n"
     running.send_signal(number)
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=HANG_SECONDS)
     assert running.returncode == 130
     assert stdout == ""
     assert stderr.startswith("ekvdump: interrupted\n")
@@ -207,7 +208,7 @@ def test_tree_39_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
     while b"waiting" not in shown:
         shown += os.read(master, 65536)
     os.close(master)
-    assert running.wait(timeout=60) == 130
+    assert running.wait(timeout=HANG_SECONDS) == 130
     assert not read_tree(tmp_path / "out")
 
 
@@ -226,7 +227,7 @@ def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path
     command = [sys.executable, "-c", program, "60", "after", "SIGINT", "decode", "--no-sync"]
     result = subprocess.run(
         [*command, tmp_path / "snapshot", tmp_path / "out"],
-        check=False, capture_output=True, text=True, timeout=60, preexec_fn=listen,
+        check=False, capture_output=True, text=True, timeout=HANG_SECONDS, preexec_fn=listen,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (130, "")
     assert "Traceback" not in result.stderr
@@ -237,7 +238,7 @@ def test_tree_39_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) 
     (tmp_path / "snapshot").write_bytes(DATA)
     command = f"trap '' INT; exec {sys.executable} -c \"$0\" 60 after SIGINT decode --quiet --no-sync $1 $2"
     result = subprocess.run(
-        ["sh", "-c", command, PROGRAM, tmp_path / "snapshot", tmp_path / "out"], check=False, timeout=60
+        ["sh", "-c", command, PROGRAM, tmp_path / "snapshot", tmp_path / "out"], check=False, timeout=HANG_SECONDS
     )
     assert result.returncode == 0
 
@@ -298,7 +299,7 @@ def run_on_terminal(
             break
         shown += piece
     os.close(master)
-    reported, _ = running.communicate(timeout=60)
+    reported, _ = running.communicate(timeout=HANG_SECONDS)
     return running.returncode, shown.decode(), (reported or b"").decode()
 
 

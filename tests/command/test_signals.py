@@ -19,6 +19,7 @@ from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
 from in_process import read_tree
+from patience import HANG_SECONDS
 from planting import FULL
 from real import unpack
 from sessions import SIGNALS, listen, run_json
@@ -390,7 +391,7 @@ def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
         try:
             assert os.read(ready, 1) == b"."
             running.send_signal(signal.SIGINT)
-            assert running.wait(timeout=60) == status
+            assert running.wait(timeout=HANG_SECONDS) == status
         finally:
             running.kill()
     for descriptor in (reader, writer, ready, tell):

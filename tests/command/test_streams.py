@@ -15,6 +15,7 @@ from typing import TextIO
 import pytest
 from command_runs import ekvdump
 from ekvdump.cli import main as cli
+from patience import HANG_SECONDS
 from planting import FULL
 from real import unpack
 from terminals import Terminal, environment_of_a_terminal
@@ -75,7 +76,7 @@ def test_outc_6_a_partial_dump_is_3_whoever_reads_the_summary(tmp_path: Path) ->
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_no_harm(tmp_path: Path, snapshot_path: str, closed: str) -> None:
     command = f"{sys.executable} -m ekvdump decode {snapshot_path} {tmp_path}/out {closed}"
-    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60)
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=HANG_SECONDS)
     assert result.returncode == 0
     assert b"Traceback" not in result.stderr
     assert ekvdump(["verify", f"{tmp_path}/out"])[0] == 0
@@ -96,7 +97,7 @@ def test_verify_into_a_pipe_that_is_closed_still_says_1(tmp_path: Path, snapshot
     for number in range(300):
         (tmp_path / "out" / f"foreign-{number}-{'x' * 100}").touch()
     command = f"({sys.executable} -m ekvdump verify {tmp_path}/out; echo $? >&2) | head -n 1"
-    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert result.stderr == "1\n"
 
 
@@ -119,7 +120,9 @@ def test_an_answer_that_cannot_be_printed_is_a_failure(snapshot_path: str, comma
 def test_an_answer_that_cannot_be_printed_is_a_failure_of_the_program_too(snapshot_path: str) -> None:
     with full_device() as full:
         command = [sys.executable, "-m", "ekvdump", "inspect", snapshot_path]
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60, text=True)
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=HANG_SECONDS, text=True
+        )
     assert (result.returncode, result.stderr) == (7, CANNOT_PRINT)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -27,7 +28,7 @@ def judge(tmp_path: Path, **inputs: str) -> tuple[int, str]:
     }  # fmt: skip
     ended = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", JUDGE["run"]],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS,
     )  # fmt: skip
     return ended.returncode, ended.stdout + ended.stderr
 

@@ -46,6 +46,7 @@ from ekvconform.run.sandbox import descendants
 from golden import ELSEWHERE
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import HANG_SECONDS
 from store_strategies import stores
 from writer import snapshot
 
@@ -428,7 +429,7 @@ def test_an_odd_decoder_gets_its_verdict_and_leaves_nothing(what: str, tmp_path:
         input=pickle.dumps((BY_ID[case_id], odd(program))),
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
     ).stdout.decode()
     assert reported.split()[0] == verdict, reported
     assert list(tmp_path.iterdir()) == [], "a file stayed behind"
@@ -520,7 +521,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_no_sandbox(tmp_path: Path
     )  # fmt: skip
     (tmp_path / "started").read_bytes()
     run.send_signal(getattr(signal, name))
-    reported = run.communicate(timeout=30)
+    reported = run.communicate(timeout=HANG_SECONDS)
     assert run.returncode == 130
     assert reported == (b"", b"ekvconform: interrupted\n")
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -553,11 +554,11 @@ def test_files_that_cannot_be_written_are_usage(tmp_path: Path) -> None:
         ["snapshot", "rstr-expiry-0", "-o", str(tmp_path)],
         ["run", "rstr-expiry-0", "--jsonl", str(tmp_path / "no" / "x")],
     ):  # fmt: skip
-        reported = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=60)
+        reported = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
         assert reported.returncode == 2
         assert "Traceback" not in reported.stderr
     with open("/dev/full", "wb") as full:
-        assert subprocess.run([*command, "list"], stdout=full, check=False, timeout=60).returncode == 2
+        assert subprocess.run([*command, "list"], stdout=full, check=False, timeout=HANG_SECONDS).returncode == 2
 
 
 # ---- known failures ----

@@ -13,6 +13,7 @@ from command_runs import jq_beside
 from ekvconform import cli
 from ekvconform.cases.golden_cases import load_cases
 from ekvconform.cases.snapshots import decode_bytes
+from patience import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ROOT / "fixtures" / "cases.jsonl"
@@ -81,7 +82,7 @@ def loop(tmp_path: Path, *command: str, every: int = 1) -> subprocess.CompletedP
     environment = {"PATH": f"{jq_beside(tmp_path)}:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(tmp_path)}
     return subprocess.run(
         ["sh", str(tmp_path / "loop.sh"), str(cases), *command],
-        env=environment, capture_output=True, text=True, check=False, timeout=300,
+        env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ekvconform.campaigns.profile_inference import FAULT_TOKENS, PROBES, WARNING
 from ekvconform.cases.golden_cases import load_cases, select_cases
 from ekvconform.judge.known_failures import load_known_failures
 from ekvconform.run.profiles import load_profile
+from patience import HANG_SECONDS
 
 # A decoder with a voice of its own, around the reference: one exit status for all refusals, and other words.
 FOREIGN = """
@@ -174,7 +175,7 @@ def test_a_case_can_be_set_up_again_by_hand(tmp_path: Path, capfd: pytest.Captur
     reported = capfd.readouterr().out
     assert (scene / "work/out/redis/db_1/strings/a.bin").read_bytes() == b"one"
     command = reported.splitlines()[-1]
-    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=HANG_SECONDS).returncode == 0
     assert (scene / "work/out/redis/db_0/strings/k.bin").read_bytes() == b"new"
     assert cli.main(["repro", *JUDGE_COMMAND, "tree-other-database-stays", "--directory", str(scene)]) == 2, (
         "it is there already"

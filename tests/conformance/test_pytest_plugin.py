@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANG_SECONDS
 
 WRONG = """
 import os, subprocess, sys
@@ -42,7 +43,7 @@ PLUGIN = ("-p", "ekvconform.pytest_plugin")
 
 def run(project: Path, *words: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *words]
-    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
     return ended.returncode, ended.stdout + ended.stderr
 
 

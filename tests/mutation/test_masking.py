@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import HANG_SECONDS
+
 MASKING = Path(__file__).resolve().parent / "masking.py"
 SHARE = 40
 """One in so many of the further faults is tried."""
@@ -12,7 +14,7 @@ SHARE = 40
 
 def test_further_faults_are_noticed_and_causes_are_about_as_many_as_faults() -> None:
     command = [sys.executable, str(MASKING), "six-faults", "--share", str(SHARE)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (row,) = re.findall(r"│ six-faults(.*)│", ended.stdout)
     faults, causes, noticed, _gone, _no_effect, _missed, broken, _share = row.split("│")[1:]
