@@ -77,14 +77,15 @@ MEMORY: Final = 4 << 30
 """Address space of a worker, in bytes."""
 NOTICED: Final = "noticed"
 GONE: Final = "gone"
-WRITING: Final = ("tree", "manifest", "checksums", "__main__")
-"""Modules that generated snapshots say nothing about."""
 NO_EFFECT: Final = "no effect"
 MISSED: Final = "missed"
 BROKEN: Final = "broken"
 FATES: Final = (NOTICED, GONE, NO_EFFECT, MISSED, BROKEN)
 WHEN_IMPORTED: Final = ""
 """Stands for what runs once for all cases."""
+GENERATED: Final = "generated snapshots"
+"""Stands for the runs that show whether a further fault has any effect."""
+WALL_TIME: Final = "2026-08-22T12:00:00Z"
 SNAPSHOTS: Final = 2000
 """Generated snapshots that show whether a further fault has any effect."""
 
@@ -260,15 +261,18 @@ class Decoder:
         if self._baseline.package != REFERENCE:
             return ()
         module = importlib.import_module(f"{REFERENCE}.decode")
+        manifest = importlib.import_module(f"{REFERENCE}.manifest")
         fault = importlib.import_module(f"{REFERENCE}.outcomes").Fault
-        salvages = self._baseline.salvages
+        salvages, provenance = self._baseline.salvages, manifest.Provenance("x.fsm", wall_time=WALL_TIME)
         found: list[str] = []
         for data, name, words in generated_snapshots(carriers.richest):
             signal.alarm(SECONDS_OF_A_CASE)
             try:
                 database, only, salvage = words
                 dump = module.decode(data, name, module.Options(database, only, salvage and salvages))
-                answer: object = dump.blobs, dump.sidecars, [getattr(each, "__dict__", each) for each in dump.summary]
+                databases = [database] if dump.blobs or dump.sidecars else []
+                text = manifest.render_manifest(dump.summary, provenance, dump.summary.warnings, databases, b"")
+                answer: object = dump.blobs, dump.sidecars, text
             except fault as error:
                 answer = error.name, error.clause, error.offset, error.path, error.key
             except TimedOutError:
@@ -358,11 +362,13 @@ def measure(baseline: Baseline, directory: Path, _stop: int) -> Measured:
         for case in baseline.cases(carriers):
             recorder.case = case.id
             judged[case.id] = decoder.judge(case)
+        recorder.case = GENERATED
+        answers = decoder.answers(carriers)
     finally:
         sys.settrace(None)
     causes = find_causes([each for each in judged.values() if each is not None], clauses=carriers.clauses)
     seen = {name: seen_of(each) for name, each in judged.items()}
-    return Measured(seen, carriers, recorder.reached, tuple(causes), decoder.answers(carriers))
+    return Measured(seen, carriers, recorder.reached, tuple(causes), answers)
 
 
 def _carriers(decoder: Decoder) -> Carriers:
@@ -385,7 +391,7 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, directory: P
     if text is None:
         return GONE
     reaching = _cases_that_reach(mutant, before, measured.reached[mutant.file])
-    if not reaching:
+    if not reaching - {GENERATED}:
         return NO_EFFECT
     try:
         decoder = Decoder(baseline, directory, {mutant.file: text})
@@ -398,8 +404,8 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, directory: P
         if seen_of(decoder.judge(case)) != measured.seen[case.id]:
             return NOTICED
     # How files are written, and how a dump is read, no generated snapshot shows.
-    is_of_decoding = baseline.package == REFERENCE and Path(mutant.file).stem not in WRITING
-    return NO_EFFECT if is_of_decoding and decoder.answers(measured.carriers) == measured.answers else MISSED
+    is_shown = baseline.package == REFERENCE and bool(reaching & {WHEN_IMPORTED, GENERATED})
+    return NO_EFFECT if is_shown and decoder.answers(measured.carriers) == measured.answers else MISSED
 
 
 def _cases_that_reach(mutant: Mutant, text: str, reached: dict[int, set[str]]) -> set[str]:

@@ -17,7 +17,7 @@ of the case rules them. Offsets, warnings and counters of its expectations are t
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from ekvconform.cases.contents import is_operational, iter_whole_entries, payload_offset
 from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, Case, Expected, Scene
@@ -63,8 +63,8 @@ PROBE: Final = "rstr-envelope"
 OFFSET: Final = re.compile(rb'"offset":(\d+)')
 CRC: Final = "source.fsm_crc32c"
 ENTRIES: Final = "outcome.counters.entries"
-WARNINGS: Final = "outcome.warnings"
-WARNING: Final = re.compile(r"outcome\.warnings\.(\d+)(.*)")
+NO_FOOTER: Final = "no-footer"
+"""The warning about a file without a footer. [FILE-18]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _changed(parts: _Parts, wanted: frozenset[str], kept: set[str], case: Case) 
     """Return the parts of the new file."""
     if HEADER not in wanted and HEADER not in kept:
         parts = replace(parts, header=b"")
-        if FOOTER not in wanted and FOOTER not in kept and not _expects(case, WARNINGS):
+        if FOOTER not in wanted and FOOTER not in kept:
             parts = replace(parts, has_footer=False)
     if ROWS in wanted and ROWS not in kept and parts.is_sound and parts.has_footer and not _counts_rows(case):
         rows = [row for row in ROWS_OF_A_NODE if row[0] not in {key for key, _ in parts.entries}]
@@ -179,7 +179,7 @@ def _carry_described(case: Case, carrier: str, kept: set[str]) -> Case:
         return case
     described["header"] = "none"
     expected = case.allowed
-    if FOOTER not in wanted and FOOTER not in kept and not _expects(case, WARNINGS):
+    if FOOTER not in wanted and FOOTER not in kept:
         described["footer"] = False
         expected = tuple(_without_footer(each) for each in case.allowed)
     return replace(case, carrier=carrier, scene=replace(case.scene, described=described), allowed=expected)
@@ -232,12 +232,7 @@ def _without_footer(expected: Expected) -> Expected:
     """Return the expectation for the same file without its footer. [FILE-18]"""
     if expected.outcome not in (COMPLETE, PARTIAL):
         return expected
-    manifest: dict[str, Any] = {}
-    for name, value in expected.manifest.items():
-        # The warning stands before all others. [OUTC-11]
-        match = WARNING.fullmatch(name)
-        manifest[f"outcome.warnings.{int(match[1]) + 1}{match[2]}" if match else name] = value
-    return replace(expected, manifest=manifest, warnings=expected.warnings | {"no-footer": 1})
+    return replace(expected, warnings=expected.warnings | {NO_FOOTER: 1}, carriers_warnings=frozenset((NO_FOOTER,)))
 
 
 # ---- annotated hex ----

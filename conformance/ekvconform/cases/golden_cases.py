@@ -165,6 +165,8 @@ class Expected:
     strict: frozenset[str] = frozenset()
     large: dict[bytes, Pieces] = field(default_factory=dict)
     """Files of the tree that are too large for memory."""
+    carriers_warnings: frozenset[str] = frozenset()
+    """Warnings that only the kind of file calls for: `manifest` says nothing about them."""
 
 
 @dataclass(frozen=True, slots=True)
