@@ -17,6 +17,7 @@ from ekvformat.visibility import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SI
 from ekvdump.engine.entries import Entry, decode_start
 from ekvdump.engine.first_pass import FirstPass, classify_entries
 from ekvdump.engine.key_types import prefix_of
+from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 
@@ -83,11 +84,12 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
         source = ProgressSource(file, progress) if progress else file
         result.size = file.size
         try:
-            result.first_pass = FirstPass(decode_start(source))
-            classify_entries(source, result.first_pass, result.observe)
+            with judged_whole(file):
+                result.first_pass = FirstPass(decode_start(source))
+                classify_entries(source, result.first_pass, result.observe)
             result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
         except Fault as fault:
-            if fault.exit_status != EXIT_SNAPSHOT_REFUSED:
+            if fault.exit_status != EXIT_SNAPSHOT_REFUSED or fault.name == "changed":
                 raise
             result.fault = fault
             if fault.name == "footer-mismatch":

@@ -16,11 +16,13 @@ from ekvformat.snapshot_file import decode_snapshot_name
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
 from ekvdump.engine.outputs import Blob, Outputs, Row, redis_directory, showable_count, shown_count
+from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.outcome import Outcome, decide_outcome
+from ekvdump.system_faults import check_spelling
 
 WRITING: Final = "keys"
 """The stage of a run that writes the dump."""
@@ -89,15 +91,17 @@ class Run:
         directory unchanged [TREE-9].
         """
         self._writer.check()  # [OUTC-5]
+        check_spelling(self._snapshot_path, "FILE-22")
         # [TREE-41] With `into_existing` the snapshot could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
             raise Fault(
                 "unsafe-path", "TREE-41", "the snapshot lies in the output directory", None, self._snapshot_path
             )
         with SnapshotFile(self._snapshot_path) as source:
-            first_pass = run_first_pass(
-                ProgressSource(source, self._progress) if self._progress else source
-            )  # [FILE-19]
+            with judged_whole(source):
+                first_pass = run_first_pass(
+                    ProgressSource(source, self._progress) if self._progress else source
+                )  # [FILE-19]
             try:
                 return self._write(source, first_pass)
             except BaseException as end:

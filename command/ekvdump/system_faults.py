@@ -68,18 +68,30 @@ def fault_of(error: OSError, path: str) -> Fault:
     return Fault("io-error", "TREE-25", words, None, path)
 
 
-def snapshot_fault(error: OSError | ValueError, failed: str, path: str, offset: int | None = None) -> Fault:
-    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]
-
-    `open` raises `ValueError` for a path that contains NUL.
-    """
-    words = getattr(error, "strerror", None) or str(error)
+def snapshot_fault(error: OSError, failed: str, path: str, offset: int | None = None) -> Fault:
+    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]"""
+    words = error.strerror or str(error)
     return Fault("io-error", "FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
 
 
 def temporary_fault() -> Fault:
     """Return the fault of a system without a directory for temporary files. [VERI-17]"""
     return Fault("io-error", "VERI-17", "there is no directory for temporary files: set TMPDIR")
+
+
+def check_spelling(path: str, clause: str) -> None:
+    """Check that the system can take a path at all. Raises `io-error`.
+
+    A command line cannot hold such a path, but a caller of the API can.
+    """
+    try:
+        if "\0" not in os.fsdecode(os.fsencode(path)):
+            return
+        words = "a path cannot contain NUL"
+    except UnicodeEncodeError:
+        words = "a path cannot contain this character"
+    shown = path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+    raise Fault("io-error", clause, words, None, shown)
 
 
 def first_of(faults: list[Fault]) -> Fault:

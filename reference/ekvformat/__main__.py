@@ -34,7 +34,12 @@ def run(words: argparse.Namespace) -> int:
     # [OUTC-5] The output directory first, and only then the snapshot.
     tree.check(words.snapshot)
     data, identity = read_snapshot(words.snapshot)
-    dump = decode(data, words.snapshot, options)
+    try:
+        dump = decode(data, words.snapshot, options)
+    except Fault:
+        # [FILE-20] Nothing else can be said of a file that is still being written.
+        check_unchanged(words.snapshot, identity)
+        raise
     warnings = tree.write(dump, provenance, partial(check_unchanged, words.snapshot, identity))
     for warning in warnings:
         print(f"warning: {warning.name}: {warning.count}: {warning.detail}: {' '.join(warning.about)}")

@@ -14,6 +14,8 @@ import pytest
 from command_runs import ekvdump
 from ekvdump import __version__
 from ekvdump.cli import main as cli
+from ekvdump.cli.text import text_of_fault
+from ekvdump.verify.findings import Finding
 from hypothesis import given
 from hypothesis import strategies as st
 from model import OUTCOMES
@@ -74,6 +76,24 @@ def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
     assert (
         "warning: orphan-ttl: 20: TTL rows of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n" in reported
     )
+
+
+def test_a_name_in_the_tree_forges_no_line_and_colours_no_terminal(tmp_path: Path, snapshot_path: str) -> None:
+    forged = "x\n\x1b[32mekvdump: all is well\u202e"
+    strings = tmp_path / "out" / "redis" / "db_0" / "strings"
+    strings.mkdir(parents=True)
+    (strings / f"{forged}.bin").touch()
+    for words in (("decode", "--into-existing", snapshot_path), ("verify",)):
+        lines = run(*words, tmp_path / "out").stdout.splitlines()
+        assert not [
+            line for line in lines if "all is well" in line and not ("stale-file" in line or "strings/" in line)
+        ]
+        assert all(line.isprintable() for line in lines)
+
+
+def test_the_words_of_a_finding_are_escaped() -> None:
+    finding = Finding("row-without-blob", "VERI-12", "\x1b[2Jé has\na row \U000e0041", None, "p")
+    assert text_of_fault(finding) == "row-without-blob [VERI-12] at p: \\x1b[2Jé has\\na row \\U000e0041"
 
 
 def test_outc_6_only_what_is_wanted_is_complete(tmp_path: Path) -> None:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 from command_runs import WALL_TIME
+from ekvdump.cli.advice import advice_for
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
+from ekvdump.engine.refusals import FITS, FITS_NOT
 from ekvdump.engine.source import READING, SnapshotFile, Source
 from ekvdump.filesystem.tree_writer import TreeWriter
+from ekvdump.inspection import inspect
 from ekvdump.run import WRITING, Run, decode
+from ekvdump.verify.verification import Verification
 from ekvformat.decode import Options
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
 from in_process import read_tree
-from writer import STR, TTL, expiry, put, snapshot
+from sessions import Meddler
+from writer import STR, TTL, expiry, footer, put, snapshot
 
 ENTRIES = [put(STR + b"a", 1, b"one"), put(STR + b"b", 1, b"two"), put(TTL + b"b", 1, expiry(5))]
 DATA = snapshot(ENTRIES)
@@ -128,3 +133,80 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     assert caught.value.detail.startswith("no longer what the first pass read: ")
     assert isinstance(caught.value.__cause__, Fault)
     assert caught.value.offset == caught.value.__cause__.offset
+
+
+# ---- a path that no system takes ----
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "words"),
+    [
+        ("a\0b", "a\\x00b", "a path cannot contain NUL"),
+        ("a\ud800b", "a\\ud800b", "a path cannot contain this character"),
+    ],
+    ids=["NUL", "surrogate"],
+)
+def test_tree_25_file_22_a_path_that_no_system_takes_is_a_fault(
+    tmp_path: Path, name: str, shown: str, words: str
+) -> None:
+    path = tmp_path / "snapshot"
+    path.write_bytes(DATA)
+    attempts: list[tuple[str, Callable[[], object]]] = [
+        ("TREE-25", lambda: decode(str(path), f"{tmp_path}/{name}")),
+        ("TREE-25", lambda: Verification(f"{tmp_path}/{name}", print).run()),
+        ("FILE-22", lambda: decode(f"{tmp_path}/{name}", str(tmp_path / "out"))),
+        ("FILE-22", lambda: inspect(f"{tmp_path}/{name}")),
+    ]
+    for clause, attempt in attempts:
+        with pytest.raises(Fault) as caught:
+            attempt()
+        fault = caught.value
+        assert (fault.name, fault.clause, fault.path) == ("io-error", clause, f"{tmp_path}/{shown}")
+        assert words in str(fault)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what else can be said of a snapshot that is refused ----
+
+
+def fault_of_file(path: Path, data: bytes) -> Fault:
+    path.write_bytes(data)
+    with pytest.raises(Fault) as caught:
+        decode(str(path), str(path.parent / "out"))
+    fault = caught.value
+    found = inspect(str(path)).fault
+    assert found is not None
+    assert found.args == fault.args
+    return fault
+
+
+def test_a_fault_of_structure_says_whether_the_file_is_as_it_was_written(tmp_path: Path) -> None:
+    cut = DATA[:-30]
+    fault = fault_of_file(tmp_path / "s", cut)
+    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-13", FITS_NOT)
+    assert "copy it again" in advice_for(fault)
+    fault = fault_of_file(tmp_path / "s", cut + footer(cut))
+    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-13", FITS)
+    assert "A copy would be the same" in advice_for(fault)
+    for data in (b"", b"EKV", b"1234567890"):
+        assert fault_of_file(tmp_path / "s", data).detail.endswith(FITS_NOT)
+
+
+def test_other_faults_say_nothing_of_the_footer(tmp_path: Path) -> None:
+    for data in (DATA[:-1] + b"?", DATA[:-4], snapshot([put(STR + b"k", 1, b"", flags=0b1000)])):
+        assert "last four bytes" not in fault_of_file(tmp_path / "s", data).detail
+
+
+@pytest.mark.parametrize("data", [DATA[:-30], DATA[:-1] + b"?", snapshot([put(STR + b"k", 1, b"", flags=0b1000)])])
+def test_file_20_a_snapshot_that_is_still_being_written_is_not_called_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    for act in (lambda path: decode(path, str(tmp_path / "out")), inspect):
+        path = tmp_path / "snapshot"
+        path.write_bytes(data)
+        with monkeypatch.context() as patch:
+            Meddler(patch, 1, "grown", path)
+            with pytest.raises(Fault) as caught:
+                act(str(path))
+        assert (caught.value.name, caught.value.clause, caught.value.path) == ("changed", "FILE-20", str(path))
+    assert not (tmp_path / "out").exists()

@@ -48,7 +48,7 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
 
 def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(external_sort, "RUN_LINES", 256)
-    monkeypatch.setattr(external_sort, "BATCH_LINES", 64)
+    monkeypatch.setattr(external_sort, "BATCH_SIZE", 6400)
     peaks = []
     for count in (2_000, 20_000):
         tracemalloc.start()
@@ -65,7 +65,7 @@ def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypa
 def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     monkeypatch.setattr(external_sort, "RUN_LINES", 8)
-    monkeypatch.setattr(external_sort, "BATCH_LINES", 3)
+    monkeypatch.setattr(external_sort, "BATCH_SIZE", 9)
     monkeypatch.setattr(external_sort, "write_all", lambda _, data: written.append(data.count(b"\n")))
     sorter = Sorter(open_unnamed)
     for number in range(8):
@@ -75,10 +75,21 @@ def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sums_6_what_is_held_is_some_megabytes() -> None:
-    # A line has a path of at most some 300 bytes and a hash.
-    assert external_sort.RUN_LINES * 400 < 16 * 1024 * 1024
-    assert external_sort.BATCH_LINES * 400 < 4 * 1024 * 1024
+    assert external_sort.RUN_SIZE < 16 * 1024 * 1024
+    assert external_sort.BATCH_SIZE < 4 * 1024 * 1024
     assert 1 < external_sort.MAX_RUNS < 100, "so many files are open at once"
+
+
+def test_veri_17_a_run_of_long_records_ends_by_its_size() -> None:
+    sorter = Sorter(open_unnamed)
+    tracemalloc.start()
+    for number in range(4000):
+        sorter.add(b"%08d" % number + bytes(8000).replace(b"\0", b"x"), b"note")
+    assert sum(1 for _ in sorter) == 4000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sorter.close()
+    assert peak < 3 * external_sort.RUN_SIZE
 
 
 def test_tree_24_a_run_that_cannot_be_written_is_an_error_at_once() -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -92,16 +92,36 @@ def test_a_stream_that_is_closed_is_replaced_by_one_that_goes_nowhere(tmp_path: 
             stream.close()
 
 
-def test_verify_into_a_pipe_that_is_closed_still_says_1(tmp_path: Path, snapshot_path: str) -> None:
-    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+def add_foreign_files(out: Path) -> None:
     for number in range(300):
-        (tmp_path / "out" / f"foreign-{number}-{'x' * 100}").touch()
+        (out / f"foreign-{number}-{'x' * 100}").touch()
+
+
+def spoil_checksums(out: Path) -> None:
+    (out / "CHECKSUMS").write_text("malformed\n" * 10_000)
+
+
+@pytest.mark.parametrize("spoil", [add_foreign_files, spoil_checksums])
+def test_verify_into_a_pipe_that_is_closed_still_says_1(
+    tmp_path: Path, snapshot_path: str, spoil: Callable[[Path], None]
+) -> None:
+    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    spoil(tmp_path / "out")
     command = f"({sys.executable} -m ekvdump verify {tmp_path}/out; echo $? >&2) | head -n 1"
     result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert result.stderr == "1\n"
 
 
 # ---- full ----
+
+
+def test_findings_that_cannot_be_printed_are_no_fault_of_the_dump(tmp_path: Path, snapshot_path: str) -> None:
+    assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
+    spoil_checksums(tmp_path / "out")
+    errors = io.StringIO()
+    with full_device() as full:
+        assert run_on(full, errors, "verify", f"{tmp_path}/out") == 1
+    assert errors.getvalue() == CANNOT_PRINT
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_tree_8_an_absent_directory_is_created_however_it_is_spelled(
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}
 
 
-@pytest.mark.parametrize("out", ["", "missing/out", "file/out", "a\0b"])
+@pytest.mark.parametrize("out", ["", "missing/out", "file/out"])
 def test_tree_29_the_directory_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()

@@ -4,6 +4,7 @@ from typing import Final
 
 from ekvformat.outcomes import Fault
 
+from ekvdump.engine.refusals import StructureFault
 from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
 
 ADVICE: Final = {
@@ -37,6 +38,14 @@ OTHER_ADVICE: Final = {
 """Exit status = what to do about all faults and findings that are not in `ADVICE`."""
 
 
+WRITTEN_SO: Final = (
+    "A copy would be the same: take another node's snapshot, and report this one to whoever runs the node."
+)
+"""What to do about a fault of structure in a file that is as it was written."""
+
+
 def advice_for(fault: Fault) -> str:
     """Return what to do about a fault or finding."""
+    if isinstance(fault, StructureFault) and fault.footer_fits:
+        return WRITTEN_SO
     return ADVICE.get(fault.name) or OTHER_ADVICE[fault.exit_status]

@@ -44,7 +44,7 @@ def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
 def print_warnings(outcome: Outcome, say: Say) -> None:
     """Print each warning with its count and its examples."""
     for warning in outcome.warnings:
-        about = "".join(f" {shlex.quote(each)}" for each in warning.about)
+        about = "".join(f" {printable_path(each)}" for each in warning.about)
         if warning.name in COUNTED_ONE_BY_ONE and warning.count > len(warning.about):
             about += f" and {warning.count - len(warning.about)} more"
         say(f"warning: {warning.name}: {warning.count}: {warning.detail}{about and ':' + about}")
@@ -133,7 +133,13 @@ def text_of_fault(fault: Fault) -> str:
         place += f" at {printable_path(fault.path)}"
     if fault.key is not None:
         place += f", key {printable(fault.key)}"
-    return f"{fault.name} [{fault.clause}]{place}: {fault.detail}"
+    # The words may quote what lies in a tree or a snapshot: a name must not forge a line or colour a terminal.
+    return f"{fault.name} [{fault.clause}]{place}: {printable_words(fault.detail)}"
+
+
+def printable_words(words: str) -> str:
+    r"""Return words with each character that is not printable as `\xHH`, `\uHHHH` or `\UHHHHHHHH`."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
 
 
 def printable_path(path: str) -> str:

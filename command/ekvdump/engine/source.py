@@ -15,7 +15,7 @@ import google_crc32c
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import FOOTER_SIZE, identity_of
 
-from ekvdump.system_faults import snapshot_fault
+from ekvdump.system_faults import check_spelling, snapshot_fault
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage of a run, how much of it is done, and how much there is."""
@@ -48,11 +48,12 @@ class SnapshotFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        check_spelling(path, "FILE-22")
         try:
             # [FILE-22] A FIFO without a writer would block a plain open.
             self._fd = os.open(path, READ_FLAGS)
             status = os.fstat(self._fd)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise snapshot_fault(error, "open", path) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)

@@ -15,17 +15,18 @@ The replacements sort where TAB and LF do, and NUL sorts below all.
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader, FileIO
-from itertools import islice
 from typing import Final
 
 from ekvdump.filesystem.directories import write_all
 
 RUN_LINES: Final = 32_768
 """Lines that one run holds; they are sorted in memory."""
+RUN_SIZE: Final = 8 * 1024 * 1024
+"""Bytes of lines that one run holds, unless one line has more: keys can be long."""
 MAX_RUNS: Final = 32
 """Runs in temporary files before they are merged into one."""
-BATCH_LINES: Final = 4096
-"""Lines per write."""
+BATCH_SIZE: Final = 256 * 1024
+"""Bytes per write, unless one line has more."""
 
 
 class Sorter:
@@ -38,19 +39,23 @@ class Sorter:
     def __init__(self, open_unnamed: Callable[[], FileIO]) -> None:
         self._open_unnamed = open_unnamed
         self._fresh: list[bytes] = []
+        self._fresh_size = 0
         self._runs: list[BufferedReader] = []
 
     def add(self, key: bytes, note: bytes) -> None:
         """Add one record. Raises `OSError` where a run cannot be written."""
         if b"\n" in key or b"\t" in key:
             key = key.replace(b"\t", b"\t\1").replace(b"\n", b"\t\2")
-        self._fresh.append(b"%b\0%b\n" % (key, note))
-        if len(self._fresh) == RUN_LINES:
+        line = b"%b\0%b\n" % (key, note)
+        self._fresh.append(line)
+        self._fresh_size += len(line)
+        if len(self._fresh) == RUN_LINES or self._fresh_size >= RUN_SIZE:
             if len(self._runs) == MAX_RUNS:
                 self._merge_runs()
             self._fresh.sort()
             self._write_run(self._fresh)
             self._fresh.clear()
+            self._fresh_size = 0
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         for line in heapq.merge(*self._rewound_runs(), sorted(self._fresh)):
@@ -76,9 +81,13 @@ class Sorter:
     def _write_run(self, lines: Iterable[bytes]) -> None:
         file = self._open_unnamed()
         self._runs.append(BufferedReader(file))
-        left = iter(lines)
-        while batch := b"".join(islice(left, BATCH_LINES)):
-            write_all(file.fileno(), batch)
+        batch = bytearray()
+        for line in lines:
+            batch += line
+            if len(batch) >= BATCH_SIZE:
+                write_all(file.fileno(), bytes(batch))
+                batch.clear()
+        write_all(file.fileno(), bytes(batch))
 
     def _rewound_runs(self) -> list[BufferedReader]:
         for run in self._runs:

@@ -54,7 +54,7 @@ from ekvdump.filesystem.directories import (
 )
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.system_faults import FaultsAt, check_directory, check_file, first_of
+from ekvdump.system_faults import FaultsAt, check_directory, check_file, check_spelling, first_of
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """The name of a file until it is whole. [TREE-20]"""
@@ -150,10 +150,11 @@ class TreeWriter:
 
     def check(self) -> None:
         """Check that the output directory may be written to; change nothing. [OUTC-5]"""
+        check_spelling(self._out, "TREE-25")
         with FaultsAt(self._out, ()):
             # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
             parent = os.path.dirname(self._out) or "."
-            if not self._out or "\0" in self._out or not os.path.isdir(parent):
+            if not self._out or not os.path.isdir(parent):
                 raise Fault(
                     "io-error", "TREE-29", "the directory above the output directory is not there", None, parent
                 )

@@ -16,10 +16,9 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import FileIO
 from itertools import groupby
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line
 from ekvformat.keymap import KEYMAP_NAME, SHA_FALLBACK
@@ -43,11 +42,11 @@ from ekvdump.filesystem.directories import (
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
-from ekvdump.system_faults import FaultsAt, check_directory, temporary_fault
+from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
 from ekvdump.verify.checksums import decode_checksum_line
 from ekvdump.verify.findings import Finding
-from ekvdump.verify.keymap import MAX_LINE_SIZE, iter_keymap
+from ekvdump.verify.keymap import MAX_LINE_SIZE, KeymapLine, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
 from ekvdump.verify.manifest import decode_manifest
 from ekvdump.verify.rows import decode_expiry_row, decode_unreadable_line
@@ -121,6 +120,7 @@ class Verification:
 
     def run(self) -> None:
         """Verify the dump."""
+        check_spelling(self._out, "TREE-25")
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
                 raise Fault("io-error", "TREE-3", "there is no such directory", None, self._out)
@@ -217,7 +217,7 @@ class Verification:
         if MANIFEST_NAME not in self._top_files:
             self._report("no-manifest", "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
             return
-        with self._opened((MANIFEST_NAME,)) as file:
+        with FaultsAt(self._out, (MANIFEST_NAME,)), opened(self._top, (MANIFEST_NAME,)) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
         try:
             self.manifest = decode_manifest(text, MANIFEST_NAME)
@@ -238,24 +238,23 @@ class Verification:
             self._report("no-seal", "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
             return
         previous, offset = b"", -1
-        with self._opened((CHECKSUMS_NAME,)) as file:
-            for offset, text in iter_bounded_lines(file, MAX_CHECKSUM_LINE_SIZE + 1):
-                try:
-                    line = decode_checksum_line(text, offset, CHECKSUMS_NAME)
-                except Finding as finding:
-                    self._pass_on(finding)
-                    continue
-                # [VERI-5] Empty parts and `.` are removed, as the system does when it opens a path.
-                path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
-                if render_checksum_line(path, line.sha256) != text:
-                    detail = "the line would have been written otherwise"
-                    self._report("unusual-line", "VERI-5", detail, CHECKSUMS_NAME, offset)
-                # [VERI-6]
-                if path < previous:
-                    detail = "the path comes before the path of the line before"
-                    self._report("unsorted-line", "VERI-6", detail, CHECKSUMS_NAME, offset)
-                previous = path
-                self._note(self._paths, path or b".", A_LINE + line.sha256)
+        for offset, text in self._iter_lines((CHECKSUMS_NAME,), MAX_CHECKSUM_LINE_SIZE + 1):
+            try:
+                line = decode_checksum_line(text, offset, CHECKSUMS_NAME)
+            except Finding as finding:
+                self._pass_on(finding)
+                continue
+            # [VERI-5] Empty parts and `.` are removed, as the system does when it opens a path.
+            path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
+            if render_checksum_line(path, line.sha256) != text:
+                detail = "the line would have been written otherwise"
+                self._report("unusual-line", "VERI-5", detail, CHECKSUMS_NAME, offset)
+            # [VERI-6]
+            if path < previous:
+                detail = "the path comes before the path of the line before"
+                self._report("unsorted-line", "VERI-6", detail, CHECKSUMS_NAME, offset)
+            previous = path
+            self._note(self._paths, path or b".", A_LINE + line.sha256)
         # [SUMS-10]
         if offset < 0:
             self._report("no-line", "SUMS-10", "there is no line", CHECKSUMS_NAME)
@@ -303,8 +302,9 @@ class Verification:
             if status and stat.S_ISLNK(status.st_mode):
                 self._report("symlink", "SUMS-9", "a symlink on the path of this line; it was not followed", path)
                 return
-            if status and size == len(parts):
-                self._report("not-regular", "SUMS-16", "not a regular file", path)
+            is_special = status and not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode))
+            if is_special or (status and size == len(parts)):
+                self._report("not-regular", "SUMS-16", "not a regular file, or behind what is none", path)
                 return
         self._report("missing-file", "SUMS-15", "the file is not there", path)
 
@@ -312,38 +312,42 @@ class Verification:
         with FaultsAt(self._out, parts):
             return hash_file(self._top, parts)
 
-    @contextmanager
-    def _opened(self, parts: Parts) -> Iterator[BinaryIO]:
+    # Errors of reading are faults of the dump. What a caller does with a line is outside: an error of printing
+    # a finding is not one of the dump.
+
+    def _iter_lines(self, parts: Parts, limit: int) -> Iterator[tuple[int, bytes]]:
         with FaultsAt(self._out, parts), opened(self._top, parts) as file:
-            yield file
+            yield from iter_bounded_lines(file, limit)
+
+    def _iter_keymap(self, parts: Parts) -> Iterator[KeymapLine]:
+        with FaultsAt(self._out, parts), opened(self._top, parts) as file:
+            yield from iter_keymap(file, "/".join(parts))
 
     # ---- sidecars ----
 
     def _read_sidecar(self, parts: Parts) -> None:
-        path = "/".join(parts)
-        with self._opened(parts) as file:
-            if parts[2] == KEYMAP_NAME:
-                self._read_keymap(file, parts[1], path)
-                return
-            decode = decode_unreadable_line if parts[2] == UNREADABLE_NAME else decode_expiry_row
-            for offset, text in iter_bounded_lines(file, MAX_LINE_SIZE):
-                names = decode(text) if len(text) <= MAX_LINE_SIZE else None
-                if names is None:
-                    self._report("invalid-row", "VERI-11", "not a row of this sidecar", path, offset)
-                else:
-                    self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
+        if parts[2] == KEYMAP_NAME:
+            self._read_keymap(parts)
+            return
+        decode = decode_unreadable_line if parts[2] == UNREADABLE_NAME else decode_expiry_row
+        for offset, text in self._iter_lines(parts, MAX_LINE_SIZE):
+            names = decode(text) if len(text) <= MAX_LINE_SIZE else None
+            if names is None:
+                self._report("invalid-row", "VERI-11", "not a row of this sidecar", "/".join(parts), offset)
+            else:
+                self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
 
-    def _read_keymap(self, file: BinaryIO, database: str, path: str) -> None:
+    def _read_keymap(self, parts: Parts) -> None:
         try:
-            for line in iter_keymap(file, path):
+            for line in self._iter_keymap(parts):
                 if line.kind != SHA_FALLBACK:
                     continue
                 # [VERI-9]
                 if encode_segment(line.original) != line.encoded:
                     detail = f"the key of this line has the segment {encode_segment(line.original)}"
-                    self._report("keymap-mismatch", "VERI-9", detail, path)
+                    self._report("keymap-mismatch", "VERI-9", detail, "/".join(parts))
                 else:
-                    self._note(self._names, name_of(database, line.encoded), KEYMAP_LINE)
+                    self._note(self._names, name_of(parts[1], line.encoded), KEYMAP_LINE)
         except Finding as finding:
             self._pass_on(finding)  # [KMAP-9]
 
