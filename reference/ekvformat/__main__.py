@@ -9,7 +9,7 @@ from ekvformat.decode import HLLS, STRINGS, Options, database_directory, decode
 from ekvformat.manifest import Provenance, is_utc_time
 from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault, partial_reasons
 from ekvformat.snapshot_file import check_unchanged, read_snapshot
-from ekvformat.tree import Tree
+from ekvformat.tree import Tree, decode_database_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ekvformat", description="Decode an elastickv snapshot: the reference.")
     parser.add_argument("snapshot", metavar="SNAPSHOT", help="the .fsm file")
     parser.add_argument("out", metavar="OUT", help="the directory to write")
-    parser.add_argument("--db", type=int, default=0, metavar="N", help="database index [TREE-1]")
+    parser.add_argument("--db", default="0", metavar="N", help="database index [TREE-1]")
     parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [OUTC-13]")
     parser.add_argument("--salvage", action="store_true", help="list unreadable values [SALV-1]")
     parser.add_argument("--into-existing", action="store_true", help="OUT may hold something [TREE-33]")
@@ -61,6 +61,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cluster-id", metavar="ID", help="for MANIFEST.json")
     parser.add_argument("--elastickv-version", metavar="VERSION", help="for MANIFEST.json")
     words = parser.parse_args(arguments)
+    try:
+        words.db = decode_database_index(words.db)
+    except ValueError as error:
+        parser.error(f"--db: {error}")
     words.only = None if words.only is None else frozenset(words.only.split(","))
     if words.only is not None and not words.only <= {STRINGS, HLLS}:
         parser.error("--only: one or both of strings, hll")

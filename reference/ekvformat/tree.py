@@ -81,6 +81,18 @@ Place = tuple[str, ...]
 """Names from the output directory down to a file or directory; () is the output directory itself."""
 Inode = tuple[int, int]
 """Tells one file from every other: device and inode."""
+DATABASE_INDEX: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+"""How a command line writes a database index. [TREE-44]"""
+MAX_DATABASE_INDEX: Final = 2_147_483_647
+"""Largest database index, 2^31 - 1. [TREE-44]"""
+
+
+def decode_database_index(text: str) -> int:
+    """Decode a database index of a command line. Raises `ValueError`. [TREE-44]"""
+    # Python's `int` takes more: `1_0`, blanks, and the digits of every script.
+    if not DATABASE_INDEX.fullmatch(text) or int(text) > MAX_DATABASE_INDEX:
+        raise ValueError(f"{text!r} is not a database index")
+    return int(text)
 
 
 class Tree:

@@ -78,6 +78,19 @@ def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("index", ["1_0", "+1", " 1", "1.0", "-", "\u0663", "\u00b2", "2147483648", "9" * 300, ""])
+def test_tree_44_what_is_no_database_index_is_a_usage_error(tmp_path: Path, snapshot_path: str, index: str) -> None:
+    result = run("decode", f"--db={index}", snapshot_path, tmp_path / "out")
+    assert result.returncode == 2
+    assert "is not a database index: ASCII digits, at most 2147483647" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_tree_44_the_greatest_database_index_is_taken(tmp_path: Path, snapshot_path: str) -> None:
+    assert run("decode", "--db=2147483647", snapshot_path, tmp_path / "out").returncode == 0
+    assert (tmp_path / "out" / "redis" / "db_2147483647").is_dir()
+
+
 def test_a_name_in_the_tree_forges_no_line_and_colours_no_terminal(tmp_path: Path, snapshot_path: str) -> None:
     forged = "x\n\x1b[32mekvdump: all is well\u202e"
     strings = tmp_path / "out" / "redis" / "db_0" / "strings"

@@ -73,6 +73,8 @@ WANTED: Final = 0.95
 CAUSES_PER_FAULT: Final = 2
 SECONDS_OF_A_CASE: Final = 10
 SECONDS: Final = 900.0
+SECONDS_OF_A_BASELINE: Final = 4 * SECONDS
+"""Each line is noted then, and cases of a program that hangs take their time."""
 MEMORY: Final = 4 << 30
 """Address space of a worker, in bytes."""
 NOTICED: Final = "noticed"
@@ -444,7 +446,7 @@ def measure_all(
 
     in_process = {case.id for case in golden.IN_PROCESS}
     for baseline in baselines:
-        (measured,) = run_in_workers(measure, [baseline], 1, SECONDS, ended, failed)
+        (measured,) = run_in_workers(measure, [baseline], 1, SECONDS_OF_A_BASELINE, ended, failed)
         others = [
             mutant
             for mutant in load_mutants()

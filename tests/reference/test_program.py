@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ekvformat import __main__ as program
 from ekvformat.outcomes import Fault
+from ekvformat.tree import decode_database_index
 from in_process import read_tree, run_main
 from writer import STR, put, snapshot
 
@@ -25,7 +26,7 @@ def run(*words: str) -> tuple[int, str, str]:
     ("words", "message"),
     [
         (["s"], "the following arguments are required: OUT"),
-        (["s", "out", "--db=one"], "invalid int value: 'one'"),
+        (["s", "out", "--db=one"], "--db: 'one' is not a database index"),
         (["s", "out", "--only=lists"], "--only: one or both of strings, hll"),
         (["s", "out", "--only="], "--only: one or both of strings, hll"),
         (["s", "out", "--wall-time=yesterday"], "--wall-time: not an RFC 3339 time in UTC"),
@@ -35,7 +36,7 @@ def run(*words: str) -> tuple[int, str, str]:
 def test_outc_6_a_command_line_that_makes_no_sense_is_status_2(words: list[str], message: str) -> None:
     status, out, err = run(*words)
     assert (status, out) == (2, "")
-    assert err.splitlines()[-1] == f"ekvformat: error: {'argument --db: ' * ('int' in message)}{message}"
+    assert err.splitlines()[-1] == f"ekvformat: error: {message}"
     assert not Path("out").exists()
 
 
@@ -79,3 +80,16 @@ def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
         runpy.run_module("ekvformat", run_name="__main__")
     assert end.value.code == 0
     assert read_tree(Path("out"))["redis/db_0/strings/k.bin"] == b"v"
+
+
+@pytest.mark.parametrize("index", ["1_0", "+1", " 1", "1.0", "-", "\u0663", "\u00b2", "2147483648", "9" * 300, ""])
+def test_tree_44_what_is_no_database_index_is_a_usage_error(tmp_path: Path, index: str) -> None:
+    assert run(str(tmp_path / "missing"), str(tmp_path / "out"), f"--db={index}")[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "index"), [("0", 0), ("007", 7), ("2147483647", 2**31 - 1), ("-1", -1), ("-999999999", -999_999_999)]
+)
+def test_tree_44_a_database_index_has_ascii_digits(text: str, index: int) -> None:
+    assert decode_database_index(text) == index

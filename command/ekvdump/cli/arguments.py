@@ -110,7 +110,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     _add_path(decode, "out", "the directory to write: absent or empty, unless --into-existing", "dir")
     decode.add_argument(
         "--db",
-        type=int,
+        type=_database_index,
         default=0,
         metavar="N",
         help="database index in the dump (default 0; a negative one counts as 0)",
@@ -177,6 +177,15 @@ class _PrintCompletion(argparse.Action):
             parser.error(f"no completion for {shell!r}: one of {', '.join(shtab.SUPPORTED_SHELLS)}")
         print(shtab.complete(parser, shell=str(shell)))
         parser.exit()
+
+
+def _database_index(text: str) -> int:
+    from ekvformat.tree import MAX_DATABASE_INDEX, decode_database_index
+
+    try:
+        return decode_database_index(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: ASCII digits, at most {MAX_DATABASE_INDEX}") from error
 
 
 def _only(text: str) -> frozenset[str]:
