@@ -739,3 +739,11 @@ def test_a_clause_is_shown_with_its_cases(capfd: pytest.CaptureFixture[str]) -> 
     reported = capfd.readouterr().out
     assert reported.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
     assert "\nrstr-expiry-0 " in reported
+
+
+def test_findings_are_compared_whatever_the_exit_status(tmp_path: Path) -> None:
+    script = '"$0" -m ekvdump verify "$1" | sed s/^mismatch/missing-file/'
+    profile = replace(COMMAND, verify=("sh", "-c", script, PYTHON, "{out}"))
+    judgement = judge_case(BY_ID["sums-mismatch"], profile, tmp_path)
+    forms = [each.form for each in judgement.differences]
+    assert forms == ["whole for findings", "mismatch: missing", "missing-file: reported"]

@@ -68,6 +68,7 @@ REFERENCE: Final = "ekvformat"
 COMMAND: Final = "ekvdump"
 PROFILE_NAMES: Final = {REFERENCE: "reference.toml", COMMAND: "command.toml"}
 """Package = the profile of its program."""
+MODULE_OF_MAIN: Final = {REFERENCE: "ekvformat.__main__", COMMAND: "ekvdump.cli.main"}
 WANTED: Final = 0.95
 """Share of the further faults that can be noticed, and have to be."""
 CAUSES_PER_FAULT: Final = 2
@@ -235,7 +236,7 @@ def import_changed(package: str, texts: Texts) -> Main:
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Changed(texts))
-    main: Main = importlib.import_module(f"{package}.__main__").main
+    main: Main = importlib.import_module(MODULE_OF_MAIN[package]).main
     return main
 
 

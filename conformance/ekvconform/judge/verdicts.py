@@ -339,7 +339,7 @@ class _Judge:
             return [*differences, *self._differences_of_refusal(expected)]
         if status not in self._profile.exits[expected.outcome]:
             differences.append(self._other_outcome(expected.outcome))
-            if status in self._profile.refused or self._case.scene.verb != DECODE:
+            if status in self._profile.refused:
                 return differences
         if expected.outcome in (WHOLE, FINDINGS):
             return [*differences, *self._differences_of_findings(expected), *self._changed_by_a_verifier()]
