@@ -330,7 +330,7 @@ class Tree:
                     error.also += (fault,)
 
     def path_of(self, place: Place) -> str:
-        """Return the path of a place, for a fault."""
+        """Return the path of a place, for a fault. [OUTC-18]"""
         return os.path.join(self.out, *place)
 
     def unsafe(self, place: Place, clause: str, detail: str) -> Fault:

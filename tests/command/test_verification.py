@@ -689,7 +689,7 @@ def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> N
 def test_veri_18_what_is_no_directory_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(".")
-    for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "TREE-3"), ("missingX", "TREE-3")):
+    for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "VERI-20"), ("missingX", "VERI-20")):
         with pytest.raises(Fault) as caught:
             Verification(str(tmp_path / name), lambda _: None, handles=handles).run()
         assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / name))

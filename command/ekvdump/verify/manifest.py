@@ -50,6 +50,7 @@ def decode_manifest(text: bytes, path: str = MANIFEST_NAME) -> dict[str, Any]:
         if not holds:
             raise Finding("invalid-manifest", clause, detail, None, path)
 
+    # [MANI-25] The first rule that is broken, in this order.
     # [MANI-23]
     require(len(text) <= MAX_MANIFEST_SIZE, "MANI-23", f"more than {MAX_MANIFEST_SIZE} bytes")
     # [MANI-11]

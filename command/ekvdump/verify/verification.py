@@ -123,7 +123,7 @@ class Verification:
         check_spelling(self._out, "TREE-25")
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
-                raise Fault("io-error", "TREE-3", "there is no such directory", None, self._out)
+                raise Fault("io-error", "VERI-20", "there is no such directory", None, self._out)
             check_directory(os.lstat(self._out), self._out)
         try:
             self._temporary_directory = tempfile.gettempdir()
@@ -155,6 +155,8 @@ class Verification:
     def _iter_places(self) -> Iterator[tuple[Parts, str]]:
         with FaultsAt(self._out, ()):
             yield from iter_tree(self._top, self._out)
+
+    # [VERI-21] The path of a finding is relative to the dump.
 
     def _report(self, name: str, clause: str, detail: str, path: bytes | str, offset: int | None = None) -> None:
         self._pass_on(Finding(name, clause, detail, offset, os.fsdecode(path)))
