@@ -75,10 +75,12 @@ class Run(NamedTuple):
 
 HEADERS = {"header v1": HEADER_V1, "header v2": header_v2(), "header v2 with more": header_v2(b"new"), "no header": b""}
 
+WITH_A_FOOTER = [(header, True) for header in HEADERS]
+WITHOUT_A_FOOTER = [("no header", False), ("no header", False), ("header v1", False)]
+
 RUNS = st.builds(
-    Run,
-    st.sampled_from(list(HEADERS)),
-    st.sampled_from([True, True, True, False]),
+    lambda container, *rest: Run(*container, *rest),
+    st.sampled_from([*WITH_A_FOOTER, *WITHOUT_A_FOOTER]),
     st.sampled_from([None, None, frozenset({"strings"}), frozenset({"hll"})]),
     st.booleans(),
     st.booleans(),
