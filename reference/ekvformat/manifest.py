@@ -160,7 +160,7 @@ def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[s
 
 
 def render_said(said: dict[str, Any]) -> dict[str, Any]:
-    """Render the members that are kept of a database; null for what was not said, or makes no sense. [MANI-24]"""
+    """Render the members that are kept of a database; null for what was not said, or makes no sense. [MANI-26]"""
     complete, fsm_path = said.get("complete"), said.get("fsm_path")
     reasons = [
         {name: reason[name] for name in ("reason", "about", "count")}
@@ -175,7 +175,7 @@ def render_said(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode_members(text: bytes) -> dict[str, Any]:
-    """Return the members of a MANIFEST.json of this version; {} for one that cannot be read."""
+    """Return the members of a MANIFEST.json of this version; {} for one that cannot be read. [MANI-26]"""
     try:
         members = object_of(json.loads(text.decode("utf-8")))  # [MANI-11]
     except (ValueError, RecursionError):
