@@ -31,6 +31,8 @@ def run(*words: str) -> tuple[int, str, str]:
         (["s", "out", "--only="], "--only: one or both of strings, hll"),
         (["s", "out", "--wall-time=yesterday"], "--wall-time: not an RFC 3339 time in UTC"),
         (["s", "out", "--wall-time=2026-02-29T12:00:00Z"], "--wall-time: not an RFC 3339 time in UTC"),
+        (["s", "out", "--wall-time=2026-08-22t12:00:00z"], "--wall-time: not an RFC 3339 time in UTC"),
+        (["s", "out", "--wall-time=2026-08-22T12:00:00+00:00"], "--wall-time: not an RFC 3339 time in UTC"),
     ],
 )
 def test_outc_6_a_command_line_that_makes_no_sense_is_status_2(words: list[str], message: str) -> None:

@@ -69,7 +69,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
             differences += differences_of_large(place, os.path.join(os.fsencode(out), path), expected.large[path])
         elif stat.S_ISREG(mode) and path not in SEAL_NAMES:
             found[path] = read_regular(os.path.join(os.fsencode(out), path))
-        elif stat.S_ISDIR(mode) and path != b"." and path not in parents:
+        elif stat.S_ISDIR(mode) and path != b"." and path not in parents and place not in before:
             words = "an empty directory"
             differences.append(Difference(MODES, place, "no empty directory", words, words, "TREE-3"))
         if (seen := before.get(place)) and seen.inode == status.st_ino:
@@ -85,6 +85,12 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
         if not mode_fits(right, found_mode := stat.S_IMODE(mode), expected.strict):
             words = f"{found_mode:o} for {right:o}: {kind_of_file(place, is_directory=stat.S_ISDIR(mode))}"
             differences.append(Difference(MODES, f"{place}, mode", f"{right:o}", f"{found_mode:o}", words, clause))
+    for path in (
+        path.removeprefix(scene.out + b"/") for path, each in scene.planted.items() if each.kind == "directory"
+    ):
+        if shown_path(path) in before and path not in statuses:
+            words = "a directory from before the run is gone"
+            differences.append(Difference(FILES, shown_path(path), "a directory", NO_FILE, words, "TREE-35"))
     for path in sorted(expected.large.keys() - statuses.keys()):
         differences.append(Difference(FILES, shown_path(path), "a large file", NO_FILE, "missing: a large file"))
     differing = [
