@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from ekvconform.judge.known_failures import (
 )
 from ekvconform.judge.suite_run import SuiteRun
 from ekvconform.judge.verdicts import Judgement, judge_case
+from ekvconform.judge.workers import judge_cases
 from ekvconform.run.profiles import (
     BrokenProfileError,
     Profile,
@@ -294,19 +296,22 @@ ODD = {
     ),
     "refuses everything": ("import sys; sys.exit(4)", EASY, "FAIL"),
     "leaves a seal behind a refusal": (
-        "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/CHECKSUMS', 'w'); sys.exit(4)", UNREADABLE,
+        "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/CHECKSUMS', 'w'); "
+        "sys.exit(print('no', file=sys.stderr) or 4)", UNREADABLE,
         "DEVIATES",
     ),
     "leaves a directory behind an early refusal": (
-        "import os, sys; os.mkdir(sys.argv[2]); sys.exit(4)", BROKEN, "DEVIATES",
+        "import os, sys; os.mkdir(sys.argv[2]); sys.exit(print('no', file=sys.stderr) or 4)", BROKEN, "DEVIATES",
     ),
     "leaves blobs behind a late refusal": (
-        "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/x', 'w'); sys.exit(4)", UNREADABLE,
-        "PASS",
+        "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/x', 'w'); "
+        "sys.exit(print('no', file=sys.stderr) or 4)", UNREADABLE, "PASS",
     ),
     "writes into an OUT that it refuses": (
-        "import sys; open(sys.argv[2] + '/x', 'w'); sys.exit(5)", "tree-output-not-empty", "DEVIATES",
+        "import sys; open(sys.argv[2] + '/x', 'w'); sys.exit(print('no', file=sys.stderr) or 5)",
+        "tree-output-not-empty", "DEVIATES",
     ),
+    "refuses without a word": ("import sys; sys.exit(4)", BROKEN, "UNTOLD"),
     "writes outside": (DECODE + "open(out + '/../beside', 'w')", EASY, "ESCAPED"),
     "removes what lies outside": (DECODE + "os.remove(out + '/../../canary/file')", EASY, "ESCAPED"),
     "changes a canary": (DECODE + "open(out + '/../../canary/file', 'a').write('x')", EASY, "ESCAPED"),
@@ -739,6 +744,15 @@ def test_a_clause_is_shown_with_its_cases(capfd: pytest.CaptureFixture[str]) -> 
     reported = capfd.readouterr().out
     assert reported.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
     assert "\nrstr-expiry-0 " in reported
+
+
+def test_a_program_that_refuses_everything_without_a_word_passes_nothing() -> None:
+    cases = [case for case in CASES if case.scene.verb == "decode" and case.chapter in ("file", "outc", "rstr")]
+    profile = bare_profile(["sh", "-c", "exit 1", "{snapshot}", "{out}"]).located()
+    judged = judge_cases(cases, profile, 2, strict_reasons=False, on_result=lambda judgement: None)
+    verdicts = Counter(each.verdict for each in judged)
+    assert set(verdicts) <= {"FAIL", "UNTOLD", "UNSUPPORTED"}
+    assert verdicts["UNTOLD"] > 20
 
 
 def test_findings_are_compared_whatever_the_exit_status(tmp_path: Path) -> None:

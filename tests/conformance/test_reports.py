@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "conformance" / "ekvconform" / "report" / "report.schema.json").read_text())
 CASES = load_cases()
-BAD_VERDICTS = ("FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "XPASS")
+BAD_VERDICTS = ("FAIL", "UNTOLD", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "XPASS")
 HOSTILE = "<script>alert(1)</script> ]]> | `x` \x00\x1b[31m \ud800 ::error::no\n# head & \"quote' \\ \ufffe"
 
 

@@ -13,7 +13,7 @@ from reach import Reach, steps
 
 CASES = {case.id: case for case in golden.EVERY[:8]}
 IDS = list(CASES)
-VERDICTS = ("PASS", "FAIL", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED")
+VERDICTS = ("PASS", "FAIL", "UNTOLD", "WRONG_REASON", "CRASH", "HANG", "LIMIT", "ESCAPED", "UNSUPPORTED")
 WANTED = {
     "a line by hand", "a stale line", "updated", "a line goes", "a line comes", "another verdict", "kept as it was",
     "a deviation",

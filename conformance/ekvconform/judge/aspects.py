@@ -6,6 +6,7 @@
     ending      an end by itself, with a documented exit status             every case's
     outcome     complete, partial or refused; whole or findings             every case's
     status      the exit status, in cases about the number itself           every case's
+    words       that a refusal says anything at all                         every case's
     reason      fault, clause, offset, path and class of a refusal          every case's
     findings    what `verify` reports                                       every case's
     files       which blobs there are, and of what kind                     every case's
@@ -37,6 +38,7 @@ OUTSIDE: Final = "outside"
 ENDING: Final = "ending"
 OUTCOME: Final = "outcome"
 STATUS: Final = "status"
+WORDS: Final = "words"
 REASON: Final = "reason"
 FINDING: Final = "findings"
 FILES: Final = "files"
@@ -55,7 +57,7 @@ MODES: Final = "modes"
 RULED: Final = (LEFTOVERS, WARNINGS, KEYMAP, FORM, CHECKSUMS, SEAL, MODES)
 """Aspects of the second kind."""
 ASPECTS: Final = (
-    OUTSIDE, ENDING, OUTCOME, STATUS, REASON, FINDING, FILES, PAYLOADS, EXPIRIES, UNREADABLE, MANIFEST, COUNTERS,
+    OUTSIDE, ENDING, OUTCOME, STATUS, WORDS, REASON, FINDING, FILES, PAYLOADS, EXPIRIES, UNREADABLE, MANIFEST, COUNTERS,
     *RULED,
 )  # fmt: skip
 """The first that differs says most about the cause."""

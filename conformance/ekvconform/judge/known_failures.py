@@ -49,6 +49,7 @@ from ekvconform.judge.verdicts import (
     PASS,
     THE_MACHINE,
     UNSUPPORTED,
+    UNTOLD,
     VOID,
     WRONG_REASON,
     Judgement,
@@ -56,7 +57,7 @@ from ekvconform.judge.verdicts import (
 
 XFAIL: Final = "XFAIL"
 XPASS: Final = "XPASS"
-EXPECTABLE: Final = (FAIL, WRONG_REASON, CRASH, HANG, LIMIT, ESCAPED)
+EXPECTABLE: Final = (FAIL, UNTOLD, WRONG_REASON, CRASH, HANG, LIMIT, ESCAPED)
 """Verdicts that a list may contain. VOID is not a property of the program."""
 MAX_GLOB_CASES: Final = 20
 DEVIATION: Final = re.compile(

@@ -5,6 +5,7 @@
     PASS          as expected in all that the case is about
     FAIL          accepted what must be refused, refused what must be accepted,
                   another tree, or another aspect that the case is about
+    UNTOLD        refused as expected, without a word
     WRONG_REASON  refused, but for another fault than the case's, or at another place
     CRASH         a signal, a panic, a traceback, an undocumented exit status
     HANG          timed out
@@ -42,6 +43,7 @@ from ekvconform.judge.aspects import (
     REASON,
     STATUS,
     WARNINGS,
+    WORDS,
     is_about,
 )
 from ekvconform.judge.differences import SCENE, Difference
@@ -69,6 +71,7 @@ from ekvconform.run.tampering import run_with_tampering
 
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"
+UNTOLD: Final = "UNTOLD"
 WRONG_REASON: Final = "WRONG_REASON"
 CRASH: Final = "CRASH"
 HANG: Final = "HANG"
@@ -76,7 +79,7 @@ LIMIT: Final = "LIMIT"
 ESCAPED: Final = "ESCAPED"
 UNSUPPORTED: Final = "UNSUPPORTED"
 VOID: Final = "VOID"
-VERDICTS: Final = (PASS, FAIL, WRONG_REASON, CRASH, HANG, LIMIT, ESCAPED, UNSUPPORTED, VOID)
+VERDICTS: Final = (PASS, FAIL, UNTOLD, WRONG_REASON, CRASH, HANG, LIMIT, ESCAPED, UNSUPPORTED, VOID)
 
 PANIC: Final = re.compile(
     r"^(Traceback \(most recent call last\)|panic: |goroutine [0-9]+ \[|thread '.*'( \([0-9]+\))? panicked"
@@ -89,6 +92,8 @@ MAX_ALIKE: Final = 5
 """Differences of one form that are reported of a case."""
 MAX_STABLE: Final = 100
 """Characters of a message that name a refusal."""
+VERDICT_OF_ONE: Final = {WORDS: UNTOLD, REASON: WRONG_REASON}
+"""Aspect = the verdict on a case that fails for it alone, if it is another one than FAIL."""
 THE_MACHINE: Final = "the machine"
 """What a case lacks that is UNSUPPORTED whatever the program."""
 NOT_REPORTED: Final = "not reported"
@@ -327,7 +332,9 @@ class _Judge:
     def _verdict_of(own: set[str]) -> str:
         if OUTSIDE in own:
             return ESCAPED
-        return PASS if not own else WRONG_REASON if own == {REASON} else FAIL
+        if not own:
+            return PASS
+        return VERDICT_OF_ONE.get(next(iter(own)), FAIL) if len(own) == 1 else FAIL
 
     def _differences_from(self, expected: Expected) -> list[Difference]:
         """Return the differences of all aspects from one permitted outcome."""
@@ -384,6 +391,9 @@ class _Judge:
         if finish.exit_status not in profile.refused:
             found, form = f"accepted, exit status {finish.exit_status}", f"accepted: {expected.fault}"
             return [Difference(OUTCOME, "outcome", words, found, form, expected.clause)]
+        if not (finish.stderr + finish.stdout).strip():
+            words = "refused without a word"
+            return [*differences, Difference(WORDS, "message", "what is wrong, and where", "nothing", words, "OUTC-1")]
         reason = profile.reason_in(finish.stderr)
         if reason is None:
             self.unmapped = first_line(finish.stderr)
