@@ -17,6 +17,7 @@ bug of this package.
             130  interrupted
 """
 
+import os
 from typing import Final, NamedTuple
 
 from ekvformat import keys
@@ -158,4 +159,10 @@ class Counters:
 
 def text_of_path(path: str) -> str:
     r"""Return a path as text: bytes that are not UTF-8 as `\xHH`, all others as they are. [MANI-4]"""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    # A path is bytes, and what Python made of them depends on the locale. A lone
+    # surrogate stands for no byte: only a caller in Python can give one.
+    try:
+        data = os.fsencode(path)
+    except UnicodeEncodeError:
+        data = path.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")

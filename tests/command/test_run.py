@@ -166,6 +166,14 @@ def test_tree_25_file_22_a_path_that_no_system_takes_is_a_fault(
     assert not (tmp_path / "out").exists()
 
 
+def test_mani_4_words_of_a_caller_that_no_system_writes_do_not_end_a_run_midway(tmp_path: Path) -> None:
+    path, out = tmp_path / "snapshot", tmp_path / "out"
+    path.write_bytes(DATA)
+    assert decode(str(path), str(out), provenance=Provenance("a\ud800", cluster_id="\udfff")).complete
+    manifest = json.loads((out / "MANIFEST.json").read_text())
+    assert (manifest["source"]["fsm_path"], manifest["cluster_id"]) == ("a\\ud800", "\\udfff")
+
+
 # ---- what else can be said of a snapshot that is refused ----
 
 

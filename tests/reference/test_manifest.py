@@ -1,6 +1,7 @@
 """Chapter MANI: MANIFEST.json."""
 
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance, is_utc_time, render_earlier, render_manifest
+from ekvformat.outcomes import text_of_path
 from manifests import EXAMPLE, edited
 from reference_runs import WALL_TIME
 from writer import HLL, STR, TTL, Entry, envelope, expiry, operational, put, snapshot
@@ -164,3 +166,14 @@ def test_mani_24_a_reason_is_kept_if_it_is_whole(reason: object) -> None:
     kept = [{"reason": "r", "about": "a", "count": 2}]
     assert earlier({**SOUND, "partial_reasons": reasons}) == [{"database": 3, **KEPT, "partial_reasons": kept}]
     assert earlier({**SOUND, "partial_reasons": reason}) == [{"database": 3, **KEPT, "partial_reasons": []}]
+
+
+def test_mani_4_a_path_is_bytes_whatever_the_locale_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a Latin-1 locale Python reads the byte FF of a file name as this letter.
+    monkeypatch.setattr(os, "fsencode", lambda path: path.encode("latin-1", "surrogateescape"))
+    assert text_of_path("ÿ.fsm") == "\\xff.fsm"
+    assert text_of_path(b"\xc3\xa9.fsm".decode("latin-1")) == "é.fsm"
+
+
+def test_mani_4_a_lone_surrogate_of_a_caller_is_shown() -> None:
+    assert text_of_path("a\ud800") == "a\\ud800"

@@ -1,5 +1,6 @@
 """The text that each command prints: its answer without `--json`, and its faults."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from typing import Protocol
@@ -146,7 +147,7 @@ def printable_path(path: str) -> str:
     r"""Return a path as a shell reads it; one that is not printable as bash and zsh do, in `$'..'`."""
     if path.isprintable():
         return shlex.quote(path)
-    data = path.encode("utf-8", "surrogateescape")
+    data = os.fsencode(path)
     shown = (chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in data)
     return f"$'{''.join(shown)}'"
 

@@ -500,4 +500,4 @@ def flush_file_system(descriptor: int) -> None:
 
 def path_of(place: Parts) -> bytes:
     """Return a path as CHECKSUMS writes it. [SUMS-1]"""
-    return "/".join(place).encode("utf-8", "surrogateescape")
+    return os.fsencode("/".join(place))
