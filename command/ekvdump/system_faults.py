@@ -85,7 +85,7 @@ def check_spelling(path: str, clause: str) -> None:
     A command line cannot hold such a path, but a caller of the API can.
     """
     try:
-        if "\0" not in os.fsdecode(os.fsencode(path)):
+        if b"\0" not in os.fsencode(path):
             return
         words = "a path cannot contain NUL"
     except UnicodeEncodeError:

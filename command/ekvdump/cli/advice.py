@@ -39,7 +39,7 @@ OTHER_ADVICE: Final = {
 
 
 WRITTEN_SO: Final = (
-    "A copy would be the same: take another node's snapshot, and report this one to whoever runs the node."
+    "A copy would be the same: take another node's snapshot, and report this one to the operators of the node."
 )
 """What to do about a fault of structure in a file that is as it was written."""
 

@@ -306,7 +306,9 @@ class Verification:
                 return
             is_special = status and not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode))
             if is_special or (status and size == len(parts)):
-                self._report("not-regular", "SUMS-16", "not a regular file, or behind what is none", path)
+                self._report(
+                    "not-regular", "SUMS-16", "not a regular file, or behind something that is not a directory", path
+                )
                 return
         self._report("missing-file", "SUMS-15", "the file is not there", path)
 
