@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from ekvconform.judge.workers import judge_cases
 from ekvconform.run.profiles import bare_profile
 from ekvdump.engine.first_pass import run_first_pass

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ekvconform.cases.export import iter_lines
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.suite import load_suite, render_updated_index
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

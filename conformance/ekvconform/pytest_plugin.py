@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import LEVELS, Case, load_cases, select_cases
+from ekvconform.cases.golden_cases import LEVELS, Case
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.cases.suite import load_suite
 from ekvconform.judge.known_failures import NOTHING_KNOWN, XFAIL, KnownFailures, load_known_failures
 from ekvconform.judge.verdicts import FAIL, PASS, UNSUPPORTED, Judgement

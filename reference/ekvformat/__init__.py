@@ -14,7 +14,7 @@ beside it and in this order:
     keymap           KMAP   lines of KEYMAP.jsonl
     salvage          SALV   lines of unreadable.jsonl
     outcomes         OUTC   faults, warnings, counters
-    decode                  snapshot bytes -> dump: where these chapters meet
+    decode           FATE   snapshot bytes -> dump: where these chapters meet
     manifest         MANI   MANIFEST.json
     checksums        SUMS   lines of CHECKSUMS
     tree             TREE   dump -> directory tree

@@ -1,11 +1,12 @@
-"""The chapters in a row: from snapshot bytes to a dump.
+"""The chapters in a row: from snapshot bytes to a dump. Implements spec chapter FATE.
 
     snapshot bytes -> entries -> visible records -> decoded values -> outputs
         FILE            VISI        KEYS            RSTR RHLL RTTL    SEGM KMAP SALV
 
 This is where the chapters meet: which record shadows another, which TTL row
 decides about which key, what becomes of what cannot be read. Every such question
-is a look into a table of all records of one type.
+is a look into a table of all records of one type, and the answers together are the
+fate table [FATE-1] [FATE-2].
 """
 
 from collections.abc import Callable

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from decoders import COMMAND
-from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case, load_cases, select_cases
+from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case
 from ekvconform.cases.limits import Limits
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, write_snapshot
 from ekvconform.judge.tree_comparison import differences_of_large
 from ekvconform.judge.verdicts import Judgement

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from decoders import COMMAND, JUDGE_COMMAND, PROFILES
 from ekvconform import cli
-from ekvconform.cases.golden_cases import BrokenCaseError, load_case, load_cases, select_cases
+from ekvconform.cases.golden_cases import BrokenCaseError, load_case
 from ekvconform.cases.limits import Limits
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 from command_runs import jq_beside
 from ekvconform import cli
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.snapshots import decode_bytes
 from patience import HANG_SECONDS
 

@@ -21,7 +21,8 @@ from ekvconform.campaigns.faults import (
     run_trials,
 )
 from ekvconform.campaigns.races import record_moments
-from ekvconform.cases.golden_cases import Case, load_cases
+from ekvconform.cases.golden_cases import Case
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.system_calls import CALLS
 from ekvconform.judge.known_failures import render_updated
 from ekvconform.judge.verdicts import PASS, judge_case

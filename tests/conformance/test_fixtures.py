@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ekvconform.campaigns.profile_inference import PROBES
 from ekvconform.cases.clauses import load_clauses
-from ekvconform.cases.golden_cases import FINDINGS, REFUSED, SMOKE, BrokenCaseError, Case, load_cases
+from ekvconform.cases.golden_cases import FINDINGS, REFUSED, BrokenCaseError, Case
+from ekvconform.cases.loading import SMOKE, load_cases
 from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
 
 from spec import DIVERGENCES
@@ -21,7 +22,7 @@ CLAUSES = load_clauses()
 COVERAGE = tomllib.loads((FIXTURES / "coverage.toml").read_text())
 CHAPTERS_OF_CASES = {
     "conv", "file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "tree", "kmap", "mani", "sums", "outc", "salv",
-    "veri", "tole",
+    "veri", "tole", "fate",
 }  # fmt: skip
 
 

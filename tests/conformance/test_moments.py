@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from decoders import COMMAND, JUDGE_COMMAND
-from ekvconform.cases.golden_cases import BrokenCaseError, Scene, load_case, load_cases
+from ekvconform.cases.golden_cases import BrokenCaseError, Scene, load_case
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.moments import SCENES, Watch, decode_when
 from ekvconform.cases.system_calls import CALLS, Call
 from ekvconform.judge.verdicts import Judgement

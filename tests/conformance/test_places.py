@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ekvconform.cases.golden_cases import load_cases, load_places
+from ekvconform.cases.families.places import load_places
+from ekvconform.cases.loading import load_cases
 from ekvconform.judge.verdicts import Judgement
 from ekvconform.judge.workers import judge_cases
 from ekvconform.run.profiles import make_profile

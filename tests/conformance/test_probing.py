@@ -10,7 +10,7 @@ import pytest
 from decoders import JUDGE_COMMAND
 from ekvconform import cli
 from ekvconform.campaigns.profile_inference import FAULT_TOKENS, PROBES, WARNING_TOKENS, common_pattern
-from ekvconform.cases.golden_cases import load_cases, select_cases
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.judge.known_failures import load_known_failures
 from ekvconform.run.profiles import load_profile
 from patience import HANG_SECONDS

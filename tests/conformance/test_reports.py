@@ -18,7 +18,7 @@ import pytest
 from decoders import COMMAND, JUDGE_COMMAND
 from ekvconform import cli
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.suite import load_suite
 from ekvconform.judge.carrier_probes import Carriers
 from ekvconform.judge.differences import Difference, differing_bytes, first_differing_line

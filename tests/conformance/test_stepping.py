@@ -11,8 +11,9 @@ import pytest
 from decoders import JUDGE_COMMAND
 from ekvconform import cli
 from ekvconform.campaigns.races import Step, iter_steps, record_moments, run_steps
-from ekvconform.cases.golden_cases import Case, Scene, load_cases
+from ekvconform.cases.golden_cases import Case, Scene
 from ekvconform.cases.limits import Limits
+from ekvconform.cases.loading import load_cases
 from ekvconform.cases.moments import Moment
 from ekvconform.cases.system_calls import Call
 from ekvconform.judge.workers import run_in_workers

@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from mutants import ROOT, Edit, Fate, Mutant, try_mutants
 from rich.console import Console
 from rich.table import Table

@@ -38,8 +38,9 @@ from typing import Any, Final
 
 from ekvconform.campaigns.faults import iter_trials, judge_flush, run_trials
 from ekvconform.campaigns.races import record_moments
-from ekvconform.cases.golden_cases import Case, load_cases, select_cases
+from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.limits import Limits
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
 from ekvconform.judge.workers import judge_pairs
 from ekvconform.report.terminal import progress_of

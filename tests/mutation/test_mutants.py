@@ -13,7 +13,7 @@ import mutants
 import pytest
 from ekvconform.campaigns.faults import FAULTS
 from ekvconform.cases.clauses import load_clauses
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from generated_mutants import Change, decorated_behind, function_of, load_explained, module_of
 from mutants import PROFILES, ROOT, BrokenMutantError, Mutant, load_mutants, load_without, try_mutants
 

@@ -47,8 +47,8 @@ TABLES = tomllib.loads((ROOT / "spec" / "outcomes.toml").read_text())
 
 
 def test_the_gate_sees_the_whole_spec() -> None:
-    assert len(CHAPTERS) == 17
-    assert len(CHAPTER_IDS) == 17
+    assert len(CHAPTERS) == 18
+    assert len(CHAPTER_IDS) == 18
     assert len(DEFINED) > 190
     marked = sum(text.count("\n**") for text in TEXTS.values())
     assert marked == len(DEFINED), "a line that begins in bold and is no clause"
@@ -194,6 +194,38 @@ def test_outc_14_counters_are_the_same_in_code_and_companion() -> None:
     names = {group: list(counts) for group, counts in vars(Counters()).items()}
     assert names.pop("undecoded") == list(keys.UNDECODED)
     assert names == table
+
+
+FATE_COLUMNS = {
+    "wanted": "wanted", "value": "value", "TTL row": "row", "same key": "beside", "would decide about": "decides",
+    "consent": "consent", "blob": "blob", "line": "line",
+}  # fmt: skip
+"""Column of the tables in prose = member of a line in the companion."""
+
+
+def fates_in_prose(title: str) -> list[dict[str, Any]]:
+    """Return the lines of one table of chapter FATE, as the companion has them."""
+    section = text_of("18-fates.md").split(f"## {title}\n")[1].split("\n## ")[0]
+    table = [line.strip("|").split("|") for line in section.split("\n") if line]
+    heads, _, *rows = [[cell.strip(" `/") for cell in row] for row in table]
+    lines = []
+    for row in rows:
+        cells = dict(zip(heads, row, strict=True))
+        line: dict[str, Any] = {name: cells[head] for head, name in FATE_COLUMNS.items() if cells.get(head)}
+        result, _, clause = cells["result"].partition(", ")
+        line |= {"refused": clause} if clause else {"counter": result}
+        if cells["row of the expiry"]:
+            line["expiry"], line["sidecar"] = cells["row of the expiry"].replace("`", "").split("'s, ")
+        if cells["KEYMAP"]:
+            line["keymap"] = cells["KEYMAP"] == "yes"
+        lines.append(line | {"clauses": cells["rules"].split(", ")})
+    return lines
+
+
+def test_fate_1_the_tables_are_the_same_in_prose_and_companion() -> None:
+    table = tomllib.loads((ROOT / "spec" / "fate.toml").read_text())
+    titles = {"string": "Prefixed strings", "bare": "Bare strings", "hll": "HLLs", "ttl": "TTL rows"}
+    assert {kind: fates_in_prose(title) for kind, title in titles.items()} == table
 
 
 # ---- worked examples ----

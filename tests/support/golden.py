@@ -7,17 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from decoders import COMMAND, REFERENCE
-from ekvconform.cases.golden_cases import (
-    COMPLETE,
-    DECODE,
-    PARTIAL,
-    REFUSED,
-    Case,
-    Expected,
-    Scene,
-    load_cases,
-    select_cases,
-)
+from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, REFUSED, Case, Expected, Scene
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, Judgement, command_of, judge_case
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import make_sandbox, remove_sandbox

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import model
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from writer import (
     HEADER_V1,
     HLL,

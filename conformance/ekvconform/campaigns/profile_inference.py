@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from ekvconform.cases.data_files import OUTCOMES_TABLE
-from ekvconform.cases.golden_cases import COMPLETE, DECODE, OPTIONS, PARTIAL, REFUSED, SMOKE, Case
+from ekvconform.cases.golden_cases import COMPLETE, DECODE, OPTIONS, PARTIAL, REFUSED, Case
+from ekvconform.cases.loading import SMOKE
 from ekvconform.judge.tree_comparison import SEAL_NAMES
 from ekvconform.judge.verdicts import bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, run_in_workers

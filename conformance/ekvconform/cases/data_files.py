@@ -10,3 +10,5 @@ FIXTURES: Final = ROOT / "fixtures"
 SPEC: Final = ROOT / "spec"
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
 KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))
+FATE_PATH: Final = SPEC / "fate.toml"
+FATE_TABLE: Final = tomllib.loads(FATE_PATH.read_text(encoding="utf-8"))

@@ -69,13 +69,10 @@ Bytes are written as in `snapshots`.
 
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.moments import SCENES, When, decode_when
 from ekvconform.cases.snapshots import (
@@ -90,8 +87,6 @@ from ekvconform.cases.snapshots import (
 from ekvconform.cases.tolerances import TOLERANCES
 
 LEVELS: Final = ("must", "should", "may")
-BIG: Final = "big"
-"""Selects all big cases."""
 DECODE: Final = "decode"
 VERIFY: Final = "verify"
 COMPLETE: Final = "complete"
@@ -125,18 +120,6 @@ EXPECTED: Final = {
     REFUSED: REFUSAL, COMPLETE: DUMP, PARTIAL: DUMP,
     WHOLE: {"outcome", "exit_status"}, FINDINGS: {"outcome", "exit_status", "findings"},
 }  # fmt: skip
-CASES_NAME: Final = "cases"
-"""Holds a directory for each chapter."""
-PLACES_NAME: Final = "places.toml"
-"""The table of kinds of files at each place before a run."""
-SMOKE: Final = (
-    "file-no-entry", "file-header-v1", "file-header-v2", "file-bare-without-footer", "file-empty-file",
-    "file-bad-magic", "file-footer-mismatch", "file-cut-in-value", "file-out-of-order", "visi-newest-counts",
-    "visi-deleted", "visi-encrypted", "visi-reserved-bit-3", "visi-meta-applied-index", "keys-unknown", "rstr-envelope",
-    "rstr-expiry-0", "rstr-legacy", "rstr-bare", "rstr-envelope-without-flags", "rhll-envelope", "rttl-row-of-7-bytes",
-    "segm-escapes", "segm-243-fallback-form", "tree-database-index",
-)  # fmt: skip
-"""Cases to try first: some of each chapter, and a refusal of each class."""
 
 
 MAX_WEIGHT: Final = 1 << 30
@@ -362,7 +345,7 @@ def _scene(words: dict[str, Any]) -> Scene:
         database=run.get("db", 0),
         options={name: "" if value is True else value for name, value in options.items()},
         out=decode_bytes(run.get("out", "out")),
-        planted={decode_bytes(path): _planted(what) for path, what in words.get("scene", {}).items()},
+        planted={decode_bytes(path): decode_planted(what) for path, what in words.get("scene", {}).items()},
         during=_during(words["during"]) if "during" in words else None,
         disk_bytes=run.get("disk_bytes"),
     )
@@ -374,7 +357,8 @@ def _during(words: dict[str, Any]) -> During:
     return During(decode_when(words["moment"]), words["scene"], words["place"])
 
 
-def _planted(what: str | dict[str, Any]) -> Planted:
+def decode_planted(what: str | dict[str, Any]) -> Planted:
+    """Return what a member of `[scene]` plants. Raises `ValueError`."""
     words: dict[str, Any] = {"file": what} if isinstance(what, str) else dict(what)
     mode: int | None = words.pop("mode", None)
     has_reader: bool = words.pop("reader", False)
@@ -465,94 +449,3 @@ def _require(holds: bool, words: str) -> None:
 def _require_known(words: dict[str, Any], known: Iterable[str], what: str) -> None:
     unknown = sorted(set(words) - set(known))
     _require(not unknown, f"{what} has no {', '.join(unknown)}")
-
-
-def case_paths(directory: Path = FIXTURES) -> list[Path]:
-    """Return the paths of all fixtures, by chapter and id. Raises `BrokenCaseError` if there are none."""
-    paths = sorted((directory / CASES_NAME).glob("*/*.toml"))
-    if not paths:
-        raise BrokenCaseError(f"{directory}: no cases")
-    return paths
-
-
-@cache
-def load_cases(directory: Path = FIXTURES) -> tuple[Case, ...]:
-    """Read all fixtures, once, by chapter and id. Raises `BrokenCaseError`."""
-    cases = [load_case(path) for path in case_paths(directory)]
-    if (directory / PLACES_NAME).is_file():
-        cases += load_places(directory / PLACES_NAME)
-        cases.sort(key=lambda case: (case.chapter, case.id))
-    seen: dict[str, str] = {}
-    for case in cases:
-        if case.id in seen:
-            raise BrokenCaseError(f"{case.id} is in {seen[case.id]} and in {case.chapter}")
-        seen[case.id] = case.chapter
-    return tuple(cases)
-
-
-def load_places(path: Path) -> list[Case]:
-    """Read the table of places, and make a case of each place and kind. Raises `BrokenCaseError`."""
-    try:
-        words = tomllib.loads(path.read_text(encoding="utf-8"))
-        return [
-            _case_of_place(words, place, kind)
-            for place, at in words["places"].items()
-            for kind in words["classes"][at["class"]]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
-        raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error
-
-
-def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
-    at = words["places"][place]
-    snapshot = words["snapshots"][at["snapshot"]]
-    pieces = describe_snapshot({"entries": snapshot["entries"]})
-    options = {"into_existing": ""} if snapshot["complete"] else {"into_existing": "", "salvage": ""}
-    full = f"out/{at['path']}".rstrip("/")
-    names = {"{up}": "../" * full.count("/"), "{name}": full.rsplit("/", 1)[-1]}
-    what = dict(words["kinds"][kind])
-    for placeholder, text in names.items():
-        what |= {name: value.replace(placeholder, text) for name, value in what.items() if isinstance(value, str)}
-    scene = Scene(
-        snapshot=b"".join(piece.data for piece in pieces), options=options, planted={full.encode(): _planted(what)}
-    )
-    fate, clause, *out = words["classes"][at["class"]][kind]
-    if fate in ("replaced", "used"):
-        tree = {each.encode(): decode_bytes(text) for each, text in snapshot["tree"].items()}
-        outcome = COMPLETE if snapshot["complete"] else PARTIAL
-        expected = Expected(outcome, tree=tree, warnings=snapshot.get("warnings", {}))
-    else:
-        # Which path of an unwritable directory is reported depends on the decoder.
-        path = None if fate == "io-error" else full.encode()
-        expected = Expected(REFUSED, fate, clause, path=path, out=out[0])
-    return Case(
-        id=f"tree-at-{place}-{kind}",
-        chapter="tree",
-        title=f"{kind.replace('-', ' ').capitalize()} at {full}: {fate}",
-        clauses=(clause, "TREE-10") if clause != "TREE-10" else (clause,),
-        level="must",
-        scene=scene,
-        allowed=(expected,),
-        twin=None if expected.outcome != REFUSED else replace(scene, planted={}),
-        annotated=render_hex(pieces),
-    )
-
-
-def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
-    """Return the cases that match any word: an id glob, a clause, a chapter or a level; all without words.
-
-    A big case is matched only by its full id, or by "big".
-    """
-    wanted = list(words)
-    return [case for case in cases if (not wanted and not case.is_big) or any(_names(word, case) for word in wanted)]
-
-
-def _names(word: str, case: Case) -> bool:
-    if case.is_big:
-        return word in (BIG, case.id)
-    return fnmatchcase(case.id, word) or word.upper() in case.clauses or word.lower() in (case.chapter, case.level)
-
-
-def iter_smoke(cases: Iterable[Case]) -> Iterator[Case]:
-    """Yield the cases of `SMOKE`."""
-    return (case for case in cases if case.id in SMOKE)

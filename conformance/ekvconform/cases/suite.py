@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases.data_files import FIXTURES
-from ekvconform.cases.golden_cases import PLACES_NAME, BrokenCaseError, case_paths
+from ekvconform.cases.golden_cases import BrokenCaseError
+from ekvconform.cases.loading import case_paths, table_paths
 
 INDEX_NAME: Final = "index.toml"
 
@@ -33,8 +34,8 @@ class Suite:
 
 
 def hash_cases(directory: Path = FIXTURES) -> dict[str, str]:
-    """Return case id = SHA-256 of its file; the table of places counts as one. Raises `BrokenCaseError`."""
-    paths = [*case_paths(directory), *directory.glob(PLACES_NAME)]
+    """Return case id = SHA-256 of its file; so is a table of cases. Raises `BrokenCaseError`."""
+    paths = [*case_paths(directory), *table_paths(directory)]
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

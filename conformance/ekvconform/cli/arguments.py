@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ekvconform.cases.carriers import CARRIERS, HEADER_AND_FOOTER
-from ekvconform.cases.golden_cases import (
-    SMOKE,
-)
+from ekvconform.cases.loading import SMOKE
 from ekvconform.judge.suite_run import ANY, CHOICES
 
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"

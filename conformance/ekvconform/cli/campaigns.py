@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import (
-    COMPLETE,
-    DECODE,
-    PARTIAL,
-    Case,
-    load_cases,
-)
+from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, Case
+from ekvconform.cases.loading import load_cases
 from ekvconform.cli.arguments import FAILING, STEPPED
 from ekvconform.cli.selection import (
     EXIT_AS_EXPECTED,

@@ -10,11 +10,7 @@ from typing import Final
 
 from ekvconform.cases.carriers import carry
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import (
-    SMOKE,
-    load_cases,
-    select_cases,
-)
+from ekvconform.cases.loading import SMOKE, load_cases, select_cases
 from ekvconform.cases.suite import load_suite
 from ekvconform.cli.selection import (
     EXIT_AS_EXPECTED,

@@ -9,11 +9,8 @@ from typing import Final
 
 from ekvconform.cases.carriers import CARRIERS, ONE_A_CHAPTER
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import (
-    Case,
-    load_cases,
-    select_cases,
-)
+from ekvconform.cases.golden_cases import Case
+from ekvconform.cases.loading import load_cases, select_cases
 from ekvconform.run.profiles import Profile, bare_profile, load_profile
 
 EXIT_AS_EXPECTED: Final = 0

@@ -12,12 +12,9 @@ from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.export import iter_lines, render_case
-from ekvconform.cases.golden_cases import (
-    CASES_NAME,
-    DECODE,
-    PLACES_NAME,
-    load_cases,
-)
+from ekvconform.cases.families.places import PLACES_NAME
+from ekvconform.cases.golden_cases import DECODE
+from ekvconform.cases.loading import CASES_NAME, load_cases
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_bytes, render_hex, write_snapshot
 from ekvconform.cases.suite import load_suite
 from ekvconform.cli.selection import EXIT_AS_EXPECTED, one_case, profile_of, selected_cases

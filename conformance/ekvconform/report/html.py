@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from ekvconform.cases.carriers import carry
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
-from ekvconform.cases.golden_cases import load_cases
+from ekvconform.cases.loading import load_cases
 from ekvconform.report.formats import verdict_words
 from ekvconform.report.records import (
     ALL_VERDICTS,

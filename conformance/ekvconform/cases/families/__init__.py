@@ -1,0 +1,1 @@
+"""Cases that are made from tables, one module for each table."""
