@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ekvconform.cases.data_files import FATE_TABLE, OUTCOMES_TABLE
-from ekvconform.cases.golden_cases import COMPLETE, PARTIAL, REFUSED, UNTOUCHED, Case, Expected, Scene
+from ekvconform.cases.golden_cases import COMPLETE, PARTIAL, REFUSED, UNSEALED, Case, Expected, Scene
 from ekvconform.cases.snapshots import describe_snapshot, render_bytes, render_hex
 from ekvconform.cases.writer import HLL, STR, TTL, encoded_entry, envelope, expiry, put
 
@@ -376,7 +376,7 @@ def _refused_case(situation: Situation, choice: Choice, kind: str, line: Line) -
         clauses=tuple(dict.fromkeys(("FATE-2", line["refused"], *line["clauses"]))),
         level="must",
         scene=scene,
-        allowed=(Expected(REFUSED, "invalid-value", line["refused"], offset=offset, out=UNTOUCHED),),
+        allowed=(Expected(REFUSED, "invalid-value", line["refused"], offset=offset, out=UNSEALED),),
         twin=twin,
         annotated=render_hex(pieces),
     )
