@@ -34,6 +34,8 @@ def parts(seed: int) -> Iterator[tuple[str, Sequence[object]]]:
     for name, profile in FLUSHING.items():
         yield f"races, {name}", (BIN / "ekvconform", "step", *profile)
         yield f"failing calls, {name}", (BIN / "ekvconform", "faults", *profile)
+    for name, profile in (("command", COMMAND), ("reference", REFERENCE)):
+        yield f"varied cases, {name}", (BIN / "ekvconform", "run", "--quiet", f"--vary={seed}", *profile)
     yield "large snapshots", (BIN / "ekvconform", "run", "big", *COMMAND)
     yield "mutants, all cases", (sys.executable, MUTATION / "mutants.py", "--wide")
     yield "further faults on faulty decoders", (sys.executable, MUTATION / "masking.py")

@@ -15,14 +15,15 @@ of the case rules them. Offsets, warnings and counters of its expectations are t
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from ekvconform.cases.contents import is_operational, iter_whole_entries, payload_offset
+from ekvconform.cases.contents import is_operational
 from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, Case, Expected, Scene
-from ekvconform.cases.snapshots import Piece, render_bytes, render_hex
-from ekvconform.cases.writer import Entry, encoded_entry, footer, operational, writers_row
+from ekvconform.cases.parts import Parts, iter_pieces, take_apart
+from ekvconform.cases.snapshots import render_hex
+from ekvconform.cases.writer import encoded_entry, operational, writers_row
 
 NODE_FILE: Final = "node-file"
 PAYLOAD_WITH_FOOTER: Final = "payload-with-footer"
@@ -48,7 +49,6 @@ RULES: Final = {
     ROWS: re.compile("FILE-.*|VISI-(7|8|9|10)"),
 }
 """Part of a file = the clauses that rule it."""
-FOOTER_SIZE: Final = 4
 ROWS_OF_A_NODE: Final = (
     writers_row(), operational(b"_meta_applied_index", 1), operational(b"_meta_last_commit_ts", 1000),
 )  # fmt: skip
@@ -67,46 +67,6 @@ NO_FOOTER: Final = "no-footer"
 """The warning about a file without a footer. [FILE-18]"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A snapshot, taken apart."""
-
-    header: bytes
-    start: bytes
-    """Payload magic and last commit."""
-    entries: tuple[Entry, ...]
-    rest: bytes
-    """What follows the last whole entry, without the footer."""
-    has_footer: bool
-
-    @property
-    def is_sound(self) -> bool:
-        """Predicate: is every entry whole and in its place?"""
-        keys = [key for key, _ in self.entries]
-        return not self.rest and keys == sorted(set(keys))
-
-    def joined(self) -> bytes:
-        """Return the file."""
-        data = self.header + self.start + b"".join(map(encoded_entry, self.entries)) + self.rest
-        return data + footer(data) if self.has_footer else data
-
-
-def _take_apart(snapshot: bytes) -> _Parts | None:
-    start = payload_offset(snapshot)
-    if start is None or len(snapshot) < start + 16:
-        return None
-    end = start + 16
-    entries = []
-    for offset, entry in iter_whole_entries(snapshot, end):
-        end = offset
-        entries.append(entry)
-    rest = snapshot[end:]
-    has_footer = len(rest) >= FOOTER_SIZE and footer(snapshot[:-FOOTER_SIZE]) == snapshot[-FOOTER_SIZE:]
-    if has_footer:
-        rest = rest[:-FOOTER_SIZE]
-    return _Parts(snapshot[:start], snapshot[start : start + 16], tuple(entries), rest, has_footer)
-
-
 def carry(case: Case, carrier: str) -> Case:
     """Return a case in another kind of file, as far as it is not about the file."""
     scene = case.scene
@@ -116,7 +76,7 @@ def carry(case: Case, carrier: str) -> Case:
     wanted = PARTS[carrier]
     if scene.snapshot is None:
         return _carry_described(case, carrier, kept)
-    parts = _take_apart(scene.snapshot)
+    parts = take_apart(scene.snapshot)
     # Only a node's file can become another one: what has no header is about that.
     if parts is None or not parts.header:
         return case
@@ -131,12 +91,12 @@ def carry(case: Case, carrier: str) -> Case:
         carrier=carrier,
         scene=replace(scene, snapshot=data),
         twin=twin,
-        annotated=render_hex(_iter_pieces(carried)),
+        annotated=render_hex(iter_pieces(carried)),
         allowed=tuple(_expect(each, parts, carried, moved) for each in case.allowed),
     )
 
 
-def _changed(parts: _Parts, wanted: frozenset[str], kept: set[str], case: Case) -> _Parts:
+def _changed(parts: Parts, wanted: frozenset[str], kept: set[str], case: Case) -> Parts:
     """Return the parts of the new file."""
     if HEADER not in wanted and HEADER not in kept:
         parts = replace(parts, header=b"")
@@ -155,13 +115,13 @@ def _expects(case: Case, *names: str) -> bool:
 
 def _counts_rows(case: Case) -> bool:
     """Predicate: does the case hold operational rows, or expect a number of them?"""
-    parts = _take_apart(case.scene.snapshot or b"")
+    parts = take_apart(case.scene.snapshot or b"")
     holds = parts is not None and any(map(is_operational, parts.entries))
     return holds or _expects(case, f"{ENTRIES}.operational")
 
 
 def _carry_twin(twin: Scene, wanted: frozenset[str], kept: set[str], case: Case) -> Scene:
-    parts = _take_apart(twin.snapshot) if twin.snapshot is not None else None
+    parts = take_apart(twin.snapshot) if twin.snapshot is not None else None
     if parts is None or not parts.header:
         return twin
     return replace(twin, snapshot=_changed(parts, wanted, kept, case).joined())
@@ -188,7 +148,7 @@ def _carry_described(case: Case, carrier: str, kept: set[str]) -> Case:
 # ---- expectations ----
 
 
-def _moves(parts: _Parts, carried: _Parts) -> Callable[[int], int]:
+def _moves(parts: Parts, carried: Parts) -> Callable[[int], int]:
     """Return a function that maps an offset in one file to that in the other."""
     old, new = len(parts.header) + 16, len(carried.header) + 16
     starts: list[tuple[int, int]] = []
@@ -212,7 +172,7 @@ def _moves(parts: _Parts, carried: _Parts) -> Callable[[int], int]:
     return moved
 
 
-def _expect(expected: Expected, parts: _Parts, carried: _Parts, moved: Callable[[int], int]) -> Expected:
+def _expect(expected: Expected, parts: Parts, carried: Parts, moved: Callable[[int], int]) -> Expected:
     offset = None if expected.offset is None else moved(expected.offset)
     tree = {
         path: OFFSET.sub(lambda match: b'"offset":%d' % moved(int(match[1])), data)
@@ -233,25 +193,6 @@ def _without_footer(expected: Expected) -> Expected:
     if expected.outcome not in (COMPLETE, PARTIAL):
         return expected
     return replace(expected, warnings=expected.warnings | {NO_FOOTER: 1}, carriers_warnings=frozenset((NO_FOOTER,)))
-
-
-# ---- annotated hex ----
-
-
-def _iter_pieces(parts: _Parts) -> Iterator[Piece]:
-    if parts.header:
-        yield Piece(parts.header, "header")
-    yield Piece(parts.start[:8], "payload magic `EKVPBBL1`")
-    yield Piece(parts.start[8:], f"last commit {int.from_bytes(parts.start[8:], 'little')}")
-    for key, value in parts.entries:
-        for name, data in (("key", key), ("value", value)):
-            yield Piece(len(data).to_bytes(8, "little"), f"{name} size {len(data)}")
-            if data:
-                yield Piece(data, f"{name} `{render_bytes(data[:80])}`")
-    if parts.rest:
-        yield Piece(parts.rest, "what is not a whole entry")
-    if parts.has_footer:
-        yield Piece(parts.joined()[-FOOTER_SIZE:], "footer: CRC-32C of the bytes before")
 
 
 # ---- choosing ----

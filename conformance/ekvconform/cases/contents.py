@@ -129,7 +129,7 @@ def contents_of(snapshot: bytes) -> list[Content]:
         entries.append(entry)
     newest: dict[bytes, int] = {}
     for key, value in entries:
-        commit_ts = _commit_ts(key)
+        commit_ts = commit_ts_of(key)
         if not is_operational((key, value)) and len(key) >= 8 and commit_ts <= last_commit:
             newest[key[:-8]] = max(commit_ts, newest.get(key[:-8], 0))
     return [_content(entry, end, last_commit, newest) for entry, end in zip(entries, ends, strict=True)]
@@ -140,7 +140,8 @@ def content_at(contents: Sequence[Content], offset: int) -> Content | None:
     return next((content for content in contents if offset <= content.end), None)
 
 
-def _commit_ts(key: bytes) -> int:
+def commit_ts_of(key: bytes) -> int:
+    """Return the commit timestamp of an encoded key. [VISI-1]"""
     return 2**64 - 1 - int.from_bytes(key[-8:], "big")
 
 
@@ -148,7 +149,7 @@ def _content(entry: Entry, end: int, last_commit: int, newest: dict[bytes, int])
     key, value = entry
     if is_operational(entry):
         return Content(OPERATIONAL, key, OPERATIONAL, 0, value, end)
-    storage_key, commit_ts = key[:-8], _commit_ts(key)
+    storage_key, commit_ts = key[:-8], commit_ts_of(key)
     expire_at = int.from_bytes(value[1:9], "little")
     if commit_ts > last_commit:
         fate = FUTURE
@@ -158,11 +159,11 @@ def _content(entry: Entry, end: int, last_commit: int, newest: dict[bytes, int])
         fate = DELETED
     else:
         fate = EXPIRED if 0 < expire_at <= last_commit else VISIBLE
-    type_, size = _type_of(storage_key)
+    type_, size = type_of(storage_key)
     return Content(type_, storage_key[size:], fate, commit_ts, value[9:], end)
 
 
-def _type_of(storage_key: bytes) -> tuple[str, int]:
+def type_of(storage_key: bytes) -> tuple[str, int]:
     """Return the type of a storage key, and the size of its prefix. [KEYS-1] [KEYS-3] [KEYS-5]"""
     if not storage_key.startswith(b"!"):
         return BARE, 0

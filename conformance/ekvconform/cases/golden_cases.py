@@ -244,6 +244,8 @@ class Case:
     """Resource limits that the case overrides."""
     carrier: str = ""
     """The kind of file that the snapshot was carried to (`carriers`); empty if it is as written."""
+    seed: str = ""
+    """What the case was varied with (`variation`); empty if it is as written."""
 
     @property
     def paths(self) -> set[bytes]:

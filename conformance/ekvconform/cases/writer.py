@@ -1,9 +1,13 @@
-"""Writes snapshots, from the spec alone; imports no decoder.
+"""Writes snapshots and segments, from the spec alone; imports no decoder.
 
 An entry is a pair of an encoded key and an encoded value. A snapshot is assembled
 from parts that can be omitted, repeated or damaged.
 """
 
+import base64
+import hashlib
+import re
+import string
 import struct
 from collections.abc import Iterable
 
@@ -85,3 +89,47 @@ def envelope(version: int, payload: bytes, expiry_ms: int | None = None, *, othe
 def expiry(expiry_ms: int) -> bytes:
     """Write the body of a TTL row. [RTTL-1]"""
     return struct.pack(">Q", expiry_ms)
+
+
+# ---- names ----
+
+
+def encode_segment(user_key: bytes) -> str:
+    """Write a user key as a segment. [SEGM-1] [SEGM-4] [SEGM-5] [SEGM-6] [SEGM-7]"""
+    percent = _percent_form(user_key)
+    if len(user_key) <= 240 and len(percent) <= 240 and not FALLBACK_NEEDED.match(percent):
+        return percent
+    return f"{hashlib.sha256(user_key).hexdigest()[:32]}__{_percent_form(user_key[:64])}"
+
+
+FALLBACK_NEEDED = re.compile(r"[0-9A-Fa-f]{32}__|b64\.")
+
+
+def _percent_form(data: bytes) -> str:
+    return "".join(chr(byte) if chr(byte) in UNESCAPED else f"%{byte:02X}" for byte in data)
+
+
+UNESCAPED = frozenset(string.ascii_letters + string.digits + "-._")
+
+
+def render_unreadable_line(storage_key: bytes, segment: str, offset: int, clause: str, kind: str) -> bytes:
+    """Write a line of unreadable.jsonl. [SALV-3]"""
+    key = encode_base64url(storage_key)
+    return (
+        f'{{"segment":"{segment}","storage_key":"{key}","offset":{offset},"clause":"{clause}","kind":"{kind}"}}\n'
+    ).encode()
+
+
+def render_keymap_line(segment: str, user_key: bytes) -> bytes:
+    """Write a line of KEYMAP.jsonl. [KMAP-1]"""
+    return f'{{"encoded":"{segment}","original":"{encode_base64url(user_key)}","kind":"sha-fallback"}}\n'.encode()
+
+
+def render_expiry_row(segment: str, expiry_ms: int) -> bytes:
+    """Write a row of a sidecar of expiries. [RTTL-12]"""
+    return f'{{"key":"{segment}","expire_at_ms":{expiry_ms}}}\n'.encode()
+
+
+def encode_base64url(data: bytes) -> str:
+    """Write bytes in base64url without padding. [KMAP-1]"""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

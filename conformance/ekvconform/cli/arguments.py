@@ -77,12 +77,14 @@ def build_parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     repro.add_argument("case", metavar="CASE")
     _add_program(repro)
     _add_carrier(repro)
+    _add_vary(repro)
     repro.add_argument("--directory", type=Path, metavar="DIR", help="a new directory for it (default a temporary one)")
 
     snapshot = add("snapshot", "write the snapshot of a case or a description")
     snapshot.add_argument("source", metavar="CASE|FILE.toml")
     snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: annotated hex on stdout")
     _add_carrier(snapshot)
+    _add_vary(snapshot)
     snapshot.add_argument("--twin", action="store_true", help="that of the repaired twin of the case")
 
     comparing = add("compare", "say what a new report has fixed and broken; exit status 1 if anything is broken")
@@ -113,6 +115,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "kind of file that cases come in, unless they are about it (default any: the richest that the program reads)"
     )
     run.add_argument("--carrier", choices=CHOICES, default=ANY, help=words)
+    _add_vary(run)
     run.add_argument(
         "--failed", type=Path, metavar="REPORT.jsonl", help="run only the cases that failed in this report"
     )
@@ -169,6 +172,14 @@ def _add_known_failures(parser: argparse.ArgumentParser) -> None:
 def _add_carrier(parser: argparse.ArgumentParser) -> None:
     words = "kind of file that the case comes in, unless it is about it (default: as the fixture shows it)"
     parser.add_argument("--carrier", choices=CARRIERS, default=HEADER_AND_FOOTER, help=words)
+
+
+def _add_vary(parser: argparse.ArgumentParser) -> None:
+    words = (
+        "give the program other user keys, payloads, times and indexes than the fixtures have, from this seed (any "
+        "word), so that a pass means that it was decoded (default: as written, the same every day)"
+    )
+    parser.add_argument("--vary", metavar="SEED", default="", help=words)
 
 
 def _add_program(parser: argparse.ArgumentParser) -> None:

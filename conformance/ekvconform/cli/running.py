@@ -12,6 +12,7 @@ from ekvconform.cases.carriers import carry
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.loading import SMOKE, load_cases, select_cases
 from ekvconform.cases.suite import load_suite
+from ekvconform.cases.variation import varied_cases
 from ekvconform.cli.selection import (
     EXIT_AS_EXPECTED,
     EXIT_BROKEN_SUITE,
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     carriers = find_carriers(every, profile, options.jobs, options.carrier)
     with progress_of(len(cases)) as advance:
         run = run_suite(
-            cases,
+            varied_cases(cases, options.vary),
             profile,
             options.jobs,
             carriers=carriers,
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         )
     found = run.judgements
     applied = known.apply(found, is_whole=is_whole and not run.left_out)
-    report = make_report(found, applied, profile, suite, total, carriers, program_arguments(options))
+    report = make_report(found, applied, profile, suite, total, carriers, program_arguments(options), options.vary)
     print_report(report, quiet=options.quiet, first=options.first)
     if run.left_out:
         print(f"stopped at the first unexpected verdict: {counted(run.left_out, 'case')} did not run")

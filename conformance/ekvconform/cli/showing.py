@@ -13,10 +13,11 @@ from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.export import iter_lines, render_case
 from ekvconform.cases.families.places import PLACES_NAME
-from ekvconform.cases.golden_cases import DECODE
+from ekvconform.cases.golden_cases import DECODE, Case
 from ekvconform.cases.loading import CASES_NAME, load_cases
 from ekvconform.cases.snapshots import BadDescriptionError, describe_snapshot, render_bytes, render_hex, write_snapshot
 from ekvconform.cases.suite import load_suite
+from ekvconform.cases.variation import varied_cases
 from ekvconform.cli.selection import EXIT_AS_EXPECTED, one_case, profile_of, selected_cases
 from ekvconform.judge.verdicts import command_of
 from ekvconform.report.records import (
@@ -54,9 +55,15 @@ def show(options: argparse.Namespace) -> int:
     return EXIT_AS_EXPECTED
 
 
+def _given(case_id: str, options: argparse.Namespace) -> Case:
+    """Return a case as a program is given it."""
+    (case,) = varied_cases([one_case(case_id)], options.vary)
+    return carry(case, options.carrier)
+
+
 def repro(options: argparse.Namespace) -> int:
     """Prepare the run of one case, and print the command."""
-    case, profile = carry(one_case(options.case), options.carrier), profile_of(options)
+    case, profile = _given(options.case, options), profile_of(options)
     if lack := profile.lacks(case):
         raise UsageError(f"{case.id} is UNSUPPORTED: {lack}")
     if options.directory is None:
@@ -92,7 +99,7 @@ def snapshot(options: argparse.Namespace) -> int:
         pieces = describe_snapshot(description)
         text, data = render_hex(pieces), b"".join(piece.data for piece in pieces)
     else:
-        case = carry(one_case(options.source), options.carrier)
+        case = _given(options.source, options)
         scene = case.twin if options.twin else case.scene
         if scene is not None and scene.described is not None:
             if options.output is None:

@@ -10,6 +10,7 @@ from ekvconform.cases.carriers import carry
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.loading import load_cases
+from ekvconform.cases.variation import varied_cases
 from ekvconform.report.formats import verdict_words
 from ekvconform.report.records import (
     ALL_VERDICTS,
@@ -76,6 +77,7 @@ def _cases(reports: Sequence[Report]) -> list[tuple[Row, list[Row | None]]]:
 
 
 def _snapshots(wanted: Collection[str], report: Report) -> dict[str, str]:
-    """Return annotated hex of the snapshots of cases, in the carrier of a report, as far as the suite has them."""
-    carrier = report.header["carrier"]
-    return {case.id: carry(case, carrier).annotated for case in load_cases() if case.id in wanted}
+    """Return annotated hex of the snapshots of cases, as the program of a report was given them."""
+    carrier, seed = report.header["carrier"], report.header["seed"]
+    cases = varied_cases([case for case in load_cases() if case.id in wanted], seed)
+    return {case.id: carry(case, carrier).annotated for case in cases}

@@ -82,10 +82,12 @@ def make_report(
     total: int,
     carriers: Carriers,
     command: Sequence[str],
+    seed: str = "",
 ) -> Report:
     """Make a report of a run: its judgements, as they are and as a list of known failures sees them.
 
-    `total` is the number of cases of the suite, and `command` the command line, without the selection.
+    `total` is the number of cases of the suite, `command` the command line without the selection, and `seed` what
+    the cases were varied with, if they were.
     """
     rows = tuple(make_row(judgement, command) for judgement in applied.judgements)
     causes = find_causes(judgements, applied, carriers.clauses)
@@ -99,6 +101,7 @@ def make_report(
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cases": len(rows),
         "carrier": carriers.richest,
+        "seed": seed,
         "is_selection": len(selected) < total,
     }
     footer = {
@@ -106,7 +109,11 @@ def make_report(
         "as_expected": all(row["verdict"] in AS_EXPECTED for row in rows) and not applied.stale and not causes,
         "stale": applied.stale,
         "causes": [asdict(cause) for cause in causes],
-        "not_proved": [*_unread(carriers), *_not_proved(rows, profile, total - len(selected), total)],
+        "not_proved": [
+            *_unread(carriers),
+            *_not_varied(judgements, seed),
+            *_not_proved(rows, profile, total - len(selected), total),
+        ],
     }
     return Report(header, rows, footer)
 
@@ -136,8 +143,9 @@ def make_row(judgement: Judgement, command: Sequence[str]) -> Row:
 
 
 def _words_of(case: Case) -> list[str]:
-    """Return the words that select a case, in its carrier."""
-    return [case.id.partition("@")[0], *([f"--carrier={case.carrier}"] if case.carrier else [])]
+    """Return the words that select a case, as it was varied and in its carrier."""
+    varied = [f"--vary={case.seed}"] if case.seed else []
+    return [case.id.partition("@")[0], *varied, *([f"--carrier={case.carrier}"] if case.carrier else [])]
 
 
 def _difference(difference: Difference) -> Row:
@@ -182,6 +190,14 @@ def _unread(carriers: Carriers) -> list[str]:
     if not names:
         return []
     return [f"the cases came in the carrier {carriers.richest}: the program does not read {', '.join(names)}"]
+
+
+def _not_varied(judgements: Sequence[Judgement], seed: str) -> list[str]:
+    """Say how many cases were as in the fixtures in a run that varies them."""
+    if not seed:
+        return []
+    same = sum(not judgement.case.seed for judgement in judgements)
+    return [f"the cases were varied with --vary={seed}; {counted(same, 'case')} could not be, and ran as written"]
 
 
 def counted(count: int, noun: str) -> str:

@@ -13,8 +13,6 @@ with and without consent, and with and without a collection elsewhere in the sto
 What is expected comes from the table and the layouts of the spec; imports no decoder.
 """
 
-import base64
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +21,19 @@ from typing import Any, Final, NamedTuple
 from ekvconform.cases.data_files import FATE_TABLE, OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import COMPLETE, PARTIAL, REFUSED, UNSEALED, Case, Expected, Scene
 from ekvconform.cases.snapshots import describe_snapshot, render_bytes, render_hex
-from ekvconform.cases.writer import HLL, STR, TTL, encoded_entry, envelope, expiry, put
+from ekvconform.cases.writer import (
+    HLL,
+    STR,
+    TTL,
+    encode_segment,
+    encoded_entry,
+    envelope,
+    expiry,
+    put,
+    render_expiry_row,
+    render_keymap_line,
+    render_unreadable_line,
+)
 
 Line = dict[str, Any]
 """A line of the table."""
@@ -200,9 +210,8 @@ def _shared_case(choice: Choice) -> Case:
     shown = [_Shown(each.name.encode(), each.name, each) for each in sound]
     for each in sound:
         if each.is_plain:
-            # [SEGM-7] [SEGM-3]
             key = FALLBACK_START + each.name.encode()
-            shown.append(_Shown(key, f"{hashlib.sha256(key).hexdigest()[:32]}__{key[:64].decode()}", each))
+            shown.append(_Shown(key, encode_segment(key), each))
     # In canonical order, of keys without the byte FF. [VISI-17]
     shown.sort(key=lambda each: each.user_key + b"\xff")
     described = [
@@ -252,19 +261,16 @@ class _Files:
             self.blobs[f"{line['blob']}/{segment}.{name}.bin"] = situation.body(kind)
             storage_key = PREFIXES[kind] + shown.user_key
             offset = self.offsets[storage_key] + cut_in_body(line["line"])
-            self.unreadable.append(_unreadable_line(segment, storage_key, offset, line["line"], name))
+            self.unreadable.append(render_unreadable_line(storage_key, segment, offset, line["line"], name))
         elif "blob" in line:
             self.blobs[f"{line['blob']}/{segment}.bin"] = situation.payload(kind)
         if "expiry" in line:
             expiry_ms = EXPIRY_OF[kind if line["expiry"] == "envelope" else TTL_KIND]
-            row = b'{"key":"%b","expire_at_ms":%d}\n' % (segment.encode(), expiry_ms)
+            row = render_expiry_row(segment, expiry_ms)
             self.rows.setdefault(line["sidecar"], {}).setdefault(line["expiry"], []).append(row)
         if line.get("keymap") and shown.user_key.startswith(FALLBACK_START):
-            original = base64.urlsafe_b64encode(shown.user_key).rstrip(b"=")
             # A key that is shown as an HLL and as a string has one line. [KMAP-2]
-            self.keymap[b'{"encoded":"%b","original":"%b","kind":"sha-fallback"}\n' % (segment.encode(), original)] = (
-                None
-            )
+            self.keymap[render_keymap_line(segment, shown.user_key)] = None
 
     def tree(self) -> dict[bytes, bytes]:
         """Return all files, by path from OUT."""
@@ -312,14 +318,6 @@ def cut_in_body(clause: str) -> int:
     """Return where in a body the fault of a clause is, in bytes."""
     # A field that is not there is cut at the end of the value; an expiry, where it begins. [RSTR-9] [RHLL-9]
     return {"RSTR-3": 2, "RHLL-3": 2, "RSTR-4": 3, "RHLL-4": 3}.get(clause, 0)
-
-
-def _unreadable_line(segment: str, storage_key: bytes, offset: int, clause: str, kind: str) -> bytes:
-    """Return a line of unreadable.jsonl. [SALV-3]"""
-    key = base64.urlsafe_b64encode(storage_key).rstrip(b"=").decode()
-    return (
-        f'{{"segment":"{segment}","storage_key":"{key}","offset":{offset},"clause":"{clause}","kind":"{kind}"}}\n'
-    ).encode()
 
 
 def _body_offsets(shown: Sequence[_Shown], choice: Choice) -> dict[bytes, int]:
