@@ -75,6 +75,7 @@ from ekvconform.judge.tree_comparison import (
 from ekvconform.judge.tree_explanations import NO_FILE
 from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, WORKER_ENDED, run_in_workers
+from ekvconform.run.namespaces import PAGE_SIZE, mount_memory
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import (
     Finish,
@@ -89,7 +90,6 @@ from ekvconform.run.sandbox import (
     touched,
 )
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
-from ekvconform.run.small_disk import PAGE_SIZE, mount_memory
 from ekvconform.run.time_limit import WALL_FACTOR
 
 KILL_BEFORE: Final = "kill before"

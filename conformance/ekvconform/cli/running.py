@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ekvconform.cases.carriers import carry
+from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.loading import SMOKE, load_cases, select_cases
 from ekvconform.cases.suite import load_suite
@@ -40,6 +41,7 @@ from ekvconform.report.records import (
     load_report,
     make_report,
 )
+from ekvconform.run.namespaces import can_hide
 from ekvconform.run.profiles import bare_profile, load_profile
 
 KNOWN_HEAD: Final = """\
@@ -95,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
         )
     found = run.judgements
     applied = known.apply(found, is_whole=is_whole and not run.left_out)
-    report = make_report(found, applied, profile, suite, total, carriers, program_arguments(options), options.vary)
+    command = program_arguments(options)
+    is_hidden = can_hide(FIXTURES)
+    report = make_report(found, applied, profile, suite, total, carriers, command, options.vary, is_hidden=is_hidden)
     print_report(report, quiet=options.quiet, first=options.first)
     if run.left_out:
         print(f"stopped at the first unexpected verdict: {counted(run.left_out, 'case')} did not run")

@@ -53,6 +53,7 @@ from ekvconform.judge.tree_comparison import (
     differences_of_seal,
     differences_of_tree,
 )
+from ekvconform.run.namespaces import mount_memory
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import (
     Finish,
@@ -63,11 +64,12 @@ from ekvconform.run.sandbox import (
     look,
     make_sandbox,
     run_program,
+    shown_path,
     touched,
 )
 from ekvconform.run.seccomp import CannotHoldError, require_machine
-from ekvconform.run.small_disk import mount_memory
 from ekvconform.run.tampering import run_with_tampering
+from ekvconform.run.watching import Watch
 
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"
@@ -158,14 +160,16 @@ def judge_case(
             drop_capabilities()
         command = command_of(profile, case.scene, box, snapshot)
         before, out_before = box.look_outside(), look(box.out)
+        watch = Watch(box.directories_outside())
     except OSError as error:
         return Judgement(case, VOID, (Difference(SCENE, "the scene", "prepared", f"not prepared: {error}"),))
     profile = replace(profile, limits=profile.limits.but(case.limits))
     try:
         if case.scene.during is None:
             finish = run(command, box, profile.limits, stop)
-            escaped = _escaped(before, box, case.scene)
+            escaped = _escaped(before, box, case.scene, watch)
         else:
+            watch.ended()  # what tampers makes names too
             finish, paths, unseen, is_done = run_with_tampering(command, box, profile.limits, case.scene.during, stop)
             escaped = _touched(paths)
             unproved = None if escaped else _unproved(case, profile, finish, unseen, is_done=is_done)
@@ -213,7 +217,7 @@ def _small_disk_lacks(case: Case, directory: Path) -> str | None:
         try:
             mount_memory(directory / "work", f"size={case.scene.disk_bytes}")
         except OSError as error:
-            return str(error)
+            return f"no small disk: {error}"
     return None
 
 
@@ -239,12 +243,19 @@ def _unproved(
     return UNSUPPORTED, (Difference(SCENE, "the program", "what the case needs", f"it has no such moment: {when}"),)
 
 
-def _escaped(before: Look, box: Sandbox, scene: Scene) -> list[Difference]:
+def _escaped(before: Look, box: Sandbox, scene: Scene, watch: Watch) -> list[Difference]:
     """Return what a run touched outside OUT."""
     try:
-        return _touched(touched(before, box.look_outside(), scene.hard_link_count))
+        paths = touched(before, box.look_outside(), scene.hard_link_count)
+        appeared = [shown_path(os.path.relpath(name, os.fsencode(box.root))) for name in watch.ended()]
     except OSError as error:
         return [Difference(OUTSIDE, "files outside OUT", "unchanged", str(error), "not readable", "TREE-10")]
+    own = (os.path.relpath(box.real_out, box.root), "tmp")
+    passing = [path for path in appeared if path not in (*paths, *own)]
+    return _touched(paths) + [
+        Difference(OUTSIDE, f"{path}, outside OUT", "never there", "made and removed", "made and removed", "TREE-10")
+        for path in passing
+    ]
 
 
 def _touched(paths: Iterable[str]) -> list[Difference]:

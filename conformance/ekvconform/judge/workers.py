@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from ekvconform.cases.data_files import FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.limits import Limits
 from ekvconform.judge.aspects import OUTSIDE
 from ekvconform.judge.differences import SCENE, Difference
 from ekvconform.judge.verdicts import ESCAPED, VOID, Judgement, judge_case
+from ekvconform.run.namespaces import hide
 from ekvconform.run.profiles import Profile
 from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
 from ekvconform.run.time_limit import WALL_FACTOR, StarvedError
@@ -69,7 +71,10 @@ def judge_pairs(
 
     def judge(pair: tuple[Case, Program], directory: Path, stop: int) -> Judgement:
         case, program = pair
-        return judge_case(case, program(directory), directory, strict_reasons=strict_reasons, stop=stop)
+        profile = program(directory)
+        with suppress(OSError):  # the report says where this is not possible
+            hide(FIXTURES)
+        return judge_case(case, profile, directory, strict_reasons=strict_reasons, stop=stop)
 
     def ended(pair: tuple[Case, Program]) -> Judgement:
         return Judgement(
@@ -113,7 +118,7 @@ def run_in_workers(
     starved of processor time runs again, alone, when all others are done; a line on stderr says so.
     """
     adopt_orphans()
-    base = Path(os.path.realpath(tempfile.mkdtemp(prefix="ekvconform.")))
+    base = Path(os.path.realpath(tempfile.mkdtemp()))
     stop_reader, stop_writer = os.pipe()
     running: dict[int, _Worker[Item]] = {}
     results: dict[int, Result] = {}
@@ -128,8 +133,8 @@ def run_in_workers(
                 is_second_round = True
             while pending and len(running) < jobs:
                 place, item = pending.pop()
-                directory = base / str(place)
-                directory.mkdir()
+                # A program must not know from a name which case it is.
+                directory = Path(tempfile.mkdtemp(dir=base))
                 reader, pid = _fork(functools.partial(work, item, directory, stop_reader), stop_writer)
                 running[reader] = _Worker(place, item, pid, directory, time.monotonic() + seconds)
             for reader in _ready(running):

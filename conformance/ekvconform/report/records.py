@@ -34,6 +34,7 @@ LEADS: Final = {
     "counters": "counter ", "form": "MANIFEST.json: ", "reason": "reason: ", "leftovers": "refused, and ",
 }  # fmt: skip
 """Aspect = how a summary begins, where its forms do not speak for themselves."""
+READABLE: Final = "the program could read the fixtures: this machine does not permit mount namespaces"
 MAX_OUTPUT: Final = 4000
 """Characters of the output of a program that are kept."""
 SCHEMA_NAME: Final = "report.schema.json"
@@ -83,11 +84,13 @@ def make_report(
     carriers: Carriers,
     command: Sequence[str],
     seed: str = "",
+    *,
+    is_hidden: bool = True,
 ) -> Report:
     """Make a report of a run: its judgements, as they are and as a list of known failures sees them.
 
-    `total` is the number of cases of the suite, `command` the command line without the selection, and `seed` what
-    the cases were varied with, if they were.
+    `total` is the number of cases of the suite, `command` the command line without the selection, `seed` what the
+    cases were varied with, if they were, and `is_hidden` says whether the program could not read the fixtures.
     """
     rows = tuple(make_row(judgement, command) for judgement in applied.judgements)
     causes = find_causes(judgements, applied, carriers.clauses)
@@ -112,6 +115,7 @@ def make_report(
         "not_proved": [
             *_unread(carriers),
             *_not_varied(judgements, seed),
+            *([] if is_hidden else [READABLE]),
             *_not_proved(rows, profile, total - len(selected), total),
         ],
     }

@@ -29,7 +29,7 @@ STALE_ADVICE: Final = (
     "a list goes stale with the program, and with a new suite (this is suite {suite}): with "
     "--update-known-failures the run brings it up to date, and prints what it changed"
 )
-LOUD: Final = ("every run ended", "the reason", "the cases came in", "the cases were varied")
+LOUD: Final = ("every run ended", "the reason", "the cases came in", "the cases were varied", "the program could read")
 """Beginnings of the lines about what was not proved that a short report prints too."""
 GOOD: Final = "green"
 BAD: Final = "bold red"

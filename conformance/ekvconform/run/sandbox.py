@@ -244,7 +244,18 @@ class Sandbox:
 
     def look_outside(self, *without: bytes) -> Look:
         """Record everything except OUT, TMPDIR and `without`. Raises `OSError`."""
-        return look(self.root, (b"tmp", os.fsencode(os.path.relpath(self.real_out, self.root)), *without))
+        return look(self.root, (*self._inside, *without))
+
+    def directories_outside(self) -> Iterator[bytes]:
+        """Yield the directories that are not OUT or TMPDIR, nor below them. Raises `OSError`."""
+        for path, status in iter_below(self.root, self._inside):
+            if stat.S_ISDIR(status.st_mode):
+                yield place_of(self.root, path)
+
+    @property
+    def _inside(self) -> tuple[bytes, bytes]:
+        """OUT and TMPDIR, from the sandbox."""
+        return b"tmp", os.fsencode(os.path.relpath(self.real_out, self.root))
 
 
 def plant(place: Path, planted: Planted, work: Path) -> None:
