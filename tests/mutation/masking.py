@@ -176,12 +176,13 @@ def _baseline(words: dict[str, Any], every: dict[str, Mutant], profile: dict[str
         wanted = _first_of_each(musts[:: words["every"]], every)
     texts: Texts = {}
     applied = []
-    for mutant in dict.fromkeys(wanted):
+    left_out = words.get("without", ())
+    for mutant in dict.fromkeys(each for each in wanted if each.name not in left_out):
         changed = changed_text(mutant, texts)
         if changed is not None:
             texts[mutant.file] = changed
             applied.append(mutant)
-    profile |= {"exit": words.get("exit", profile["exit"])}
+    profile |= {name: words[name] for name in ("exit", "texts") if name in words}
     return Baseline(
         words["name"],
         words["what"],
@@ -505,7 +506,8 @@ def main() -> int:
             maskings.append(each)
             if options.causes:
                 for cause in each.measured.causes:
-                    print(f"{each.baseline.name}: {len(cause.cases)} {cause.aspect} {cause.forms[:3]} [{cause.clause}]")
+                    words = f"{len(cause.cases)} {cause.aspect} {cause.forms[:3]} [{cause.clause}]"
+                    print(f"{each.baseline.name}: {words}, for example {cause.example}")
         print_maskings(maskings)
     return 1 if any(each.share < WANTED or BROKEN in each.fates.values() for each in maskings) else 0
 

@@ -22,7 +22,7 @@ from typing import Final
 from ekvconform.cases.contents import is_operational
 from ekvconform.cases.golden_cases import COMPLETE, DECODE, PARTIAL, Case, Expected, Scene
 from ekvconform.cases.parts import Parts, iter_pieces, take_apart
-from ekvconform.cases.snapshots import render_hex
+from ekvconform.cases.snapshots import HEADERS, render_hex
 from ekvconform.cases.writer import encoded_entry, operational, writers_row
 
 NODE_FILE: Final = "node-file"
@@ -60,6 +60,7 @@ ONE_A_CHAPTER: Final = (
 """Cases that run in every carrier that the program reads, and have to give the same dump."""
 PROBE: Final = "rstr-envelope"
 """The case that shows which carriers a program reads."""
+UNREADABLE_END: Final = b"/unreadable.jsonl"
 OFFSET: Final = re.compile(rb'"offset":(\d+)')
 CRC: Final = "source.fsm_crc32c"
 ENTRIES: Final = "outcome.counters.entries"
@@ -137,15 +138,33 @@ def _carry_described(case: Case, carrier: str, kept: set[str]) -> Case:
         or not described.get("footer", True)
     ):
         return case
+    shift = -len(HEADERS[described.get("header", "v1")])
     described["header"] = "none"
-    expected = case.allowed
+    expected = tuple(_moved_by(each, shift) for each in case.allowed)
     if FOOTER not in wanted and FOOTER not in kept:
         described["footer"] = False
-        expected = tuple(_without_footer(each) for each in case.allowed)
+        expected = tuple(map(_without_footer, expected))
     return replace(case, carrier=carrier, scene=replace(case.scene, described=described), allowed=expected)
 
 
 # ---- expectations ----
+
+
+def _moved_by(expected: Expected, shift: int) -> Expected:
+    """Return the expectation for a snapshot whose entries stand elsewhere, by so many bytes."""
+
+    def moved(path: bytes, data: bytes) -> bytes:
+        return _move_lines(data, lambda offset: offset + shift) if path.endswith(UNREADABLE_END) else data
+
+    tree = {path: moved(path, data) for path, data in expected.tree.items()}
+    large = {
+        path: tuple((moved(path, text), times) for text, times in pieces) for path, pieces in expected.large.items()
+    }
+    return replace(expected, tree=tree, large=large)
+
+
+def _move_lines(lines: bytes, moved: Callable[[int], int]) -> bytes:
+    return OFFSET.sub(lambda match: b'"offset":%d' % moved(int(match[1])), lines)
 
 
 def _moves(parts: Parts, carried: Parts) -> Callable[[int], int]:
@@ -175,9 +194,7 @@ def _moves(parts: Parts, carried: Parts) -> Callable[[int], int]:
 def _expect(expected: Expected, parts: Parts, carried: Parts, moved: Callable[[int], int]) -> Expected:
     offset = None if expected.offset is None else moved(expected.offset)
     tree = {
-        path: OFFSET.sub(lambda match: b'"offset":%d' % moved(int(match[1])), data)
-        if path.endswith(b"/unreadable.jsonl")
-        else data
+        path: _move_lines(data, moved) if path.endswith(UNREADABLE_END) else data
         for path, data in expected.tree.items()
     }
     manifest = dict(expected.manifest)

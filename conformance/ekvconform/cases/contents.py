@@ -12,15 +12,20 @@ Imports no decoder, and judges nothing: it stops at the first entry that is not 
     visible      the version that counts
 """
 
+import errno
 import hashlib
+import io
+import os
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from ekvconform.cases.data_files import KEYS_TABLE
+from ekvconform.cases.golden_cases import Scene
+from ekvconform.cases.snapshots import write_snapshot
 from ekvconform.cases.writer import Entry
 
 OPERATIONAL: Final = "operational"
@@ -42,6 +47,8 @@ META_ROW: Final = re.compile(
 )
 WRITERS_ROW: Final = re.compile(rb"!encryption\|writers\|.{4}\|.{2}", re.DOTALL)
 ENVELOPES: Final = {STRING: b"\xff\x01", HLL: b"\xff\x02"}
+MAX_GENERATED_SIZE: Final = 8 * 1024 * 1024
+"""Largest generated snapshot that failures are explained with, in bytes."""
 MAX_MS: Final = 2**63 - 1
 PREFIXES: Final = {
     prefix.encode(): type_ for table in KEYS_TABLE.values() for type_, prefixes in table.items() for prefix in prefixes
@@ -133,6 +140,27 @@ def contents_of(snapshot: bytes) -> list[Content]:
         if not is_operational((key, value)) and len(key) >= 8 and commit_ts <= last_commit:
             newest[key[:-8]] = max(commit_ts, newest.get(key[:-8], 0))
     return [_content(entry, end, last_commit, newest) for entry, end in zip(entries, ends, strict=True)]
+
+
+def contents_of_scene(scene: Scene) -> list[Content]:
+    """Classify the entries of the snapshot of a scene; none if it is generated and too large to be looked at."""
+    if scene.described is None:
+        return contents_of(scene.snapshot or b"")
+    file = _SmallFile()
+    try:
+        write_snapshot(scene.described, file)
+    except OSError:
+        return []
+    return contents_of(file.getvalue())
+
+
+class _SmallFile(io.BytesIO):
+    """A file that takes no more than `MAX_GENERATED_SIZE` bytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_GENERATED_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return super().write(data)
 
 
 def content_at(contents: Sequence[Content], offset: int) -> Content | None:

@@ -36,6 +36,7 @@ def render_case(case: Case, encode: Encode = encode_base64) -> dict[str, Any]:
         "title": case.title,
         "clauses": list(case.clauses),
         "level": case.level,
+        "family": case.family or None,
         **_scene(scene, encode),
         "during": during and {"moment": during.when.words, "scene": during.scene, "place": during.place},
         "snapshot": None if scene.snapshot is None else encode(scene.snapshot),

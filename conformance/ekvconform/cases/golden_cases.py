@@ -10,6 +10,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     [described]    the same snapshot as a description (`snapshots`), if there is one
     generated      true: the snapshot is too long to be shown, and only described
     big            true: it takes long, and is run only if it is selected
+    family         name of the systematic group that the case belongs to, if it does
     [limits]       resource limits: seconds, memory_mib, files_mib; those that are not
                    given are the profile's
     [run]          see below
@@ -104,7 +105,7 @@ NULL: Final = "(null)"
 
 MEMBERS: Final = {
     "id", "title", "clauses", "level", "snapshot", "described", "generated", "run", "scene", "during", "expect", "twin",
-    "big", "limits",
+    "big", "limits", "family",
 }  # fmt: skip
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options", "disk_bytes"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "directory", "fifo")
@@ -244,6 +245,8 @@ class Case:
     """Resource limits that the case overrides."""
     carrier: str = ""
     """The kind of file that the snapshot was carried to (`carriers`); empty if it is as written."""
+    family: str = ""
+    """The table or the systematic group that the case belongs to; empty for one that stands alone."""
     seed: str = ""
     """What the case was varied with (`variation`); empty if it is as written."""
 
@@ -305,6 +308,7 @@ def load_case(path: Path) -> Case:
             else None,
             is_big=words.get("big", False),
             limits=_limits(words.get("limits", {})),
+            family=words.get("family", ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError, BadDescriptionError) as error:
         raise BrokenCaseError(f"{path}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,6 @@
 """Loads and selects golden cases: those of `fixtures/cases/`, and those that are made from tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Final
 
 from ekvconform.cases.data_files import FATE_PATH, FIXTURES
 from ekvconform.cases.families.fates import fate_cases
+from ekvconform.cases.families.fault_pairs import FAULT_PAIRS_NAME, load_fault_pairs
 from ekvconform.cases.families.places import PLACES_NAME, load_places
 from ekvconform.cases.golden_cases import BrokenCaseError, Case, load_case
 
@@ -25,6 +26,12 @@ SMOKE: Final = (
 """Cases to try first: some of each chapter, and a refusal of each class."""
 
 
+LOADERS: Final[dict[str, Callable[[Path], list[Case]]]] = {
+    PLACES_NAME: load_places, FAULT_PAIRS_NAME: load_fault_pairs, FATE_PATH.name: lambda _: fate_cases(),
+}  # fmt: skip
+"""Name of a table = what makes cases of it."""
+
+
 def case_paths(directory: Path = FIXTURES) -> list[Path]:
     """Return the paths of all fixtures, by chapter and id. Raises `BrokenCaseError` if there are none."""
     paths = sorted((directory / CASES_NAME).glob("*/*.toml"))
@@ -35,8 +42,8 @@ def case_paths(directory: Path = FIXTURES) -> list[Path]:
 
 def table_paths(directory: Path = FIXTURES) -> list[Path]:
     """Return the paths of the tables that further cases are made from."""
-    tables = [directory / PLACES_NAME, *([FATE_PATH] if directory == FIXTURES else [])]
-    return [path for path in tables if path.is_file()]
+    tables = [directory / PLACES_NAME, directory / FAULT_PAIRS_NAME]
+    return [path for path in tables if path.is_file()] + ([FATE_PATH] if directory == FIXTURES else [])
 
 
 @cache
@@ -44,7 +51,7 @@ def load_cases(directory: Path = FIXTURES) -> tuple[Case, ...]:
     """Read all fixtures, once, by chapter and id. Raises `BrokenCaseError`."""
     cases = [load_case(path) for path in case_paths(directory)]
     for table in table_paths(directory):
-        cases += fate_cases() if table == FATE_PATH else load_places(table)
+        cases += LOADERS[table.name](table)
     cases.sort(key=lambda case: (case.chapter, case.id))
     seen: dict[str, str] = {}
     for case in cases:
@@ -55,7 +62,7 @@ def load_cases(directory: Path = FIXTURES) -> tuple[Case, ...]:
 
 
 def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
-    """Return the cases that match any word: an id glob, a clause, a chapter or a level; all without words.
+    """Return the cases that match any word: an id glob, a clause, a chapter, a level or a family; all without words.
 
     A big case is matched only by its full id, or by "big".
     """
@@ -66,7 +73,11 @@ def select_cases(cases: Iterable[Case], words: Iterable[str]) -> list[Case]:
 def _names(word: str, case: Case) -> bool:
     if case.is_big:
         return word in (BIG, case.id)
-    return fnmatchcase(case.id, word) or word.upper() in case.clauses or word.lower() in (case.chapter, case.level)
+    return (
+        fnmatchcase(case.id, word)
+        or word.upper() in case.clauses
+        or word.lower() in (case.chapter, case.level, case.family)
+    )
 
 
 def iter_smoke(cases: Iterable[Case]) -> Iterator[Case]:

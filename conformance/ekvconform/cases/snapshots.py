@@ -25,7 +25,7 @@ A description is a table of these members, all but `entries` with a default:
     expire_at    number, in the store's clock, default 0
     body_times   how often the body is repeated, default 1
     times        number of such entries, default 1; if given, {n} in key and body is
-                 replaced by 000000, 000001 .. and {x} by as many x
+                 replaced by 000000, 000001 .., {x} by as many x, {f} by as many FF
     from         the first of these numbers, default 0
     versions     number of versions of this key, at ts, ts - 1 .., default 1
     raw_key,     encoded key and encoded value, in place of all other
@@ -190,10 +190,11 @@ def _iter_in_order(description: dict[str, Any]) -> Iterator[tuple[Entry, dict[st
 
 
 def numbered(text: str, number: int, digits: int = MIN_DIGITS) -> str:
-    """Replace {n} in a text by the number, padded to `digits`, and {x} by as many x."""
-    if "{n}" in text:
-        text = text.replace("{n}", f"{number:0{digits}}")
-    return text.replace("{x}", "x" * number) if "{x}" in text else text
+    r"""Replace {n} in a text by the number, padded to `digits`, {x} by as many x, and {f} by as many `\xFF`."""
+    for placeholder, one in (("{x}", "x"), ("{f}", r"\xFF")):
+        if placeholder in text:
+            text = text.replace(placeholder, one * number)
+    return text.replace("{n}", f"{number:0{digits}}") if "{n}" in text else text
 
 
 def _iter_entries(number: int, description: Any) -> Iterator[dict[str, Any]]:

@@ -153,7 +153,7 @@ class _Variation:
         both = (parts,) if twin is None else (parts, twin)
         self._entries = [entry for each in both for entry in each.entries]
         self._refuses = any(expected.outcome == REFUSED for expected in case.allowed)
-        self._payloads = _letters(dice, LETTERS) if self._payloads_may_change() else SAME
+        self._payloads = _letters(dice, LETTERS)
         self._delay = dice.randrange(1, MAX_DELAY)
         # Where an entry is cut, or out of its place, that is what the case is about.
         is_sound = all(each.is_sound for each in both)
@@ -161,8 +161,11 @@ class _Variation:
         commits = [int.from_bytes(each.start[8:], "little") for each in both]
         self._times = self._new_times(commits) if is_sound and not self._matter(TIMES_MATTER) else {}
         self._indexes = dice.randbytes(12) if not self._matter(INDEXES_MATTER) and not self._is_named() else None
-        if self._refuses and sorted(map(self._entry, parts.entries)) != [*map(self._entry, parts.entries)]:
-            self._times = {}  # the first fault is the one that is named
+        # The first fault is the one that is named, so the order has to stay.
+        if self._refuses and self._reorders():
+            self._times = {}
+        if self._refuses and self._reorders():
+            self._keys = SAME
 
     def case(self) -> Case:
         """Return the varied case."""
@@ -183,14 +186,14 @@ class _Variation:
     def _matter(self, clauses: re.Pattern[str]) -> bool:
         return any(map(clauses.fullmatch, self._case.clauses))
 
+    def _reorders(self) -> bool:
+        """Predicate: would the entries have to stand in another order?"""
+        keys = [self._entry(entry)[0] for entry in self._parts.entries]
+        return self._parts.is_sound and sorted(set(keys)) != keys
+
     def _is_named(self) -> bool:
         """Predicate: does the name of the snapshot give an index?"""
         return self._case.scene.snapshot_name != b"snapshot.fsm"
-
-    def _payloads_may_change(self) -> bool:
-        """Predicate: does the tree hold nothing but what the snapshot does?"""
-        planted = {each.data for each in self._case.scene.planted.values() if each.kind == "file"}
-        return not any(planted & set(expected.tree.values()) for expected in self._case.allowed)
 
     def _keys_may_change(self) -> bool:
         scene = self._case.scene
@@ -288,6 +291,12 @@ class _Variation:
         """Return segment = the new segment, of all user keys."""
         return {encode_segment(key): encode_segment(self.user_key(key)) for key in self._user_keys()}
 
+    def planted(self) -> dict[bytes, bytes]:
+        """Return the files of OUT before the run, by path from there."""
+        scene = self._case.scene
+        start = scene.out + b"/"
+        return {path.removeprefix(start): each.data for path, each in scene.planted.items() if path.startswith(start)}
+
     def moved(self, parts: Parts) -> Callable[[int], int]:
         """Return a function that maps an offset in the snapshot to that in the varied one, `parts`."""
         places, place = {}, len(parts.header) + 16
@@ -334,13 +343,15 @@ class _Varied:
         self._visible = [each for each in contents_of(self._data) if each.fate == VISIBLE]
         self._segments = variation.segments()
         self._moved = variation.moved(parts)
+        self._planted = variation.planted()
         self._tree: dict[bytes, bytes] = {}
 
     def expected(self) -> Expected:
         """Return the new expectation."""
         # Which types of a key are shown is seen from its blobs.
         for path, data in sorted(self._expected.tree.items(), key=lambda file: file[0].endswith(b".jsonl")):
-            self._tree.update([self._file(path, data)])
+            is_planted = self._planted.get(path) == data
+            self._tree.update([(path, data) if is_planted else self._file(path, data)])
         manifest = {name: self._member(name, value) for name, value in self._expected.manifest.items()}
         return replace(self._expected, tree=self._tree, manifest=manifest)
 

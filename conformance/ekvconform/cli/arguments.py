@@ -150,7 +150,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="SELECT",
-        help="id glob, clause, chapter, level, or `big`; default all but big cases",
+        help="id glob, clause, chapter, level, family, or `big`; default all but big cases",
     )
 
 

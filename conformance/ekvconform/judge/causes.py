@@ -22,6 +22,7 @@ from ekvconform.judge.aspects import (
     EXPIRIES,
     FILES,
     FINDING,
+    KEYMAP,
     MANIFEST,
     OUTCOME,
     PAYLOADS,
@@ -38,7 +39,7 @@ BY_FORM: Final = (ENDING, STATUS, REASON, FINDING)
 """Aspects of which one form is one cause, whatever clauses the cases have."""
 OF_RECORDS: Final = (OUTCOME, FILES, PAYLOADS, EXPIRIES, UNREADABLE)
 """Aspects in which a broken rule about records shows, now in one and now in another."""
-SYMPTOMS: Final = (STATUS, MANIFEST, COUNTERS, WARNINGS)
+SYMPTOMS: Final = (STATUS, MANIFEST, COUNTERS, WARNINGS, KEYMAP)
 """Aspects that follow from others."""
 HIDING: Final = (OUTCOME, ENDING)
 """A difference in one of them says nothing about the rest of a run."""

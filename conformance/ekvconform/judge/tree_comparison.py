@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases.contents import contents_of
+from ekvconform.cases.contents import contents_of_scene
 from ekvconform.cases.data_files import KEYS_TABLE, OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import ABSENT, NULL, PRESENT, Expected, Pieces, Scene
 from ekvconform.cases.tolerances import TOLERANCES, members_fit, mode_fits, same_file
@@ -102,7 +102,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
     ]
     if differing:
         wanted, there = ({shown_path(path): data for path, data in tree.items()} for tree in (expected.tree, found))
-        explainer = TreeExplainer(wanted, there, contents_of(scene.snapshot or b""))
+        explainer = TreeExplainer(wanted, there, contents_of_scene(scene))
         differences += explainer.differences([shown_path(path) for path in differing])
     return differences
 

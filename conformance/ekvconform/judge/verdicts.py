@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases.contents import DELETED, EXPIRED, FUTURE, HISTORY, OPERATIONAL, content_at, contents_of
+from ekvconform.cases.contents import DELETED, EXPIRED, FUTURE, HISTORY, OPERATIONAL, content_at, contents_of_scene
 from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import DECODE, FINDINGS, OUTCOMES, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
 from ekvconform.cases.limits import Limits
@@ -389,7 +389,7 @@ class _Judge:
             form = f"{reason.fault} [{reason.clause}]" if reason.clause else reason.fault
         clause = ""
         if reason is not None and reason.offset is not None and reason.offset > 0:
-            content = content_at(contents_of(self._case.scene.snapshot or b""), reason.offset)
+            content = content_at(contents_of_scene(self._case.scene), reason.offset)
             if content is not None and content.fate in NOT_JUDGED:
                 words, clause = NOT_JUDGED[content.fate]
                 form = f"for {words}"

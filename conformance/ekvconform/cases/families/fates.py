@@ -226,11 +226,12 @@ def _shared_case(choice: Choice) -> Case:
         id=f"fate-{choice.name}",
         chapter="fate",
         title=f"The fate table where nothing refuses: {choice.name.replace('-', ' ')}",
-        clauses=("FATE-1", *_clauses(shown, choice)),
+        clauses=(*_clauses(shown, choice), "FATE-1"),
         level="must",
         scene=Scene(snapshot=b"".join(piece.data for piece in pieces), options=choice.options),
         allowed=(_expected_of(shown, choice),),
         annotated=render_hex(pieces),
+        family="fates",
     )
 
 
@@ -371,12 +372,13 @@ def _refused_case(situation: Situation, choice: Choice, kind: str, line: Line) -
         id=f"fate-refused-{choice.wanted}-{situation.name.replace('.', '-beside-')}",
         chapter="fate",
         title=f"Refused, types wanted {choice.wanted}: {situation.name.replace('.', ', ').replace('-', ' ')}",
-        clauses=tuple(dict.fromkeys(("FATE-2", line["refused"], *line["clauses"]))),
+        clauses=tuple(dict.fromkeys((line["refused"], *line["clauses"], "FATE-2"))),
         level="must",
         scene=scene,
         allowed=(Expected(REFUSED, "invalid-value", line["refused"], offset=offset, out=UNSEALED),),
         twin=twin,
         annotated=render_hex(pieces),
+        family="fates",
     )
 
 

@@ -68,4 +68,5 @@ def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
         allowed=(expected,),
         twin=None if expected.outcome != REFUSED else replace(scene, planted={}),
         annotated=render_hex(pieces),
+        family="places",
     )
