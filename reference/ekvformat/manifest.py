@@ -16,11 +16,11 @@ in the order of the spec's table:
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple, NoReturn, TypeGuard
 
 from ekvformat import keys
 from ekvformat.decode import Summary, database_directory
-from ekvformat.outcomes import DumpWarning, partial_reasons, text_of_path
+from ekvformat.outcomes import DumpWarning, Fault, partial_reasons, text_of_path
 from ekvformat.segments import MAX_SEGMENT_SIZE
 
 MANIFEST_NAME: Final = "MANIFEST.json"
@@ -29,6 +29,12 @@ FORMAT_VERSION: Final = 1
 """The version that is written, and the only one that is read. [MANI-10]"""
 MAX_MANIFEST_SIZE: Final = 16 * 1024 * 1024
 """Most bytes of a MANIFEST.json that is read. [MANI-23]"""
+MAX_DEPTH: Final = 64
+"""Most levels of values in values. [CONV-10]"""
+MAX_DIGITS: Final = 4000
+"""Digits of a whole number that are looked at; with so many it is above every limit."""
+MAX_COUNT: Final = 0xFFFF_FFFF_FFFF_FFFF
+"""Greatest number that an earlier manifest may say. [MANI-26]"""
 PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
 """From a snapshot file, and not from a live node. [MANI-2]"""
 EXCLUSIONS: Final = (
@@ -155,7 +161,7 @@ def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[s
     own = outcome | {"fsm_path": object_of(manifest.get("source")).get("fsm_path")}
     # Its own database counts last: what it wrote is newer than what it repeated.
     said = [*objects_of(outcome.get("earlier")), own]
-    known = {each["database"]: each for each in said if is_number(each.get("database"))}
+    known = {each["database"]: each for each in said if is_count(each.get("database"))}
     return [{"database": database, **render_said(known.get(database, {}))} for database in databases]
 
 
@@ -165,7 +171,7 @@ def render_said(said: dict[str, Any]) -> dict[str, Any]:
     reasons = [
         {name: reason[name] for name in ("reason", "about", "count")}
         for reason in objects_of(said.get("partial_reasons"))
-        if is_text(reason.get("reason")) and is_text(reason.get("about")) and is_number(reason.get("count"))
+        if is_text(reason.get("reason")) and is_text(reason.get("about")) and is_count(reason.get("count"))
     ]
     return {
         "complete": complete if isinstance(complete, bool) else None,
@@ -177,12 +183,45 @@ def render_said(said: dict[str, Any]) -> dict[str, Any]:
 def decode_members(text: bytes) -> dict[str, Any]:
     """Return the members of a MANIFEST.json of this version; {} for one that cannot be read. [MANI-26]"""
     try:
-        members = object_of(json.loads(text.decode("utf-8")))  # [MANI-11]
-    except (ValueError, RecursionError):
+        members = object_of(decode_json(text))  # [MANI-11]
+    except ValueError:
         return {}
     # [MANI-10] Another version may have changed the other members. [MANI-23]
     is_known = members.get("format_version") == FORMAT_VERSION and len(text) <= MAX_MANIFEST_SIZE
     return members if is_known else {}
+
+
+def decode_json(text: bytes) -> Any:
+    """Decode JSON. Raises `ValueError` for what is not. [CONV-10]"""
+    try:
+        value = json.loads(text.decode("utf-8"), parse_int=decode_integer, parse_constant=refuse_constant)
+    except RecursionError as error:
+        raise ValueError("values are nested too deep") from error
+    depth, level = 0, [value]
+    while nested := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"values are nested more than {MAX_DEPTH} levels deep")
+        level = [inner for each in nested for inner in (each.values() if isinstance(each, dict) else each)]
+    return value
+
+
+def decode_integer(digits: str) -> int:
+    """Decode a whole number; Python itself refuses very long ones, whose exact value plays no part. [CONV-10]"""
+    return int(digits[:MAX_DIGITS])
+
+
+def refuse_constant(word: str) -> NoReturn:
+    """Refuse `NaN` and the infinities, which Python takes for JSON. [CONV-10]"""
+    raise ValueError(f"{word} is not JSON")
+
+
+def check_size(manifest: bytes, path: str) -> bytes:
+    """Return a rendered MANIFEST.json; refuse one that no reader would take. [MANI-27]"""
+    if len(manifest) > MAX_MANIFEST_SIZE:
+        detail = f"with what the earlier one says it would have more than {MAX_MANIFEST_SIZE} bytes"
+        raise Fault("unsafe-path", "MANI-27", detail, None, path)
+    return manifest
 
 
 def object_of(value: object) -> dict[str, Any]:
@@ -198,6 +237,11 @@ def objects_of(value: object) -> list[dict[str, Any]]:
 def is_number(value: object) -> TypeGuard[int]:
     """Return True for a whole number of JSON. To Python, `true` is one."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return True for a number that an earlier manifest may say. [MANI-26]"""
+    return is_number(value) and 0 <= value <= MAX_COUNT
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -27,7 +27,7 @@ from typing import Final
 from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line, sha256_of
 from ekvformat.decode import HLLS, STRINGS, Dump, Summary, database_directory
 from ekvformat.keymap import KEYMAP_NAME
-from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Provenance, render_manifest
+from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Provenance, check_size, render_manifest
 from ekvformat.outcomes import DumpWarning, Fault, text_of_path, warn
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
@@ -280,7 +280,8 @@ class Tree:
 
         warnings = summary.warnings + self.warnings_of_stale(others)
         databases = self.databases_of(others)
-        self.publish((MANIFEST_NAME,), render_manifest(summary, provenance, warnings, databases, earlier_manifest))
+        manifest = render_manifest(summary, provenance, warnings, databases, earlier_manifest)
+        self.publish((MANIFEST_NAME,), check_size(manifest, self.path_of((MANIFEST_NAME,))))
         with faults_at(self.path_of((CHECKSUMS_NAME,))):
             checksums = self.render_checksums(top, others)
             inode = self.write_temporary(top, (TEMPORARY_NAME,), checksums)

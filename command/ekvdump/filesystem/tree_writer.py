@@ -29,7 +29,7 @@ from typing import BinaryIO, Final, NamedTuple
 from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line
 from ekvformat.decode import HLLS, STRINGS
 from ekvformat.keymap import KEYMAP_NAME
-from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE
+from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, check_size
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
@@ -360,7 +360,7 @@ class TreeWriter:
 
     def seal(self, manifest: bytes) -> None:
         """Write MANIFEST.json and then CHECKSUMS, after `inventory`. [TREE-22]"""
-        self._publish((MANIFEST_NAME,), (manifest,))
+        self._publish((MANIFEST_NAME,), (check_size(manifest, os.path.join(self._out, MANIFEST_NAME)),))
         top = self._directory(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
             lines = self._iter_checksum_lines(top)

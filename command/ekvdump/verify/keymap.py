@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 from ekvformat.keymap import KEYMAP_NAME
+from ekvformat.manifest import decode_json
 
 from ekvdump.verify.findings import Finding
-from ekvdump.verify.json_text import decode_json
 from ekvdump.verify.lines import iter_bounded_lines
 from ekvdump.verify.segments import decode_base64url
 
@@ -42,7 +42,7 @@ def decode_keymap_line(line: bytes, offset: int = 0, path: str = KEYMAP_NAME) ->
     # [KMAP-6]
     try:
         members = decode_json(line)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Finding("invalid-keymap", "KMAP-6", f"not JSON: {error}", offset, path) from error
     if not isinstance(members, dict):
         raise Finding("invalid-keymap", "KMAP-6", "not a JSON object", offset, path)

@@ -14,11 +14,11 @@ from ekvformat.manifest import (
     MAX_MANIFEST_SIZE,
     PHASE_SNAPSHOT,
     POLICY,
+    decode_json,
     is_number,
 )
 
 from ekvdump.verify.findings import Finding
-from ekvdump.verify.json_text import decode_json
 
 PHASE_LIVE: Final = "phase1-live-pinned"
 """From a live node. [MANI-13]"""
@@ -56,7 +56,7 @@ def decode_manifest(text: bytes, path: str = MANIFEST_NAME) -> dict[str, Any]:
     # [MANI-11]
     try:
         manifest = decode_json(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Finding("invalid-manifest", "MANI-11", f"not one JSON object: {error}", None, path) from error
     if not isinstance(manifest, dict):
         raise Finding("invalid-manifest", "MANI-11", "not a JSON object", None, path)

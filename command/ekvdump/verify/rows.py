@@ -7,13 +7,12 @@ import re
 from typing import Any, Final, TypeGuard
 
 from ekvformat.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
-from ekvformat.manifest import is_number
+from ekvformat.manifest import decode_json, is_number
 from ekvformat.redis_strings import MAX_EXPIRY_MS
 from ekvformat.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_DIRECTORY
 from ekvformat.segments import encode_segment
 
 from ekvdump.verify.findings import Finding
-from ekvdump.verify.json_text import decode_json
 from ekvdump.verify.segments import decode_base64url, decode_segment
 
 CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
@@ -25,7 +24,7 @@ def decode_row(text: bytes) -> dict[str, Any]:
     """Decode the JSON object of a row; {} for anything else."""
     try:
         row = decode_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return row if isinstance(row, dict) else {}
 
