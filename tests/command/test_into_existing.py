@@ -456,10 +456,12 @@ def test_tree_37_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: b
     assert not [path for path in read_tree(tmp_path / "out") if path.endswith(".tmp")]
 
 
-def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_new", [True, False])
+def test_tree_45_a_file_that_vanishes_before_the_seal_is_noticed(
+    is_new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode_again(EMPTY, tmp_path)
+    if not is_new:
+        decode_again(EMPTY, tmp_path)
     close_sidecars = TreeWriter._close_sidecars
 
     def vanish(target: TreeWriter) -> list[Fault]:
@@ -468,9 +470,9 @@ def test_tree_12_a_file_that_vanishes_before_the_seal_is_noticed(
 
     monkeypatch.setattr(TreeWriter, "_close_sidecars", vanish)
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
-        decode_again(FULL, tmp_path)
+        decode_bytes(FULL, tmp_path, Options(), into_existing=not is_new, sync=False)
     assert caught.value.detail
-    assert (caught.value.clause, caught.value.path) == ("TREE-12", f"{tmp_path}/out/{BASE}/strings/s1.bin")
+    assert (caught.value.clause, caught.value.path) == ("TREE-45", f"{tmp_path}/out/{BASE}/strings/s1.bin")
 
 
 def test_tree_33_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

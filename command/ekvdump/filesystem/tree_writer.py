@@ -137,6 +137,7 @@ class TreeWriter:
         """The open sidecars by their places."""
         self._files = Sorter(self._open_unnamed)
         """The path of every file, with its hash if this run wrote it. [SUMS-3]"""
+        self._blob_count = 0
         self._own_places: list[Parts] = []
         """Files to remove if the run fails."""
         self.earlier_manifest = b""
@@ -209,6 +210,10 @@ class TreeWriter:
                 detail = "a FIFO, socket or device lies in the output directory"
                 raise Fault("unsafe-path", "TREE-14", detail, None, self._shown(parts))
 
+    def _iter_names(self, top: Directory) -> Iterator[Parts]:
+        """Yield every regular file, whatever else lies there."""
+        return (parts for parts, kind in iter_tree(top, self._out) if kind == FILE)
+
     def unseal(self) -> None:
         """Create or open the output directory for writing, and remove its seal and leftovers. [TREE-8]
 
@@ -280,6 +285,7 @@ class TreeWriter:
             sha256, inode = self._write_temporary(directory, place, pieces, self._flush_each)
             self._name(directory, place, inode)
             self._files.add(path_of(place), sha256)
+            self._blob_count += 1
 
     def _write_temporary(
         self, directory: Directory, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
@@ -333,9 +339,11 @@ class TreeWriter:
         with FaultsAt(self._out, ()):
             for place, sidecar in self._sidecars.items():
                 self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
-            if self._into_existing:
-                for parts in self._iter_files(top):
-                    self._files.add(path_of(parts), THERE)
+            # [TREE-45] In a new dump only the number is compared: where there are fewer, one is missing.
+            written = len(self._sidecars) + self._blob_count
+            is_listed = self._into_existing or sum(1 for _ in self._iter_names(top)) < written
+            for parts in (self._iter_files(top) if self._into_existing else self._iter_names(top)) if is_listed else ():
+                self._files.add(path_of(parts), THERE)
 
         databases: set[int] = set()
         stale_count = 0
@@ -348,9 +356,10 @@ class TreeWriter:
                 stale_count += 1  # [TREE-36]
                 if len(stale_examples) < MAX_STALE_EXAMPLES:
                     stale_examples.append(path)
-            elif self._into_existing and notes[0] != THERE:
-                detail = "a file that was written is missing"
-                raise Fault("unsafe-path", "TREE-12", detail, None, os.path.join(self._out, os.fsdecode(path)))
+            elif is_listed and notes[0] != THERE:
+                self._check_places()  # where a directory is another one, that is why
+                detail = "a file that was written is not there under its name"
+                raise Fault("unsafe-path", "TREE-45", detail, None, os.path.join(self._out, os.fsdecode(path)))
         return Inventory(sorted(databases), stale_count, tuple(stale_examples))
 
     def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
