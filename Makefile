@@ -61,9 +61,9 @@ lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-hostile: $(VENV)/run-stamp ## judge the reference too, tamper with the tree, make each call fail, decode large snapshots
+hostile: $(VENV)/run-stamp ## judge the reference too, tamper with a new tree, make each call fail, decode large snapshots
 	$(BIN)/ekvconform run $(REFERENCE)
-	$(BIN)/ekvconform step $(COMMAND)
+	$(BIN)/ekvconform step tree-every-kind-of-file $(COMMAND)
 	$(BIN)/ekvconform faults $(FLUSHING)
 	$(BIN)/ekvconform run big $(COMMAND)
 
