@@ -8,7 +8,7 @@ import pytest
 from decoders import COMMAND, JUDGE_COMMAND
 from ekvconform.cases.golden_cases import BrokenCaseError, Scene, load_case
 from ekvconform.cases.loading import load_cases
-from ekvconform.cases.moments import SCENES, Watch, decode_when
+from ekvconform.cases.moments import SCENES, SCENES_OF_CASES, Watch, decode_when
 from ekvconform.cases.system_calls import CALLS, Call
 from ekvconform.judge.verdicts import Judgement
 from ekvconform.judge.workers import judge_cases
@@ -87,7 +87,7 @@ def test_a_case_with_other_words_is_broken(tmp_path: Path) -> None:
 
 def test_every_scene_has_a_case_and_no_twin_has_company() -> None:
     assert len(CASES) >= 20
-    assert {case.scene.during.scene for case in CASES.values() if case.scene.during} == set(SCENES)
+    assert {case.scene.during.scene for case in CASES.values() if case.scene.during} == set(SCENES_OF_CASES)
     assert not [case for case in CASES.values() if case.twin is not None and case.twin.during]
 
 

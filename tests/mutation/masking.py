@@ -176,8 +176,7 @@ def _baseline(words: dict[str, Any], every: dict[str, Mutant], profile: dict[str
         wanted = _first_of_each(musts[:: words["every"]], every)
     texts: Texts = {}
     applied = []
-    left_out = words.get("without", ())
-    for mutant in dict.fromkeys(each for each in wanted if each.name not in left_out):
+    for mutant in dict.fromkeys(wanted):
         changed = changed_text(mutant, texts)
         if changed is not None:
             texts[mutant.file] = changed

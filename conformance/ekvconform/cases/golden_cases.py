@@ -75,7 +75,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ekvconform.cases.limits import Limits
-from ekvconform.cases.moments import SCENES, When, decode_when
+from ekvconform.cases.moments import SCENES_OF_CASES, When, decode_when
 from ekvconform.cases.snapshots import (
     BadDescriptionError,
     decode_bytes,
@@ -359,7 +359,7 @@ def _scene(words: dict[str, Any]) -> Scene:
 
 def _during(words: dict[str, Any]) -> During:
     _require(set(words) == {"moment", "scene", "place"}, f"during is {words}")
-    _require(words["scene"] in SCENES, f"a scene {words['scene']!r}")
+    _require(words["scene"] in SCENES_OF_CASES, f"a scene {words['scene']!r}")
     return During(decode_when(words["moment"]), words["scene"], words["place"])
 
 

@@ -65,7 +65,10 @@ REPLACE: Final = "replace"
 OF_DIRECTORYS: Final = (SWAP, VANISH, REMOVE)
 OF_FILES: Final = (SYMLINK, HARD_LINK, FIFO, FIFO_READER, REPLACE)
 SCENES: Final = (*OF_DIRECTORYS, *OF_FILES)
-"""Kinds of tampering."""
+"""Kinds of tampering that a campaign tries everywhere."""
+GONE: Final = "gone"
+SCENES_OF_CASES: Final = (*SCENES, GONE)
+"""Kinds of tampering that a case may have."""
 BETWEEN_BLOBS: Final = "between the first and the second blob"
 WORDS: Final = re.compile(r"(?:after (?P<after>[^,]+))?(?:, )?(?:before (?P<before>[^,]+))?")
 

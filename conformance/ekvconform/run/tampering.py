@@ -10,6 +10,7 @@ hard-link     the same with a hard link
 fifo          the same with a FIFO
 fifo-reader   the same with a FIFO that is open for reading
 replace       the same with a file of other bytes
+gone          the file is moved aside
 """
 
 import os
@@ -22,6 +23,7 @@ from ekvconform.cases.limits import Limits
 from ekvconform.cases.moments import (
     FIFO,
     FIFO_READER,
+    GONE,
     HARD_LINK,
     OF_DIRECTORYS,
     REMOVE,
@@ -76,6 +78,8 @@ class Rearrangement:
 def can_rearrange(scene: str, place: Path) -> bool:
     """Return True if the change is possible at a path."""
     is_directory = place.is_dir() and not place.is_symlink()
+    if scene == GONE and not os.path.lexists(place):
+        return False
     return is_directory == (scene in OF_DIRECTORYS) and place.parent.is_dir()
 
 
