@@ -24,8 +24,8 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import os
+import pkgutil
 import random
 import resource
 import signal
@@ -42,6 +42,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final
 
+import coverage
 from ekvconform.cases.carriers import CARRIERS, FOOTER, HEADER, PARTS, PROBE, carried_cases
 from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.golden_cases import Case
@@ -72,7 +73,7 @@ MODULE_OF_MAIN: Final = {REFERENCE: "ekvformat.__main__", COMMAND: "ekvdump.cli.
 WANTED: Final = 0.95
 """Share of the further faults that can be noticed, and have to be."""
 CAUSES_PER_FAULT: Final = 2
-SECONDS_OF_A_CASE: Final = 10
+SECONDS_OF_A_CASE: Final = 30
 SECONDS: Final = 900.0
 SECONDS_OF_A_BASELINE: Final = 4 * SECONDS
 """Each line is noted then, and cases of a program that hangs take their time."""
@@ -237,6 +238,9 @@ def import_changed(package: str, texts: Texts) -> Main:
         del sys.modules[name]
     sys.meta_path.insert(0, _Changed(texts))
     main: Main = importlib.import_module(MODULE_OF_MAIN[package]).main
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
     return main
 
 
@@ -329,49 +333,36 @@ def seen_of(judgement: Judgement | None) -> tuple[str, frozenset[Form]]:
 # ---- measuring ----
 
 
-class _Recorder:
-    """Notes which lines of a package run, and in which cases."""
-
-    def __init__(self, package: str) -> None:
-        root = next(each for each in (ROOT / "reference", ROOT / "command") if (each / package).is_dir())
-        self._files = {str(path): str(path.relative_to(ROOT)) for path in (root / package).rglob("*.py")}
-        self.case = WHEN_IMPORTED
-        self.reached: Reached = {name: {} for name in self._files.values()}
-
-    def __call__(self, frame: FrameType, _event: str, _argument: object) -> Any:
-        """Be called by the interpreter when a function is."""
-        name = self._files.get(frame.f_code.co_filename)
-        if name is None:
-            return None
-        lines = self.reached[name]
-        # The bodies of modules and classes run once, whichever case was the first to need them.
-        case = self.case if frame.f_code.co_flags & inspect.CO_OPTIMIZED else WHEN_IMPORTED
-
-        def note(frame: FrameType, event: str, _argument: object) -> Any:
-            if event == "line":
-                lines.setdefault(frame.f_lineno, set()).add(case)
-            return note
-
-        return note
+def _reached(recorder: coverage.Coverage) -> Reached:
+    """Return which lines ran in which cases."""
+    data = recorder.get_data()
+    return {
+        str(Path(file).relative_to(ROOT)): {line: set(cases) for line, cases in data.contexts_by_lineno(file).items()}
+        for file in data.measured_files()
+    }
 
 
 def measure(baseline: Baseline, directory: Path, _stop: int) -> Measured:
     """Run a baseline on all cases, and note which of its lines run."""
-    recorder, judged = _Recorder(baseline.package), {}
-    sys.settrace(recorder)
+    root = next(each for each in (ROOT / "reference", ROOT / "command") if (each / baseline.package).is_dir())
+    recorder = coverage.Coverage(data_file=None, config_file=False, include=[str(root / baseline.package / "*")])
+    judged = {}
+    recorder.start()
     try:
+        # The bodies of modules and classes run once, whichever case would be the first to need them.
+        recorder.switch_context(WHEN_IMPORTED)
         decoder = Decoder(baseline, directory)
         carriers = _carriers(decoder) if baseline.package == REFERENCE else Carriers(CARRIERS[:1], {})
         for case in baseline.cases(carriers):
-            recorder.case = case.id
+            recorder.switch_context(case.id)
             judged[case.id] = decoder.judge(case)
-        recorder.case = GENERATED
+        recorder.switch_context(GENERATED)
         answers = decoder.answers(carriers)
     finally:
-        sys.settrace(None)
+        recorder.stop()
     causes = find_causes([each for each in judged.values() if each is not None], clauses=carriers.clauses)
     seen = {name: seen_of(each) for name, each in judged.items()}
-    return Measured(seen, carriers, recorder.reached, tuple(causes), answers)
+    return Measured(seen, carriers, _reached(recorder), tuple(causes), answers)
 
 
 def _carriers(decoder: Decoder) -> Carriers:
@@ -393,7 +384,7 @@ def fate_of(mutant: Mutant, baseline: Baseline, measured: Measured, directory: P
     text = changed_text(mutant, baseline.texts)
     if text is None:
         return GONE
-    reaching = _cases_that_reach(mutant, before, measured.reached[mutant.file])
+    reaching = _cases_that_reach(mutant, before, measured.reached.get(mutant.file, {}))
     if not reaching - {GENERATED}:
         return NO_EFFECT
     try:
