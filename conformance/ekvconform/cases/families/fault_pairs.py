@@ -2,7 +2,7 @@
 
 import itertools
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,10 +57,9 @@ def _pairs(faults: dict[str, Fault]) -> Iterator[tuple[str, str]]:
 
 
 def _case(first: str, one: Fault, other: str, two: Fault) -> Case:
-    described = [_entry(fault, letter) for letter, fault in (("a", one), ("b", two)) if "entry" in fault]
-    pieces = _pieces(described, one, two)
+    pieces = pieces_with(one, two)
     rule = "OUTC-2" if one["class"] != two["class"] else RULE_WITHIN[one["class"]]
-    offset = _offset(pieces, described, one)
+    offset = offset_of(one, one, two)
     left = UNSEALED if one["class"] == "value" else UNTOUCHED
     return Case(
         id=f"outc-pair-{first}-before-{other}",
@@ -83,11 +82,16 @@ def _entry(fault: Fault, letter: str) -> dict[str, Any]:
     return words if "raw_key" in words else {"ts": 1, **words}
 
 
-def _pieces(described: list[dict[str, Any]], one: Fault, two: Fault) -> list[Piece]:
-    """Return the snapshot: all entries, then what is wrong at its end."""
-    tails = [fault["tail"] for fault in (one, two) if "tail" in fault]
-    footers = [fault["footer"] for fault in (one, two) if "footer" in fault]
-    pieces = describe_snapshot({"entries": [*described, SOUND], "footer": False})
+def _entries(faults: Sequence[Fault]) -> list[dict[str, Any]]:
+    """Return the descriptions of all entries that are at fault, the first one first."""
+    return [_entry(fault, letter) for letter, fault in zip("ab", faults, strict=False) if "entry" in fault]
+
+
+def pieces_with(*faults: Fault) -> list[Piece]:
+    """Return a snapshot that has one or two faults: all entries, then what is wrong at its end."""
+    tails = [fault["tail"] for fault in faults if "tail" in fault]
+    footers = [fault["footer"] for fault in faults if "footer" in fault]
+    pieces = describe_snapshot({"entries": [*_entries(faults), SOUND], "footer": False})
     pieces += [Piece(decode_bytes(tail), "at fault") for tail in tails if tail]
     if not footers:
         data = b"".join(piece.data for piece in pieces)
@@ -95,16 +99,15 @@ def _pieces(described: list[dict[str, Any]], one: Fault, two: Fault) -> list[Pie
     return pieces if footers[0] is False else [*pieces, Piece(decode_bytes(footers[0]), "in the place of a footer")]
 
 
-def _offset(pieces: list[Piece], described: list[dict[str, Any]], one: Fault) -> int:
-    """Return where the fault is that is named, in bytes."""
+def offset_of(one: Fault, *faults: Fault) -> int:
+    """Return where the first of some faults is in the snapshot that has them, in bytes."""
     place: str = one["at"][0]
     behind: int = one["at"][1]
-    size = sum(len(piece.data) for piece in pieces)
     if place == "footer":
-        return size - 4
-    wanted = make_entry(described[0]) if "entry" in one else None
+        return sum(len(piece.data) for piece in pieces_with(*faults)) - 4
+    wanted = make_entry(_entry(one, "a")) if "entry" in one else None
     offset = START
-    for entry in sorted(make_entry(each) for each in [*described, SOUND]):
+    for entry in sorted(make_entry(each) for each in [*_entries(faults), SOUND]):
         if entry == wanted:
             break
         offset += len(encoded_entry(entry))
