@@ -37,6 +37,7 @@ from ekvconform.judge.known_failures import (
 from ekvconform.judge.suite_run import SuiteRun
 from ekvconform.judge.verdicts import Judgement, judge_case
 from ekvconform.judge.workers import judge_cases
+from ekvconform.run.processes import descendants
 from ekvconform.run.profiles import (
     BrokenProfileError,
     Profile,
@@ -45,7 +46,6 @@ from ekvconform.run.profiles import (
     load_profile,
     make_profile,
 )
-from ekvconform.run.sandbox import descendants
 from golden import ELSEWHERE
 from hypothesis import given
 from hypothesis import strategies as st

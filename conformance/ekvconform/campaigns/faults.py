@@ -75,20 +75,11 @@ from ekvconform.judge.tree_comparison import (
 from ekvconform.judge.tree_explanations import NO_FILE
 from ekvconform.judge.verdicts import ESCAPED, FAIL, PASS, VOID, WRONG_REASON, bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, WORKER_ENDED, run_in_workers
+from ekvconform.run.looks import Look, iter_below, look, shown_path, touched
 from ekvconform.run.namespaces import PAGE_SIZE, mount_memory
+from ekvconform.run.processes import drop_capabilities
 from ekvconform.run.profiles import Profile
-from ekvconform.run.sandbox import (
-    Finish,
-    Look,
-    Sandbox,
-    drop_capabilities,
-    iter_below,
-    look,
-    make_sandbox,
-    run_program,
-    shown_path,
-    touched,
-)
+from ekvconform.run.sandbox import Finish, Sandbox, make_sandbox, run_program
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 from ekvconform.run.time_limit import WALL_FACTOR
 

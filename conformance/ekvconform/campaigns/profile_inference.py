@@ -15,8 +15,9 @@ from ekvconform.cases.loading import SMOKE
 from ekvconform.judge.tree_comparison import SEAL_NAMES
 from ekvconform.judge.verdicts import bad_ending, command_of, first_line
 from ekvconform.judge.workers import PATIENCE_SECONDS, run_in_workers
+from ekvconform.run.looks import iter_below
 from ekvconform.run.profiles import CHAPTERS, CLASS_OF_STATUS, REFUSALS, Profile
-from ekvconform.run.sandbox import iter_below, make_sandbox, run_program
+from ekvconform.run.sandbox import make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
 
 PROBES: Final = (

@@ -17,7 +17,7 @@ from ekvconform.cases.tolerances import TOLERANCES, members_fit, mode_fits, same
 from ekvconform.judge.aspects import CHECKSUMS, COUNTERS, FILES, FORM, MANIFEST, MODES, PAYLOADS, SEAL
 from ekvconform.judge.differences import Difference, differing_bytes, first_differing_line, shown, shown_line
 from ekvconform.judge.tree_explanations import BLOB, NO_FILE, SIDECAR, TreeExplainer
-from ekvconform.run.sandbox import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
+from ekvconform.run.looks import Look, hash_regular, iter_below, open_regular, read_regular, shown_path
 
 MANIFEST_NAME: Final = b"MANIFEST.json"
 CHECKSUMS_NAME: Final = b"CHECKSUMS"

@@ -53,20 +53,11 @@ from ekvconform.judge.tree_comparison import (
     differences_of_seal,
     differences_of_tree,
 )
+from ekvconform.run.looks import Look, look, shown_path, touched
 from ekvconform.run.namespaces import mount_memory
+from ekvconform.run.processes import drop_capabilities
 from ekvconform.run.profiles import Profile
-from ekvconform.run.sandbox import (
-    Finish,
-    Look,
-    Sandbox,
-    can_make_devices,
-    drop_capabilities,
-    look,
-    make_sandbox,
-    run_program,
-    shown_path,
-    touched,
-)
+from ekvconform.run.sandbox import Finish, Sandbox, can_make_devices, make_sandbox, run_program
 from ekvconform.run.seccomp import CannotHoldError, require_machine
 from ekvconform.run.tampering import run_with_tampering
 from ekvconform.run.watching import Watch

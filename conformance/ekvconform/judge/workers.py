@@ -30,8 +30,9 @@ from ekvconform.judge.aspects import OUTSIDE
 from ekvconform.judge.differences import SCENE, Difference
 from ekvconform.judge.verdicts import ESCAPED, VOID, Judgement, judge_case
 from ekvconform.run.namespaces import hide
+from ekvconform.run.processes import adopt_orphans, descendants, end_descendants
 from ekvconform.run.profiles import Profile
-from ekvconform.run.sandbox import adopt_orphans, descendants, end_descendants, remove_sandbox
+from ekvconform.run.sandbox import remove_sandbox
 from ekvconform.run.time_limit import WALL_FACTOR, StarvedError
 
 PATIENCE_SECONDS: Final = 60.0

@@ -1,58 +1,42 @@
-"""Runs a program once in a sandbox, and ends all its processes.
+"""Runs a program once in a sandbox, and ends all its processes (`processes`).
 
-    <sandbox>/in/<snapshot>   what the program reads
-    <sandbox>/work/out        OUT; `work` is the current directory
-    <sandbox>/tmp             TMPDIR
-    <sandbox>/canary/         files that must not be touched
-
-This process is a child subreaper (PR_SET_CHILD_SUBREAPER): descendants of the program whose
-parent has ended become its children. So all of them can be found and killed, even if they
-left the process group. It must not have other children.
+<sandbox>/in/<snapshot>   what the program reads
+<sandbox>/work/out        OUT; `work` is the current directory
+<sandbox>/tmp             TMPDIR
+<sandbox>/canary/         files that must not be touched
 """
 
-import ctypes
-import errno
-import hashlib
 import os
-import re
 import select
-import signal
 import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final, NamedTuple
+from typing import IO, Final
 
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import Planted, Scene
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.snapshots import write_snapshot
+from ekvconform.run.looks import Look, iter_below, look, place_of, shown_path, touched
+from ekvconform.run.processes import adopt_orphans, descendants, end_descendants, private_memory, proportional_memory
 from ekvconform.run.time_limit import TimeLimit
 
-PR_SET_CHILD_SUBREAPER: Final = 36
 SAMPLE_MS: Final = 20
 """Interval at which the limits are checked."""
 MAX_OUTPUT_SIZE: Final = 1024 * 1024
 """Bytes of each output stream; a program that writes more exceeds a limit."""
 MAX_ENTRIES: Final = 100_000
 """Files and directories below OUT and TMPDIR; a program that makes more exceeds a limit."""
-MAX_HASHED_SIZE: Final = 64 * 1024 * 1024
-"""Largest file that is compared by content; a larger one is compared by its metadata."""
-MAX_READ_SIZE: Final = 64 * 1024 * 1024
-"""Largest file that is read into memory."""
 PATIENCE: Final = 4
 """The files are walked again after so many times the duration of the last walk."""
-END_SECONDS: Final = 10.0
-"""Time that killed processes may take to disappear."""
 UMASK: Final = 0o022
 NULL_DEVICE: Final = os.makedev(1, 3)
-PR_CAPBSET_DROP: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,124 +58,6 @@ class Finish:
 
 class StoppedError(Exception):
     """Raised when the verdict is not needed any more."""
-
-
-# ---- recording the state of files ----
-
-
-class Seen(NamedTuple):
-    """Metadata and content of a file."""
-
-    kind: int
-    mode: int
-    owner: tuple[int, int]
-    inode: int
-    links: int
-    times: tuple[int, int]
-    """Of a regular file, mtime and ctime in ns; else (0, 0), since a new entry changes those of a directory."""
-    content: str | None
-    """Hash of a regular file, target of a symlink."""
-
-
-Look = dict[str, Seen]
-"""Path from a directory, "." for itself = what is there. Two looks are equal if nothing was touched."""
-
-
-def shown_path(path: bytes) -> str:
-    r"""Return a path as text, with `\xHH` for a byte that is not UTF-8."""
-    return path.decode("utf-8", "backslashreplace")
-
-
-def place_of(directory: Path, path: bytes) -> bytes:
-    """Return the full path of a path below a directory; "." is the directory itself."""
-    return os.fsencode(directory) if path == b"." else os.path.join(os.fsencode(directory), path)
-
-
-def iter_below(directory: Path, without: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield everything at and below a directory, by path from there; links are not followed. Raises `OSError`.
-
-    Files that disappear during the walk are skipped, as are the paths of `without` with all below them.
-    """
-    pending = [b"."]
-    while pending:
-        path = pending.pop()
-        place = place_of(directory, path)
-        try:
-            status = os.lstat(place)
-            yield path, status
-            if stat.S_ISDIR(status.st_mode):
-                below = (name if path == b"." else os.path.join(path, name) for name in os.listdir(place))
-                pending += [each for each in below if each not in without]
-        except FileNotFoundError:
-            continue
-
-
-def look(directory: Path, without: Collection[bytes] = ()) -> Look:
-    """Record everything at and below a directory; links are not followed. Raises `OSError`."""
-    found: Look = {}
-    for path, status in iter_below(directory, without):
-        place = place_of(directory, path)
-        is_file = stat.S_ISREG(status.st_mode)
-        content = None
-        if is_file and status.st_size <= MAX_HASHED_SIZE:
-            content = hash_regular(place)
-        elif stat.S_ISLNK(status.st_mode):
-            content = shown_path(os.readlink(place))
-        found[shown_path(path)] = Seen(
-            stat.S_IFMT(status.st_mode),
-            stat.S_IMODE(status.st_mode),
-            (status.st_uid, status.st_gid),
-            status.st_ino,
-            status.st_nlink if is_file else 0,
-            (status.st_mtime_ns, status.st_ctime_ns) if is_file else (0, 0),
-            content,
-        )
-    return found
-
-
-def read_regular(place: bytes, limit: int = MAX_READ_SIZE) -> bytes:
-    """Read a regular file, without following a link or blocking. Raises `OSError`, also above `limit`."""
-    with open_regular(place) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(f"{shown_path(place)}: more than {limit} bytes")
-    return data
-
-
-def hash_regular(place: bytes) -> str:
-    """Return the SHA-256 of a regular file of any size, in hex. Raises `OSError`."""
-    with open_regular(place) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def open_regular(place: bytes) -> BufferedReader:
-    """Open a regular file, without following a link or blocking. Raises `OSError`."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise OSError(f"{shown_path(place)}: not a regular file")
-    return file
-
-
-def touched(before: Look, after: Look, may_lose: int = 0) -> list[str]:
-    """Return the paths at which two looks outside OUT differ.
-
-    When a hard link in OUT is replaced, the file outside that it was linked to loses a link. A file may lose
-    `may_lose` links.
-    """
-    paths = before.keys() | after.keys()
-    return sorted(path for path in paths if not _same(before.get(path), after.get(path), may_lose))
-
-
-def _same(before: Seen | None, after: Seen | None, may_lose: int) -> bool:
-    if before is None or after is None:
-        return before is after
-    if not may_lose:
-        return before == after
-    # Losing a link, or being renamed, changes only ctime.
-    changed = before._replace(links=after.links, times=(before.times[0], after.times[1]))
-    return changed == after and 0 <= before.links - after.links <= may_lose
 
 
 # ---- preparing a run ----
@@ -362,23 +228,6 @@ def remove_sandbox(root: Path) -> None:
 # ---- running ----
 
 
-def adopt_orphans() -> None:
-    """Make this process a child subreaper. Raises `OSError`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot adopt orphans")
-
-
-def drop_capabilities() -> None:
-    """Drop all capabilities of programs that are started from now on. Raises `OSError` if that fails."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in range(64):
-        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() != errno.EINVAL:
-            if os.geteuid() == 0:
-                raise OSError(ctypes.get_errno(), "the program cannot be run without privileges")
-            return
-
-
 def environment(box: Sandbox) -> dict[str, str]:
     """Return the environment of a program."""
     return {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(box.root / "tmp"), "LC_ALL": "C.UTF-8"}
@@ -528,96 +377,3 @@ class Running:
     def _text(self, number: int) -> str:
         """Return the output on one of the two streams."""
         return bytes(self._output[number][:MAX_OUTPUT_SIZE]).decode("utf-8", "backslashreplace")
-
-
-def end_descendants(program: int | None = None, spared: Collection[int] = ()) -> tuple[int, int]:
-    """End all descendants of this process, but those spared and theirs.
-
-    Returns the exit code of `program` (negative for a signal), and how many others there were. Orphans come
-    to this process, so whatever descends from it was started by the program. Raises `OSError` for what does not end.
-    """
-    ended: set[int] = set()
-    code = 0
-    deadline = time.monotonic() + END_SECONDS
-    while True:
-        if not spared:
-            try:
-                while (waited := os.waitpid(-1, os.WNOHANG))[0]:
-                    if waited[0] == program:
-                        code = os.waitstatus_to_exitcode(waited[1])
-            except ChildProcessError:
-                return code, len(ended - {program})  # no children, so no descendants
-        kept = {each for pid in spared for each in (pid, *descendants(pid))}
-        alive = [pid for pid in descendants(os.getpid()) if pid not in kept]
-        for pid in alive:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        ended.update(alive)
-        if spared:
-            # One at a time: what is spared is another process's to wait for.
-            rest = [pid for pid in _children(os.getpid()) if pid not in kept]
-            for pid in rest:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            if not alive and not rest:
-                return code, len(ended)
-        if time.monotonic() > deadline:
-            raise OSError(f"processes that do not end: {sorted(set(alive))}")
-        if alive:
-            time.sleep(0.001)
-
-
-def _processes() -> dict[int, tuple[int, bool]]:
-    """Return process = its parent, and whether anything of it still runs."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of a program stands in brackets and may hold anything.
-                state, parent = file.read().rsplit(b")", 1)[1].split()[:2]
-                # A process whose first thread has ended looks dead, and its others may go on.
-                runs = state != b"Z" or len(os.listdir(f"/proc/{name}/task")) > 1
-                found[int(name)] = (int(parent), runs)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    return [child for child, (parent, _) in _processes().items() if parent == pid]
-
-
-def descendants(pid: int) -> list[int]:
-    """Return all descendants of a process of which anything still runs."""
-    processes = _processes()
-    children: dict[int, list[int]] = {}
-    for child, (parent, _) in processes.items():
-        children.setdefault(parent, []).append(child)
-    found, pending = [], [pid]
-    while pending:
-        for child in children.get(pending.pop(), []):
-            pending.append(child)
-            if processes[child][1]:
-                found.append(child)
-    return found
-
-
-PROPORTIONAL: Final = re.compile(rb"^Pss_(?:Anon|Shmem):\s+([0-9]+) kB", re.MULTILINE)
-
-
-def proportional_memory(pid: int) -> int:
-    """Return the bytes that a process holds for itself, each page counted to all that share it in equal parts."""
-    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-        return sum(map(int, PROPORTIONAL.findall(file.read()))) * 1024
-    return 0
-
-
-MEMORY: Final = re.compile(rb"^Rss(?:Anon|Shmem):\s+([0-9]+) kB", re.MULTILINE)
-
-
-def private_memory(pid: int) -> int:
-    """Return the bytes that a process holds for itself; pages of mapped files do not count."""
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # the first may have ended, and then says nothing
-            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/status", "rb") as file:
-                if sizes := MEMORY.findall(file.read()):
-                    return sum(map(int, sizes)) * 1024
-    return 0

@@ -29,7 +29,8 @@ from typing import Final, NamedTuple
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.limits import Limits
 from ekvconform.cases.system_calls import CALLS, CREAT_FLAGS, FLAGS_OF_OPEN, NAMES, Call
-from ekvconform.run.sandbox import UMASK, Finish, Running, Sandbox, adopt_orphans, descendants, environment
+from ekvconform.run.processes import adopt_orphans, descendants
+from ekvconform.run.sandbox import UMASK, Finish, Running, Sandbox, environment
 
 AT_FDCWD: Final = -100
 OWN_PROC: Final = re.compile(r"^/proc/(?:self|thread-self)/")

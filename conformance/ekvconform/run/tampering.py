@@ -35,7 +35,8 @@ from ekvconform.cases.moments import (
     Watch,
 )
 from ekvconform.cases.system_calls import RENAME, Call
-from ekvconform.run.sandbox import Finish, Sandbox, touched
+from ekvconform.run.looks import touched
+from ekvconform.run.sandbox import Finish, Sandbox
 from ekvconform.run.seccomp import GO_ON, Answer, hold_program
 
 ASIDE: Final = b"aside"
