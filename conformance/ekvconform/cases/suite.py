@@ -34,7 +34,7 @@ class Suite:
 
 
 def hash_cases(directory: Path = FIXTURES) -> dict[str, str]:
-    """Return case id = SHA-256 of its file; so is a table of cases. Raises `BrokenCaseError`."""
+    """Return the SHA-256 of the file of each case and of each table of cases, by id. Raises `BrokenCaseError`."""
     paths = [*case_paths(directory), *table_paths(directory)]
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 

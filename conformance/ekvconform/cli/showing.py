@@ -6,12 +6,14 @@ import shlex
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Final
 
 from ekvconform.cases.carriers import carry
 from ekvconform.cases.clauses import load_clauses
-from ekvconform.cases.data_files import FIXTURES
+from ekvconform.cases.data_files import FATE_PATH, FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.export import iter_lines, render_case
+from ekvconform.cases.families.fault_pairs import FAULT_PAIRS_NAME
 from ekvconform.cases.families.places import PLACES_NAME
 from ekvconform.cases.golden_cases import DECODE, Case
 from ekvconform.cases.loading import CASES_NAME, load_cases
@@ -24,6 +26,11 @@ from ekvconform.report.records import (
     describe_expected,
 )
 from ekvconform.run.sandbox import environment, make_sandbox
+
+TABLES_OF_FAMILIES: Final = {
+    "places": FIXTURES / PLACES_NAME, "fault-pairs": FIXTURES / FAULT_PAIRS_NAME, "fates": FATE_PATH,
+}  # fmt: skip
+"""Family = the table that its cases are made from."""
 
 
 def list_cases(options: argparse.Namespace) -> int:
@@ -50,7 +57,8 @@ def show(options: argparse.Namespace) -> int:
     if path.is_file():
         print(path.read_text(encoding="utf-8"), end="")
     else:
-        print(f"# Made from {FIXTURES / PLACES_NAME}; as exported, but with contents as text:")
+        table = TABLES_OF_FAMILIES[case.family]
+        print(f"# Made from {table}; as exported, but with contents as text:")
         print(json.dumps(render_case(case, render_bytes), indent=1))
     return EXIT_AS_EXPECTED
 

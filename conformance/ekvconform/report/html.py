@@ -78,6 +78,6 @@ def _cases(reports: Sequence[Report]) -> list[tuple[Row, list[Row | None]]]:
 
 def _snapshots(wanted: Collection[str], report: Report) -> dict[str, str]:
     """Return annotated hex of the snapshots of cases, as the program of a report was given them."""
-    carrier, seed = report.header["carrier"], report.header["seed"]
+    carrier, seed = report.header["carrier"], report.header.get("seed", "")
     cases = varied_cases([case for case in load_cases() if case.id in wanted], seed)
     return {case.id: carry(case, carrier).annotated for case in cases}

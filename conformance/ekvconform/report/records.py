@@ -197,7 +197,7 @@ def _unread(carriers: Carriers) -> list[str]:
 
 
 def _not_varied(judgements: Sequence[Judgement], seed: str) -> list[str]:
-    """Say how many cases were as in the fixtures in a run that varies them."""
+    """Return a line about the cases that a run could not vary."""
     if not seed:
         return []
     same = sum(not judgement.case.seed for judgement in judgements)
