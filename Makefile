@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test nightly bench browser coverage fixtures hostile masking mutants lint format lock clean
+.PHONY: help run check test nightly bench browser coverage fixtures spec hostile masking mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench: $(VENV)/stamp ## time and memory, as ratios within one run
 
 fixtures: $(VENV)/stamp ## bring index and export of the fixtures up to date
 	$(BIN)/python tools/fixtures.py
+
+spec: $(VENV)/run-stamp ## bring the link definitions of the spec up to date
+	$(BIN)/python tools/spec_links.py
 
 format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -147,7 +147,7 @@ def print_suite(directory: Path) -> None:
     """
     cases = [case for case in load_cases() if case.scene.verb == "decode" and not case.scene.options]
     snapshot, out = directory / "case.fsm", directory / "case.out"
-    snapshot.write_bytes(next(case.scene.snapshot for case in cases if case.id == "rstr-expiry-0") or b"")
+    snapshot.write_bytes(next(case.scene.snapshot for case in cases if case.id == "envl-expiry-0") or b"")
     programs = (
         ("true", ["true", "{snapshot}", "{out}"]),
         ("the command", [sys.executable, "-m", "ekvdump", "decode", "--no-sync", "{snapshot}", "{out}"]),

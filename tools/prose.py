@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "reference" / "ekvformat"
-MAX_LINES: Final = 2390
+MAX_LINES: Final = 2420
 """Largest size of the whole reference, in lines."""
 MAX_FUNCTION_LINES: Final = 35
 """Largest size of one function, its docstring and comments included."""
-NOT_FORMAT: Final = ("__main__", "decode", "manifest", "outcomes", "tree")
+NOT_FORMAT: Final = ("__main__", "completeness", "decode", "manifest", "outcomes", "safe_writing")
 """Modules that may have more code than prose: they put the chapters in a row, and do not describe bytes."""
 
 

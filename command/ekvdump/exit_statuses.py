@@ -1,4 +1,4 @@
-"""Exit statuses of the command, a closed list. [OUTC-6]
+"""Exit statuses of the command, a closed list. [OUTC-7]
 
 This module imports nothing, so that `--version` starts fast.
 """

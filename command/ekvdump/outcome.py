@@ -1,4 +1,4 @@
-"""The outcome of a run that wrote a whole tree. Implements part of spec chapter OUTC.
+"""The outcome of a run that wrote a whole tree. Implements part of spec chapters OUTC and COMP.
 
 The first pass and the outputs have counted; the names and words of warnings, and which of
 them make a dump partial, are those of `ekvformat.outcomes`.
@@ -8,9 +8,10 @@ import os
 from typing import NamedTuple
 
 from ekvformat import keys
-from ekvformat.decode import database_directory
-from ekvformat.outcomes import Counters, DumpWarning, PartialReason, partial_reasons, text_of_path, warn
+from ekvformat.completeness import Counters, DumpWarning, PartialReason, partial_reasons, warn
+from ekvformat.outcomes import text_of_path
 from ekvformat.segments import encode_percent
+from ekvformat.tree import database_directory
 
 from ekvdump.engine.outputs import Outputs
 from ekvdump.exit_statuses import EXIT_COMPLETE, EXIT_PARTIAL
@@ -26,12 +27,12 @@ class Outcome(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether the dump shows everything that the caller wanted. [OUTC-12]"""
+        """Whether the dump shows everything that the caller wanted. [COMP-6]"""
         return not self.partial_reasons
 
     @property
     def exit_status(self) -> int:
-        """0 for a complete dump, 3 for a partial one. [OUTC-6] [OUTC-8]"""
+        """0 for a complete dump, 3 for a partial one. [OUTC-7] [OUTC-9]"""
         return EXIT_COMPLETE if self.complete else EXIT_PARTIAL
 
 
@@ -47,30 +48,30 @@ def decide_outcome(outputs: Outputs, index: int | None, inventory: Inventory, *,
 
 
 def warnings_of_snapshot(outputs: Outputs, index: int | None) -> list[DumpWarning]:
-    """Return the warnings about the snapshot and about what is not shown of it. [OUTC-11]"""
+    """Return the warnings about the snapshot and about what is not shown of it. [COMP-5]"""
     found, counters = outputs.first_pass, outputs.counters
-    # [FILE-18] [FILE-24] [VISI-14]
+    # [FILE-20] [FILE-26] [VISI-14]
     warnings = warn("no-footer") if found.fsm_crc32c is None else []
     if index is not None and found.applied_index is not None and index < found.applied_index:
         warnings += warn("index-behind")
     warnings += warn("future-version", counters.entries["future"])
-    # [OUTC-13] A caller who selects types is not warned of the others.
+    # [COMP-1] A caller who selects types is not warned of the others.
     if outputs.options.only is None:
-        # [KEYS-9] [KEYS-10]
+        # [KEYS-9] [KEYS-6]
         warnings += warn("unknown-prefix", counters.entries[keys.UNKNOWN], tuple(map(encode_percent, found.beginnings)))
         for type_, count in counters.undecoded.items():
             warnings += warn("undecoded-type", count, (type_,))
-    # [RTTL-15] [SALV-6]
+    # [RTTL-11] [SALV-9]
     warnings += warn("orphan-ttl", counters.ttls["orphan"], tuple(outputs.orphan_examples))
     return warnings + warn("unreadable-value", unreadable_count(counters), tuple(outputs.unreadable_examples))
 
 
 def warnings_of_tree(inventory: Inventory, *, handles: bool) -> list[DumpWarning]:
-    """Return the warnings about the output directory. [TREE-36] [TREE-38]"""
+    """Return the warnings about the output directory. [INTO-6] [SAFE-7]"""
     stale = tuple(text_of_path(os.fsdecode(path)) for path in inventory.stale_examples)
     return warn("stale-file", inventory.stale_count, stale) + (warn("unguarded-writes") if not handles else [])
 
 
 def unreadable_count(counters: Counters) -> int:
-    """Return how many records were unreadable. [SALV-6]"""
+    """Return how many records were unreadable. [SALV-9]"""
     return counters.strings["unreadable"] + counters.hlls["unreadable"] + counters.ttls["unreadable"]

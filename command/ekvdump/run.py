@@ -2,7 +2,7 @@
 
 This module is the order of the steps: check the output directory, first pass, first output,
 unseal, write, check that the snapshot has not changed, inventory, seal. Whatever fails or
-interrupts a step, the tree is rolled back. [TREE-23] [TREE-39]
+interrupts a step, the tree is rolled back. [SAFE-27] [SAFE-24]
 """
 
 import os
@@ -87,38 +87,36 @@ class Run:
         """Decode the snapshot.
 
         Raises a `Fault`: of the snapshot, the tree or the disk. After a fault there is no
-        seal in the output directory [TREE-23]; a fault before the first write leaves the output
-        directory unchanged [TREE-9].
+        seal in the output directory [SAFE-27]; a fault before the first write leaves the output
+        directory unchanged [SAFE-4].
         """
-        self._writer.check()  # [OUTC-5]
-        check_spelling(self._snapshot_path, "FILE-22")
-        # [TREE-41] With `into_existing` the snapshot could be overwritten before it is read.
+        self._writer.check()  # [OUTC-6]
+        check_spelling(self._snapshot_path, "FILE-24")
+        # [INTO-2] With `into_existing` the snapshot could be overwritten before it is read.
         if os.path.realpath(self._snapshot_path).startswith(os.path.join(os.path.realpath(self._out), "")):
-            raise Fault(
-                "unsafe-path", "TREE-41", "the snapshot lies in the output directory", None, self._snapshot_path
-            )
+            raise Fault("unsafe-path", "INTO-2", "the snapshot lies in the output directory", None, self._snapshot_path)
         with SnapshotFile(self._snapshot_path) as source:
             with judged_whole(source):
                 first_pass = run_first_pass(
                     ProgressSource(source, self._progress) if self._progress else source
-                )  # [FILE-19]
+                )  # [FILE-21]
             try:
                 return self._write(source, first_pass)
             except BaseException as end:
                 self.is_ending = True
-                faults = self._writer.rollback()  # [TREE-23] [TREE-39]
+                faults = self._writer.rollback()  # [SAFE-27] [SAFE-24]
                 if isinstance(end, Fault):
-                    end.also += tuple(faults)  # [TREE-27]
+                    end.also += tuple(faults)  # [SAFE-31]
                 raise
 
     def _write(self, source: SnapshotFile, first_pass: FirstPass) -> Outcome:
         outputs = Outputs(source, first_pass, self._options)
         made = self._iter_made(source, outputs)
-        # [TREE-9] The first output is made before the output directory is touched, so that a
+        # [SAFE-4] The first output is made before the output directory is touched, so that a
         # snapshot that is refused at its first value leaves it as it was.
         output = next(made, None)
         if output is None:
-            source.check_unchanged()  # [FILE-20]
+            source.check_unchanged()  # [FILE-22]
         self._writer.unseal()
         while output is not None:
             self._writer.write(output)
@@ -126,7 +124,7 @@ class Run:
                 self._progress(WRITING, shown_count(outputs.counters), showable_count(outputs.counters))
             output = None  # the next output is not read while this one is held
             output = next(made, None)
-        source.check_unchanged()  # [FILE-20]
+        source.check_unchanged()  # [FILE-22]
         inventory = self._writer.inventory()
         index = decode_snapshot_name(self._snapshot_path)
         self._outcome = decide_outcome(outputs, index, inventory, handles=self._handles)
@@ -145,7 +143,7 @@ class Run:
         return self._outcome
 
     def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Row]:
-        """Yield the outputs; raise `changed` if the snapshot is no longer what the first pass read. [FILE-20]"""
+        """Yield the outputs; raise `changed` if the snapshot is no longer what the first pass read. [FILE-22]"""
         try:
             yield from outputs
         except Fault as fault:
@@ -156,7 +154,7 @@ class Run:
             if fault.name == "invalid-value":
                 raise
             detail = f"no longer what the first pass read: {fault.detail}"
-            raise Fault("changed", "FILE-20", detail, fault.offset, self._snapshot_path) from fault
+            raise Fault("changed", "FILE-22", detail, fault.offset, self._snapshot_path) from fault
 
 
 def decode(

@@ -1,4 +1,4 @@
-"""Errors of the file system as faults of the format. Implements the fault clauses of chapter TREE.
+"""Errors of the file system as faults of the format. Implements part of spec chapter SAFE.
 
 This is the one place where an `OSError` becomes a fault. The fault says which clause is
 broken and at which path; what the system said is its detail.
@@ -14,17 +14,17 @@ from typing import Final
 from ekvformat.outcomes import Fault
 
 NO_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
-"""Errors that mean a full disk. [TREE-24]"""
+"""Errors that mean a full disk. [SAFE-28]"""
 NO_SPACE_ON_WINDOWS: Final = frozenset((39, 112))
-"""ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL. [TREE-24]"""
+"""ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL. [SAFE-28]"""
 IN_THE_WAY: Final = {
-    errno.ELOOP: "TREE-13",
-    errno.ENXIO: "TREE-14",
-    errno.EISDIR: "TREE-16",
-    errno.ENOTDIR: "TREE-32",
-    errno.ENOTEMPTY: "TREE-16",
-    errno.EEXIST: "TREE-12",
-    errno.ENOENT: "TREE-12",
+    errno.ELOOP: "SAFE-11",
+    errno.ENXIO: "SAFE-12",
+    errno.EISDIR: "SAFE-16",
+    errno.ENOTDIR: "SAFE-17",
+    errno.ENOTEMPTY: "SAFE-16",
+    errno.EEXIST: "SAFE-8",
+    errno.ENOENT: "SAFE-8",
 }
 """Errors that mean that something unexpected is at a path, and the clause for each."""
 
@@ -33,7 +33,7 @@ class FaultsAt:
     """A context that turns an `OSError` into the fault for a path in the output directory.
 
     If a second error occurs while the first is handled, such as a failing close after a failing
-    write, both are reported. [TREE-27]
+    write, both are reported. [SAFE-31]
     """
 
     def __init__(self, out: str, parts: tuple[str, ...]) -> None:
@@ -62,21 +62,21 @@ def fault_of(error: OSError, path: str) -> Fault:
     """Return the fault for an error of the file system."""
     words = error.strerror or str(error)
     if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
-        return Fault("disk-full", "TREE-24", words, None, path)
+        return Fault("disk-full", "SAFE-28", words, None, path)
     if error.errno in IN_THE_WAY:
         return Fault("unsafe-path", IN_THE_WAY[error.errno], words, None, path)
-    return Fault("io-error", "TREE-25", words, None, path)
+    return Fault("io-error", "SAFE-29", words, None, path)
 
 
 def snapshot_fault(error: OSError, failed: str, path: str, offset: int | None = None) -> Fault:
-    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-22]"""
+    """Return the fault of a snapshot that cannot be opened or read; `failed` says which. [FILE-24]"""
     words = error.strerror or str(error)
-    return Fault("io-error", "FILE-22", f"cannot {failed} the snapshot: {words}", offset, path)
+    return Fault("io-error", "FILE-24", f"cannot {failed} the snapshot: {words}", offset, path)
 
 
 def temporary_fault() -> Fault:
-    """Return the fault of a system without a directory for temporary files. [VERI-17]"""
-    return Fault("io-error", "VERI-17", "there is no directory for temporary files: set TMPDIR")
+    """Return the fault of a system without a directory for temporary files. [VERI-20]"""
+    return Fault("io-error", "VERI-20", "there is no directory for temporary files: set TMPDIR")
 
 
 def check_spelling(path: str, clause: str) -> None:
@@ -95,7 +95,7 @@ def check_spelling(path: str, clause: str) -> None:
 
 
 def first_of(faults: list[Fault]) -> Fault:
-    """Return the first of several faults, with the others in its `also`. [TREE-27]"""
+    """Return the first of several faults, with the others in its `also`. [SAFE-31]"""
     faults[0].also += tuple(faults[1:])
     return faults[0]
 
@@ -104,22 +104,22 @@ def check_directory(status: os.stat_result, path: str) -> None:
     """Check that a directory may be used. Raises `unsafe-path`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a directory belongs", None, path)
+        raise Fault("unsafe-path", "SAFE-11", "a symlink lies where a directory belongs", None, path)
     if stat.S_ISREG(mode):
-        raise Fault("unsafe-path", "TREE-32", "a file lies where a directory belongs", None, path)
+        raise Fault("unsafe-path", "SAFE-17", "a file lies where a directory belongs", None, path)
     if not stat.S_ISDIR(mode):
-        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a directory belongs", None, path)
+        raise Fault("unsafe-path", "SAFE-12", "a FIFO, socket or device lies where a directory belongs", None, path)
 
 
 def check_file(status: os.stat_result, path: str, *, is_blob: bool) -> None:
     """Check that a file may be replaced or written. Raises `unsafe-path`."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        raise Fault("unsafe-path", "TREE-13", "a symlink lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "SAFE-11", "a symlink lies where a file belongs", None, path)
     if stat.S_ISDIR(mode):
-        raise Fault("unsafe-path", "TREE-16", "a directory lies where a file belongs", None, path)
+        raise Fault("unsafe-path", "SAFE-16", "a directory lies where a file belongs", None, path)
     if not stat.S_ISREG(mode):
-        raise Fault("unsafe-path", "TREE-14", "a FIFO, socket or device lies where a file belongs", None, path)
-    # [TREE-15] [TREE-17] A sidecar would write into the inode; [TREE-31] a blob only takes its name.
+        raise Fault("unsafe-path", "SAFE-12", "a FIFO, socket or device lies where a file belongs", None, path)
+    # [SAFE-14] [SAFE-18] A sidecar would write into the inode; [SAFE-15] a blob only takes its name.
     if not is_blob and status.st_nlink > 1:
-        raise Fault("unsafe-path", "TREE-15", "a hard link lies here: the file has other names", None, path)
+        raise Fault("unsafe-path", "SAFE-14", "a hard link lies here: the file has other names", None, path)

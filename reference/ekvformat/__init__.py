@@ -4,25 +4,28 @@ One module per chapter of the spec, with the chapter's nouns, meant to be read
 beside it and in this order:
 
     conventions      CONV   the cursor, through which every byte is read
+    outcomes         OUTC   faults and how a run ends
     snapshot_file    FILE   snapshot bytes -> entries
     visibility       VISI   entries -> visible records
     keys             KEYS   storage key -> type
+    envelope         ENVL   bodies with and without an envelope
     redis_strings    RSTR   body of a string -> payload and expiry
     redis_hlls       RHLL   body of an HLL -> payload and expiry
-    redis_ttls       RTTL   body of a TTL row -> expiry; rows of the sidecars
+    redis_ttls       RTTL   body of a TTL record -> expiry; lines of the sidecars
+    completeness     COMP   warnings, partial dumps, counters
+    decode           FATE   snapshot bytes -> dump: where these chapters meet
     segments         SEGM   user key -> file name
     keymap           KMAP   lines of KEYMAP.jsonl
-    salvage          SALV   lines of unreadable.jsonl
-    outcomes         OUTC   faults, warnings, counters
-    decode           FATE   snapshot bytes -> dump: where these chapters meet
+    tree             TREE   names and modes of the dump tree
     manifest         MANI   MANIFEST.json
     checksums        SUMS   lines of CHECKSUMS
-    tree             TREE   dump -> directory tree
+    safe_writing     SAFE   dump -> directory tree
+                     INTO   and into a directory that holds something
+    salvage          SALV   lines of unreadable.jsonl
 
-Everything but `tree` and the reading of the file in `snapshot_file` is pure.
+Everything but `safe_writing` and the reading of the file in `snapshot_file` is pure.
 `python -m ekvformat` is just enough of a program to be judged by the conformance
-suite. Reading a dump (VERI, and the reading halves of SEGM, KMAP, MANI and SUMS) is
-not here; the command does that.
+suite. Reading a dump (READ and VERI) is not here; the command does that.
 
 Nothing here is fast, and nothing here saves memory: those are concerns of a
 command, and of no interest to a reader of the format.

@@ -5,20 +5,22 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from ekvformat.decode import HLLS, STRINGS, Options, database_directory, decode
+from ekvformat.completeness import partial_reasons
+from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance, is_utc_time
-from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault, partial_reasons
+from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault
+from ekvformat.safe_writing import Tree
 from ekvformat.snapshot_file import check_unchanged, read_snapshot
-from ekvformat.tree import Tree, decode_database_index
+from ekvformat.tree import HLLS, STRINGS, database_directory, decode_database_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Decode a snapshot into a directory; return the exit status. [OUTC-6]"""
+    """Decode a snapshot into a directory; return the exit status. [OUTC-7]"""
     words = parse(arguments)
     try:
         return run(words)
     except Fault as fault:
-        # [TREE-27] What failed while cleaning up is reported as well. [OUTC-7]
+        # [SAFE-31] What failed while cleaning up is reported as well. [OUTC-8]
         for each in (fault, *fault.also):
             print(f"ekvformat: {each}", file=sys.stderr)
         return fault.exit_status
@@ -31,19 +33,19 @@ def run(words: argparse.Namespace) -> int:
     options = Options(words.db, words.only, words.salvage)
     provenance = Provenance(words.snapshot, words.wall_time, words.cluster_id, words.elastickv_version)
     tree = Tree(words.out, words.db, words.into_existing, sync=not words.no_sync)
-    # [OUTC-5] The output directory first, and only then the snapshot.
+    # [OUTC-6] The output directory first, and only then the snapshot.
     tree.check(words.snapshot)
     data, identity = read_snapshot(words.snapshot)
     try:
         dump = decode(data, words.snapshot, options)
     except Fault:
-        # [FILE-20] Nothing else can be said of a file that is still being written.
+        # [FILE-22] Nothing else can be said of a file that is still being written.
         check_unchanged(words.snapshot, identity)
         raise
     warnings = tree.write(dump, provenance, partial(check_unchanged, words.snapshot, identity))
     for warning in warnings:
         print(f"warning: {warning.name}: {warning.count}: {warning.detail}: {' '.join(warning.about)}")
-    # [OUTC-8] A warning alone changes nothing.
+    # [OUTC-9] A warning alone changes nothing.
     return EXIT_PARTIAL if partial_reasons(warnings, database_directory(words.db)) else EXIT_COMPLETE
 
 
@@ -53,11 +55,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("snapshot", metavar="SNAPSHOT", help="the .fsm file")
     parser.add_argument("out", metavar="OUT", help="the directory to write")
     parser.add_argument("--db", default="0", metavar="N", help="database index [TREE-1]")
-    parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [OUTC-13]")
+    parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [COMP-1]")
     parser.add_argument("--salvage", action="store_true", help="list unreadable values [SALV-1]")
-    parser.add_argument("--into-existing", action="store_true", help="OUT may hold something [TREE-33]")
-    parser.add_argument("--no-sync", action="store_true", help="flush nothing to disk [TREE-21]")
-    parser.add_argument("--wall-time", metavar="TIME", help="for MANIFEST.json [MANI-3]")
+    parser.add_argument("--into-existing", action="store_true", help="OUT may hold something [INTO-1]")
+    parser.add_argument("--no-sync", action="store_true", help="flush nothing to disk [SAFE-22]")
+    parser.add_argument("--wall-time", metavar="TIME", help="for MANIFEST.json [MANI-4]")
     parser.add_argument("--cluster-id", metavar="ID", help="for MANIFEST.json")
     parser.add_argument("--elastickv-version", metavar="VERSION", help="for MANIFEST.json")
     words = parser.parse_args(arguments)

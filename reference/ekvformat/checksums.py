@@ -1,4 +1,4 @@
-r"""CHECKSUMS: the seal of a dump. Implements spec chapter SUMS, its writing half.
+r"""CHECKSUMS: the seal of a dump. Implements spec chapter SUMS.
 
 A line [SUMS-1], and the line of a path that holds LF, CR or a backslash [SUMS-2]:
 

@@ -1,6 +1,6 @@
 """Conventions. Implements spec chapter CONV: the cursor.
 
-    name     size  meaning                          [CONV-5]
+    name     size  meaning                          [CONV-7]
     -------  ----  -------------------------------
     u8          1  unsigned integer
     u16_be      2  unsigned integer, big-endian
@@ -10,7 +10,7 @@
 
 The rule this file lives by: only the cursor finds that bytes are missing. The
 chapters take fields from it and never index into bytes, so whatever the bytes
-are, a chapter ends with a value or with a typed fault. [CONV-8]
+are, a chapter ends with a value or with a typed fault. [CONV-9]
 
 A field that is cut is named by the place where it begins, not by the end of the
 bytes: that is where a reader of the file has to look.
@@ -38,7 +38,7 @@ class Cursor:
 
     @property
     def offset(self) -> int:
-        """Offset in the snapshot of the next field, in bytes. [CONV-6]"""
+        """Offset in the snapshot of the next field, in bytes. [CONV-8]"""
         return self._origin + self._position
 
     @property

@@ -12,17 +12,14 @@ fate table [FATE-1] [FATE-2].
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ekvformat import keys, redis_hlls, redis_strings, redis_ttls, salvage
+from ekvformat import envelope, keys, redis_hlls, redis_strings, redis_ttls, salvage
+from ekvformat.completeness import Counters, DumpWarning, warn
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
-from ekvformat.outcomes import Counters, DumpWarning, Fault, warn
+from ekvformat.outcomes import Fault
 from ekvformat.segments import encode_percent, encode_segment, is_fallback
 from ekvformat.snapshot_file import SnapshotFile, decode_snapshot_file, decode_snapshot_name
+from ekvformat.tree import HLLS, STRINGS, database_directory
 from ekvformat.visibility import CANONICAL_ORDER, Record, applied_index_of, visible_records
-
-STRINGS: Final = "strings"
-"""Directory of the blobs of strings, and their name among the types wanted. [OUTC-13]"""
-HLLS: Final = "hll"
-"""Directory of the blobs of HLLs, and their name among the types wanted. [OUTC-13]"""
 
 
 class Options(NamedTuple):
@@ -31,7 +28,7 @@ class Options(NamedTuple):
     database: int = 0
     """The database index. [TREE-1]"""
     only: frozenset[str] | None = None
-    """The types wanted, `STRINGS` or `HLLS` or both; None for all. [OUTC-13]"""
+    """The types wanted, `STRINGS` or `HLLS` or both; None for all. [COMP-1]"""
     salvage: bool = False
     """Consent to a dump without the values that cannot be read. [SALV-1]"""
 
@@ -44,18 +41,18 @@ class Section(NamedTuple):
     """The records of one type that become blobs."""
 
     type: str
-    decode: Callable[[bytes, int, bytes], redis_strings.Value]
+    decode: Callable[[bytes, int, bytes], envelope.Value]
     """Decodes a body; takes its offset and the storage key."""
     envelope_prefix: bytes | None
-    """Begins a value that alone decides the expiry of its key. [RSTR-10] [RHLL-10]"""
+    """Begins a value that alone decides the expiry of its key. [ENVL-11]"""
     directory: str
     sidecar: str
-    """Where rows of expiries go. [RTTL-11]"""
+    """Where rows of expiries go. [RTTL-13]"""
     kind: str
-    """In `unreadable.jsonl`. [SALV-3]"""
+    """In `unreadable.jsonl`. [SALV-6]"""
 
     def is_envelope(self, record: Record) -> bool:
-        """Return True for an envelope, also one that cannot be read. [RTTL-14]"""
+        """Return True for an envelope, also one that cannot be read. [RTTL-4]"""
         return self.envelope_prefix is not None and record.body.startswith(self.envelope_prefix)
 
 
@@ -72,10 +69,10 @@ BARE_SECTION: Final = STRING_SECTION._replace(
 PREFIX_OF_TYPE: Final = {
     keys.HLL: keys.HLL_PREFIX,  # [RHLL-1]
     keys.STRING: keys.STRING_PREFIX,  # [RSTR-1]
-    keys.BARE: b"",  # [RSTR-12]
-    keys.TTL: keys.TTL_PREFIX,  # [RTTL-14]
+    keys.BARE: b"",  # [RSTR-2]
+    keys.TTL: keys.TTL_PREFIX,  # [RTTL-4]
 }
-"""Type with a chapter, in output order [OUTC-4] = what its storage keys have before the user key."""
+"""Type with a chapter, in output order [OUTC-5] = what its storage keys have before the user key."""
 
 Tables = dict[str, dict[bytes, Record]]
 """Type = user key = record, in canonical order. [VISI-17]"""
@@ -86,11 +83,11 @@ class Summary(NamedTuple):
 
     options: Options
     last_commit_ts: int
-    """[FILE-5]"""
+    """[FILE-6]"""
     crc32c: int | None
-    """What the footer holds; None without one. [FILE-16]"""
+    """What the footer holds; None without one. [FILE-18]"""
     snapshot_index: int | None
-    """The applied index that the name of the snapshot gives. [FILE-23]"""
+    """The applied index that the name of the snapshot gives. [FILE-25]"""
     counters: Counters
     warnings: list[DumpWarning]
 
@@ -99,7 +96,7 @@ class Dump(NamedTuple):
     """What a snapshot becomes: files, each as its path below the output directory and its content."""
 
     blobs: dict[str, bytes]
-    """In output order. [OUTC-4]"""
+    """In output order. [OUTC-5]"""
     sidecars: dict[str, bytes]
     summary: Summary
 
@@ -107,15 +104,15 @@ class Dump(NamedTuple):
 def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
     """Decode a snapshot; `name` is its path, of which only the file name is looked at.
 
-    Raises the fault that OUTC-2 and OUTC-3 name.
+    Raises the fault that OUTC-3 and OUTC-4 name.
     """
-    # [OUTC-2] Structure and footer of the whole file, then all entry headers, then
-    # values. Nothing has been written when any of this is refused. [FILE-19]
+    # [OUTC-3] Structure and footer of the whole file, then all entry headers, then
+    # values. Nothing has been written when any of this is refused. [FILE-21]
     snapshot = decode_snapshot_file(data)
     counters = Counters()
     records = visible_records(snapshot.entries, snapshot.last_commit_ts, counters)
 
-    # [OUTC-4] In this order, each in canonical order.
+    # [OUTC-5] In this order, each in canonical order.
     outputs = Outputs(make_tables(records, counters), counters, options)
     for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
         outputs.add_section(section)
@@ -127,13 +124,8 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
     return Dump(outputs.blobs, {path: b"".join(lines) for path, lines in outputs.sidecars.items()}, summary)
 
 
-def database_directory(database: int) -> str:
-    """Return the directory of a database index. [TREE-1] [TREE-28]"""
-    return f"redis/db_{max(0, database)}"
-
-
 def make_tables(records: list[Record], counters: Counters) -> Tables:
-    """Count the visible records by type, and make a table of each type with a chapter. [OUTC-14]"""
+    """Count the visible records by type, and make a table of each type with a chapter. [COMP-7]"""
     tables: Tables = {type_: {} for type_ in PREFIX_OF_TYPE}
     # [VISI-17] All storage keys of a type have the same prefix, so this is the
     # canonical order of the user keys too.
@@ -141,7 +133,7 @@ def make_tables(records: list[Record], counters: Counters) -> Tables:
         type_ = keys.type_of(record.storage_key)
         if type_ in keys.UNDECODED:
             counters.entries["undecoded"] += 1
-            counters.undecoded[type_] += 1  # [KEYS-7]
+            counters.undecoded[type_] += 1  # [KEYS-5]
         else:
             counters.entries[type_] += 1
         if type_ in tables:
@@ -159,14 +151,14 @@ class Outputs:
         self.options = options
         self.blobs: dict[str, bytes] = {}
         self.sidecars: dict[str, dict[bytes, None]] = {}
-        """Path = its lines, each once. A sidecar without a line does not exist. [RTTL-11] [KMAP-4]"""
+        """Path = its lines, each once. A sidecar without a line does not exist. [RTTL-13] [KMAP-4]"""
         self.orphans: list[str] = []
-        """Segments of the first TTL rows that decide about nothing. [RTTL-15]"""
+        """Segments of the first TTL rows that decide about nothing. [RTTL-11]"""
         self.unreadable: list[str] = []
-        """Segments of the first unreadable records. [SALV-6]"""
+        """Segments of the first unreadable records. [SALV-9]"""
 
     def add_blob(self, directory: str, name: str, content: bytes) -> None:
-        """Add a file that holds one payload. [TREE-2]"""
+        """Add a file that holds one payload. [TREE-4]"""
         self.blobs[f"{database_directory(self.options.database)}/{directory}/{name}.bin"] = content
 
     def add_line(self, sidecar: str, line: bytes) -> None:
@@ -176,19 +168,19 @@ class Outputs:
         self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", {})[line] = None
 
     def is_wanted(self, section: Section) -> bool:
-        """Return True if the caller wants this type. [OUTC-13]"""
+        """Return True if the caller wants this type. [COMP-1]"""
         return self.options.only is None or section.directory in self.options.only
 
     # ---- strings and HLLs ----
 
     def add_section(self, section: Section) -> None:
-        """Add what becomes of all records of a section, and count it. [OUTC-15]"""
+        """Add what becomes of all records of a section, and count it. [COMP-8]"""
         fates = self.counters.hlls if section.type == keys.HLL else self.counters.strings
         for user_key, record in self.tables[section.type].items():
-            # [OUTC-17] Not judged either: nobody asked what it holds.
+            # [COMP-2] Not judged either: nobody asked what it holds.
             if not self.is_wanted(section):
                 fates["excluded"] += 1
-            # [RSTR-13] Also by a string that cannot be read. [SALV-8]
+            # [RSTR-4] Also by a string that cannot be read. [SALV-4]
             elif section.type == keys.BARE and user_key in self.tables[keys.STRING]:
                 fates["shadowed"] += 1
             else:
@@ -202,15 +194,15 @@ class Outputs:
                     self.add_value(section, user_key, value)
                     fates["written"] += 1
 
-    def add_value(self, section: Section, user_key: bytes, value: redis_strings.Value) -> None:
+    def add_value(self, section: Section, user_key: bytes, value: envelope.Value) -> None:
         """Add what becomes of a value that can be read."""
         segment = encode_segment(user_key)
-        # [RSTR-15] [RHLL-12]
+        # [RSTR-6] [RHLL-2]
         self.add_blob(section.directory, segment, value.payload)
         # [SEGM-9] The key cannot be read from its segment.
         if is_fallback(segment):
             self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
-        # [RSTR-16] [RHLL-13] Rows of envelopes come before those of TTL rows. [RTTL-13]
+        # [RSTR-7] [RHLL-3] Rows of envelopes come before those of TTL rows. [RTTL-15]
         if value.expiry_ms is not None:
             self.add_line(section.sidecar, redis_ttls.render_expiry_row(segment, value.expiry_ms))
 
@@ -218,12 +210,12 @@ class Outputs:
         """Raise `invalid-value` if a malformed TTL row decides about this record. [SALV-2]
 
         Nobody knows when such a key ends. Without consent the row itself refuses the
-        snapshot, when its turn comes. [OUTC-4]
+        snapshot, when its turn comes. [OUTC-5]
         """
         row = self.tables[keys.TTL].get(user_key)
         if not self.options.salvage or row is None or len(row.body) == redis_ttls.TTL_VALUE_SIZE:
             return
-        # [SALV-7] An envelope decides alone; and beside a string the row is not the HLL's. [RTTL-7]
+        # [SALV-3] An envelope decides alone; and beside a string the row is not the HLL's. [RTTL-8]
         if self.owner_of(user_key) == (section, record) and not section.is_envelope(record):
             detail = "a malformed TTL row decides about this key"
             raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
@@ -235,15 +227,15 @@ class Outputs:
         segment = encode_segment(user_key)
         offset = fault.offset or 0  # every fault of a value has one
         line = salvage.render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
-        self.add_line(salvage.UNREADABLE_NAME, line)  # [SALV-5]
-        self.add_blob(salvage.UNREADABLE_DIRECTORY, f"{segment}.{kind}", record.body)  # [SALV-4]
+        self.add_line(salvage.UNREADABLE_NAME, line)  # [SALV-8]
+        self.add_blob(salvage.UNREADABLE_DIRECTORY, f"{segment}.{kind}", record.body)  # [SALV-7]
         if len(self.unreadable) < salvage.MAX_UNREADABLE_EXAMPLES:
             self.unreadable.append(segment)
 
     # ---- TTL rows ----
 
     def add_ttl_rows(self) -> None:
-        """Add what becomes of all TTL rows, and count it. [OUTC-15]"""
+        """Add what becomes of all TTL rows, and count it. [COMP-8]"""
         fates = self.counters.ttls
         for user_key, record in self.tables[keys.TTL].items():
             try:
@@ -253,22 +245,22 @@ class Outputs:
                 fates["unreadable"] += 1
                 continue
             owner = self.owner_of(user_key)
-            # [RTTL-8] [RTTL-9]
+            # [RTTL-9] [RTTL-10]
             if owner is None:
                 self.add_row_without_owner(user_key)
                 continue
             section, owner_record = owner
             if not self.is_wanted(section):
-                fates["excluded"] += 1  # [OUTC-17]
+                fates["excluded"] += 1  # [COMP-2]
             elif section.is_envelope(owner_record):
-                fates["redundant"] += 1  # [RTTL-4]
+                fates["redundant"] += 1  # [RTTL-5]
             else:
-                fates["applied"] += 1  # [RTTL-5] [RTTL-6]
+                fates["applied"] += 1  # [RTTL-6] [RTTL-7]
                 self.add_line(section.sidecar, redis_ttls.render_expiry_row(encode_segment(user_key), expiry_ms))
 
     def owner_of(self, user_key: bytes) -> tuple[Section, Record] | None:
-        """Return the record that a TTL row of this key decides about, or None. [RTTL-14]"""
-        # [RTTL-7] A string before an HLL, and a prefixed string before the bare one
+        """Return the record that a TTL row of this key decides about, or None. [RTTL-4]"""
+        # [RTTL-8] A string before an HLL, and a prefixed string before the bare one
         # that it shadows.
         for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION):
             if user_key in self.tables[section.type]:
@@ -277,11 +269,11 @@ class Outputs:
 
     def add_row_without_owner(self, user_key: bytes) -> None:
         """Count a TTL row that decides about no string and no HLL."""
-        # [RTTL-8] It may belong to a collection, whatever types are wanted. [OUTC-17]
+        # [RTTL-9] It may belong to a collection, whatever types are wanted. [COMP-2]
         if any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS):
             self.counters.ttls["unclaimed"] += 1
         else:
-            # [RTTL-10] Only a few of their keys are kept.
+            # [RTTL-12] Only a few of their keys are kept.
             self.counters.ttls["orphan"] += 1
             if len(self.orphans) < redis_ttls.MAX_ORPHAN_EXAMPLES:
                 self.orphans.append(encode_segment(user_key))
@@ -292,9 +284,9 @@ class Outputs:
 
 def warnings_of_file(snapshot: SnapshotFile, index: int | None) -> list[DumpWarning]:
     """Return the warnings about the file; `index` is the one in its name."""
-    # [FILE-18]
+    # [FILE-20]
     warnings = warn("no-footer") if snapshot.crc32c is None else []
-    # [FILE-24]
+    # [FILE-26]
     applied_index = applied_index_of(snapshot.entries)
     if index is not None and applied_index is not None and index < applied_index:
         warnings += warn("index-behind")
@@ -302,19 +294,19 @@ def warnings_of_file(snapshot: SnapshotFile, index: int | None) -> list[DumpWarn
 
 
 def warnings_of_records(records: list[Record], outputs: Outputs) -> list[DumpWarning]:
-    """Return the warnings about what is not shown; `records` are in the order of the file. [OUTC-11]"""
+    """Return the warnings about what is not shown; `records` are in the order of the file. [COMP-5]"""
     # [VISI-14]
     warnings = warn("future-version", outputs.counters.entries["future"])
-    # [OUTC-13] A caller who names the types wanted is not warned of the others.
+    # [COMP-1] A caller who names the types wanted is not warned of the others.
     if outputs.options.only is None:
         # [KEYS-9]
         unknown = [record.storage_key for record in records if keys.type_of(record.storage_key) == keys.UNKNOWN]
         beginnings = tuple(dict.fromkeys(encode_percent(keys.beginning_of(key)) for key in unknown))
         warnings += warn("unknown-prefix", len(unknown), beginnings[: keys.MAX_BEGINNINGS])
-        # [KEYS-10]
+        # [KEYS-6]
         for type_, count in outputs.counters.undecoded.items():
             warnings += warn("undecoded-type", count, (type_,))
-    # [RTTL-15]
+    # [RTTL-11]
     warnings += warn("orphan-ttl", outputs.counters.ttls["orphan"], tuple(outputs.orphans))
-    # [SALV-6]
+    # [SALV-9]
     return warnings + warn("unreadable-value", outputs.counters.unreadable, tuple(outputs.unreadable))

@@ -1,4 +1,4 @@
-"""KEYMAP.jsonl: the keys of fallback segments. Implements spec chapter KMAP, its writing half.
+"""KEYMAP.jsonl: the keys of fallback segments. Implements spec chapter KMAP.
 
 A line [KMAP-1]:
 
@@ -12,7 +12,7 @@ from ekvformat.segments import encode_base64url
 KEYMAP_NAME: Final = "KEYMAP.jsonl"
 """The sidecar of keys. It does not exist without a line. [KMAP-4]"""
 SHA_FALLBACK: Final = "sha-fallback"
-"""The kind of a fallback segment. [KMAP-11]"""
+"""The kind of a fallback segment. [KMAP-5]"""
 
 
 def render_keymap_line(segment: str, key: bytes) -> bytes:

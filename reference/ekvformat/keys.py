@@ -25,22 +25,22 @@ STRING: Final = "string"
 HLL: Final = "hll"
 """A HyperLogLog. [RHLL-1]"""
 TTL: Final = "ttl"
-"""The expiry of a key whose value has no room for one. [RTTL-14]"""
+"""The expiry of a key whose value has no room for one. [RTTL-4]"""
 BARE: Final = "bare"
-"""A Redis string as old servers wrote it. [KEYS-5]"""
+"""A Redis string as old servers wrote it. [KEYS-3]"""
 INTERNAL: Final = "internal"
-"""The store's own bookkeeping. [KEYS-6]"""
+"""The store's own bookkeeping. [KEYS-4]"""
 UNKNOWN: Final = "unknown"
-"""A record of a type that this version has never heard of. [KEYS-3]"""
+"""A record of a type that this version has never heard of. [KEYS-8]"""
 
 STRING_PREFIX: Final = b"!redis|str|"
 """Before the user key of a prefixed string. [RSTR-1]"""
 HLL_PREFIX: Final = b"!redis|hll|"
 """Before the user key of an HLL. [RHLL-1]"""
 TTL_PREFIX: Final = b"!redis|ttl|"
-"""Before the user key of a TTL row. [RTTL-14]"""
+"""Before the user key of a TTL row. [RTTL-4]"""
 RESERVED_PREFIX: Final = b"!"
-"""Begins every storage key but those of bare strings. [KEYS-5]"""
+"""Begins every storage key but those of bare strings. [KEYS-3]"""
 
 COLLECTIONS: Final = {
     "hash": (b"!hs|meta|d|", b"!hs|meta|", b"!hs|fld|", b"!redis|hash|"),
@@ -49,7 +49,7 @@ COLLECTIONS: Final = {
     "zset": (b"!zs|meta|d|", b"!zs|meta|", b"!zs|mem|", b"!zs|scr|", b"!redis|zset|"),
     "stream": (b"!stream|meta|", b"!stream|entry|", b"!redis|stream|"),
 }
-"""Redis types that have no chapter yet. A TTL row may belong to one of them. [RTTL-8]"""
+"""Redis types that have no chapter yet. A TTL row may belong to one of them. [RTTL-9]"""
 
 UNDECODED: Final = COLLECTIONS | {
     "dynamodb": (b"!ddb|meta|table|", b"!ddb|meta|gen|", b"!ddb|item|", b"!ddb|gsi|"),
@@ -62,7 +62,7 @@ UNDECODED: Final = COLLECTIONS | {
         b"!sqs|msg|data|", b"!sqs|msg|vis|", b"!sqs|msg|byage|", b"!sqs|msg|dedup|", b"!sqs|msg|group|",
     ),
 }  # fmt: skip
-"""All types that have no chapter yet, in the order of the spec's table. [KEYS-7]
+"""All types that have no chapter yet, in the order of the spec's table. [KEYS-5]
 
 Warnings, counters and reasons for a partial dump are in this order.
 """

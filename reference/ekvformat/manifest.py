@@ -1,4 +1,4 @@
-"""MANIFEST.json: what a dump was made from. Implements spec chapter MANI, its writing half.
+"""MANIFEST.json: what a dump was made from. Implements spec chapter MANI.
 
 One JSON object in UTF-8, two spaces of indent, LF at the end. [MANI-1] Its members,
 in the order of the spec's table:
@@ -19,28 +19,30 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, NoReturn, TypeGuard
 
 from ekvformat import keys
-from ekvformat.decode import Summary, database_directory
-from ekvformat.outcomes import DumpWarning, Fault, partial_reasons, text_of_path
+from ekvformat.completeness import DumpWarning, partial_reasons
+from ekvformat.decode import Summary
+from ekvformat.outcomes import Fault, text_of_path
 from ekvformat.segments import MAX_SEGMENT_SIZE
+from ekvformat.tree import database_directory
 
 MANIFEST_NAME: Final = "MANIFEST.json"
-"""Written when all blobs and sidecars are whole. [TREE-22]"""
+"""Written when all blobs and sidecars are whole. [SAFE-23]"""
 FORMAT_VERSION: Final = 1
-"""The version that is written, and the only one that is read. [MANI-10]"""
+"""The version that is written, and the only one that is read. [READ-14]"""
 MAX_MANIFEST_SIZE: Final = 16 * 1024 * 1024
-"""Most bytes of a MANIFEST.json that is read. [MANI-23]"""
+"""Most bytes of a MANIFEST.json that is read. [READ-12]"""
 MAX_DEPTH: Final = 64
-"""Most levels of values in values. [CONV-10]"""
+"""Most levels of values in values. [CONV-11]"""
 MAX_DIGITS: Final = 4000
 """Digits of a whole number that are looked at; with so many it is above every limit."""
 MAX_COUNT: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""Greatest number that an earlier manifest may say. [MANI-26]"""
+"""Greatest number that an earlier manifest may say. [INTO-8]"""
 PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
-"""From a snapshot file, and not from a live node. [MANI-2]"""
+"""From a snapshot file, and not from a live node. [MANI-3]"""
 EXCLUSIONS: Final = (
     "include_incomplete_uploads", "include_orphans", "preserve_sqs_visibility", "include_sqs_side_records"
 )  # fmt: skip
-"""Members of `exclusions`; all four are always there. [MANI-5]"""
+"""Members of `exclusions`; all four are always there. [MANI-6]"""
 POLICY: Final = {
     "checksum_algorithm": "sha256",
     "checksum_format": "sha256sum",
@@ -50,31 +52,31 @@ POLICY: Final = {
     "s3_collision_strategy": "leaf-data-suffix",
     "dynamodb_layout": "per-item",
 }
-"""How the tree is to be read. [MANI-17]"""
+"""How the tree is to be read. [READ-19]"""
 TYPES_OF_ADAPTER: Final = {
     "dynamodb": ("dynamodb",),
     "s3": ("s3",),
     "redis": tuple(keys.COLLECTIONS),
     "sqs": ("sqs",),
 }
-"""Adapter, in the order of `adapters` [MANI-6] = its types that have no chapter."""
+"""Adapter, in the order of `adapters` [MANI-7] = its types that have no chapter."""
 UTC_TIME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?Z")
-"""An RFC 3339 time in UTC, up to nanoseconds. [MANI-3]"""
+"""An RFC 3339 time in UTC, up to nanoseconds. [MANI-4]"""
 
 
 class Provenance(NamedTuple):
     """What the caller says about the summary."""
 
     fsm_path: str
-    """The path of the snapshot, as given. [MANI-4]"""
+    """The path of the snapshot, as given. [MANI-5]"""
     wall_time: str | None = None
-    """RFC 3339 UTC; None for the time of the run. [MANI-3]"""
+    """RFC 3339 UTC; None for the time of the run. [MANI-4]"""
     cluster_id: str | None = None
     elastickv_version: str | None = None
 
 
 def is_utc_time(text: str) -> bool:
-    """Return True for a time that the caller may give. [MANI-3]"""
+    """Return True for a time that the caller may give. [MANI-4]"""
     match = UTC_TIME.fullmatch(text)
     try:
         # The shape is the regular expression's to judge, day and hour are the calendar's.
@@ -89,10 +91,10 @@ def render_manifest(
     """Render MANIFEST.json. [MANI-1]
 
     `warnings` are those of the summary and of the tree, `databases` the indexes whose
-    directory holds a file [MANI-8], and `earlier_manifest` is the MANIFEST.json that
-    was there before this run, empty if there was none. [MANI-24]
+    directory holds a file [MANI-10], and `earlier_manifest` is the MANIFEST.json that
+    was there before this run, empty if there was none. [INTO-7]
     """
-    # [MANI-4]
+    # [MANI-5]
     source = {"fsm_path": text_of_path(provenance.fsm_path)}
     if summary.crc32c is not None:
         source["fsm_crc32c"] = f"{summary.crc32c:08x}"
@@ -114,48 +116,48 @@ def render_manifest(
         **POLICY,
         "outcome": render_outcome(summary, warnings, databases, earlier_manifest),
     }
-    # [MANI-19]
+    # [MANI-2]
     return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def render_adapters(summary: Summary, databases: list[int]) -> dict[str, Any]:
     """Render what was found for each adapter."""
     counters = summary.counters
-    # [MANI-6] A TTL row alone is not a key.
+    # [MANI-7] A TTL row alone is not a key.
     has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
     adapters: dict[str, Any] = {}
     for adapter, types in TYPES_OF_ADAPTER.items():
         is_redis = adapter == "redis"
         has_records = any(counters.undecoded[type_] for type_ in types) or (is_redis and has_keys)
-        # [MANI-20] Whoever names the types wanted excludes all others.
+        # [MANI-9] Whoever names the types wanted excludes all others.
         is_excluded = summary.options.only is not None and not is_redis
         if is_redis and databases:
-            adapters[adapter] = {"databases": databases}  # [MANI-6]
+            adapters[adapter] = {"databases": databases}  # [MANI-7]
         elif not is_excluded and not has_records:
-            adapters[adapter] = {}  # [MANI-6]
-        # [MANI-7] Otherwise it is absent: `{}` would say that nothing was found.
+            adapters[adapter] = {}  # [MANI-7]
+        # [MANI-8] Otherwise it is absent: `{}` would say that nothing was found.
     return adapters
 
 
 def render_outcome(
     summary: Summary, warnings: list[DumpWarning], databases: list[int], earlier_manifest: bytes
 ) -> dict[str, Any]:
-    """Render how the run ended. [MANI-9]"""
+    """Render how the run ended. [MANI-11]"""
     database = max(0, summary.options.database)
     reasons = partial_reasons(warnings, database_directory(database))
     others = [other for other in databases if other != database]
     return {
         "database": database,
         "complete": not reasons,
-        "partial_reasons": [reason._asdict() for reason in reasons],  # [OUTC-12]
-        "warnings": [warning._asdict() for warning in warnings],  # [OUTC-11]
-        "counters": vars(summary.counters),  # [OUTC-16]
+        "partial_reasons": [reason._asdict() for reason in reasons],  # [COMP-6]
+        "warnings": [warning._asdict() for warning in warnings],  # [COMP-5]
+        "counters": vars(summary.counters),  # [COMP-9]
         "earlier": render_earlier(others, earlier_manifest),
     }
 
 
 def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[str, Any]]:
-    """Render what an earlier MANIFEST.json said of the databases that this run did not write. [MANI-24]"""
+    """Render what an earlier MANIFEST.json said of the databases that this run did not write. [INTO-7]"""
     manifest = decode_members(earlier_manifest)
     outcome = object_of(manifest.get("outcome"))
     own = outcome | {"fsm_path": object_of(manifest.get("source")).get("fsm_path")}
@@ -166,7 +168,7 @@ def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[s
 
 
 def render_said(said: dict[str, Any]) -> dict[str, Any]:
-    """Render the members that are kept of a database; null for what was not said, or makes no sense. [MANI-26]"""
+    """Render the members that are kept of a database; null for what was not said, or makes no sense. [INTO-8]"""
     complete, fsm_path = said.get("complete"), said.get("fsm_path")
     reasons = [
         {name: reason[name] for name in ("reason", "about", "count")}
@@ -181,18 +183,18 @@ def render_said(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode_members(text: bytes) -> dict[str, Any]:
-    """Return the members of a MANIFEST.json of this version; {} for one that cannot be read. [MANI-26]"""
+    """Return the members of a MANIFEST.json of this version; {} for one that cannot be read. [INTO-8]"""
     try:
-        members = object_of(decode_json(text))  # [MANI-11]
+        members = object_of(decode_json(text))  # [READ-13]
     except ValueError:
         return {}
-    # [MANI-10] Another version may have changed the other members. [MANI-23]
+    # [READ-14] Another version may have changed the other members. [READ-12]
     is_known = members.get("format_version") == FORMAT_VERSION and len(text) <= MAX_MANIFEST_SIZE
     return members if is_known else {}
 
 
 def decode_json(text: bytes) -> Any:
-    """Decode JSON. Raises `ValueError` for what is not. [CONV-10]"""
+    """Decode JSON. Raises `ValueError` for what is not. [CONV-11]"""
     try:
         value = json.loads(text.decode("utf-8"), parse_int=decode_integer, parse_constant=refuse_constant)
     except RecursionError as error:
@@ -207,20 +209,20 @@ def decode_json(text: bytes) -> Any:
 
 
 def decode_integer(digits: str) -> int:
-    """Decode a whole number; Python itself refuses very long ones, whose exact value plays no part. [CONV-10]"""
+    """Decode a whole number; Python itself refuses very long ones, whose exact value plays no part. [CONV-11]"""
     return int(digits[:MAX_DIGITS])
 
 
 def refuse_constant(word: str) -> NoReturn:
-    """Refuse `NaN` and the infinities, which Python takes for JSON. [CONV-10]"""
+    """Refuse `NaN` and the infinities, which Python takes for JSON. [CONV-11]"""
     raise ValueError(f"{word} is not JSON")
 
 
 def check_size(manifest: bytes, path: str) -> bytes:
-    """Return a rendered MANIFEST.json; refuse one that no reader would take. [MANI-27]"""
+    """Return a rendered MANIFEST.json; refuse one that no reader would take. [INTO-9]"""
     if len(manifest) > MAX_MANIFEST_SIZE:
         detail = f"with what the earlier one says it would have more than {MAX_MANIFEST_SIZE} bytes"
-        raise Fault("unsafe-path", "MANI-27", detail, None, path)
+        raise Fault("unsafe-path", "INTO-9", detail, None, path)
     return manifest
 
 
@@ -240,7 +242,7 @@ def is_number(value: object) -> TypeGuard[int]:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Return True for a number that an earlier manifest may say. [MANI-26]"""
+    """Return True for a number that an earlier manifest may say. [INTO-8]"""
     return is_number(value) and 0 <= value <= MAX_COUNT
 
 

@@ -1,39 +1,29 @@
-"""HyperLogLogs. Implements spec chapter RHLL.
+"""Redis HyperLogLogs. Implements spec chapter RHLL.
 
-Envelope [RHLL-2]:
-
-    offset  size  field    value
-    ------  ----  -------  ------------------------------------------
-         0     1  magic    FF
-         1     1  version  02
-         2     1  flags    bit 0 HAS_EXPIRY; bits 1-7 carry no meaning
-         3     8  expiry   u64_be, Unix ms; only if HAS_EXPIRY
-     3, 11     -  payload  the sketch, up to the end of the value
-
-Legacy [RHLL-11]: everything else. The whole value is the payload.
+The body is an envelope, or the payload alone; the payload is the store's own sketch.
 """
 
 from typing import Final
 
 from ekvformat.conventions import Cursor
-from ekvformat.redis_strings import Value, take_envelope
+from ekvformat.envelope import Value, take_envelope
 
 ENVELOPE_PREFIX: Final = b"\xff\x02"
-"""Begins an HLL envelope: magic and version. [RHLL-2]
+"""Begins the envelope of an HLL: magic and kind. [ENVL-2]
 
-Such a value alone decides the expiry of its key, even if it has none. [RHLL-10]
+Such a body alone decides the expiry of its key, even if it has none. [ENVL-11]
 """
 
 
 def decode_hll_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value:
     """Decode the body of a `!redis|hll|` record.
 
-    `offset` is where it stands in the snapshot, in bytes, and `key` its storage key.
-    The sketch is not interpreted. [RHLL-8] Raises `invalid-value` for an envelope
-    that is cut. [RHLL-9]
+    `offset` is where it begins in the snapshot, in bytes, and `key` its storage key.
+    The sketch is not interpreted. [RHLL-2] Raises `invalid-value` for an envelope that
+    is cut. [ENVL-10]
     """
     cursor = Cursor(body, "invalid-value", offset, key)
-    # [RHLL-11] FF 01 is a string's prefix and means nothing here. [RHLL-2]
+    # [ENVL-3] FF 01 begins the envelope of a string and means nothing here. [ENVL-2]
     if not cursor.skip(ENVELOPE_PREFIX):
         return Value(cursor.rest(), None)
-    return take_envelope(cursor, "RHLL-3", "RHLL-4")
+    return take_envelope(cursor)

@@ -1,84 +1,46 @@
 """Redis strings. Implements spec chapter RSTR.
 
-A prefixed string has one of two layouts, told apart by its first two bytes.
+    stored as        storage key               body
+    ---------------  ------------------------  ----------------------
+    prefixed string  !redis|str| and user key  envelope, or the payload
+    bare string      the user key              the payload
 
-Envelope [RSTR-2]:
-
-    offset  size  field    value
-    ------  ----  -------  ------------------------------------------
-         0     1  magic    FF
-         1     1  version  01
-         2     1  flags    bit 0 HAS_EXPIRY; bits 1-7 carry no meaning
-         3     8  expiry   u64_be, Unix ms; only if HAS_EXPIRY
-     3, 11     -  payload  the user's bytes, up to the end of the value
-
-Legacy [RSTR-11]: everything else. The whole value is the payload.
-
-A bare string has no layout at all: its user key is the whole storage key
-[RSTR-12], and its payload is the whole body [RSTR-17].
+A bare string has no layout at all: its user key is the whole storage key [RSTR-2],
+and its payload is the whole body [RSTR-3].
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from ekvformat.conventions import Cursor
+from ekvformat.envelope import Value, take_envelope
 
 ENVELOPE_PREFIX: Final = b"\xff\x01"
-"""Begins a string envelope: magic and version. [RSTR-2]
+"""Begins the envelope of a string: magic and kind. [ENVL-1]
 
-Such a value alone decides the expiry of its key, even if it has none. [RSTR-10]
+Such a body alone decides the expiry of its key, even if it has none. [ENVL-11]
 """
-HAS_EXPIRY: Final = 0b0000_0001
-"""Flag bit: eight bytes of expiry follow the flags. [RSTR-4]"""
-MAX_EXPIRY_MS: Final = 2**63 - 1
-"""Greatest expiry; a stored one above counts as this. [RSTR-6]"""
-
-
-class Value(NamedTuple):
-    """A decoded string or HLL."""
-
-    payload: bytes
-    """The user's bytes."""
-    expiry_ms: int | None
-    """Unix ms; None if the value carries none. 0 is an expiry: the epoch. [RSTR-7]"""
 
 
 def decode_string_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value:
     """Decode the body of a `!redis|str|` record.
 
-    `offset` is where it stands in the snapshot, in bytes, and `key` its storage key.
-    Raises `invalid-value` for an envelope that is cut. [RSTR-9]
+    `offset` is where it begins in the snapshot, in bytes, and `key` its storage key.
+    Raises `invalid-value` for an envelope that is cut. [ENVL-10]
     """
     cursor = Cursor(body, "invalid-value", offset, key)
 
-    # [RSTR-11] No prefix, no header. This is also why a legacy string that
-    # happens to begin FF 01 cannot be told from an envelope: the spec gives
-    # such bytes to the envelope [RSTR-2], as live servers do.
+    # [ENVL-3] No envelope. This is also why a legacy string that happens to begin
+    # FF 01 cannot be told from one: the spec gives such bytes to the envelope
+    # [ENVL-1], as live servers do.
     if not cursor.skip(ENVELOPE_PREFIX):
         return Value(cursor.rest(), None)
-    return take_envelope(cursor, "RSTR-3", "RSTR-4")
+    return take_envelope(cursor)
 
 
 def decode_bare_value(body: bytes, offset: int = 0, key: bytes = b"") -> Value:
     """Decode the body of a bare record.
 
     It is the payload as it stands, even if it begins FF 01: the servers that wrote
-    bare strings had no envelopes. [RSTR-17]
+    bare strings had no envelopes. [RSTR-3]
     """
     return Value(body, None)
-
-
-def take_envelope(cursor: Cursor, flags_clause: str, expiry_clause: str) -> Value:
-    """Take what follows the prefix of an envelope; strings and HLLs share it."""
-    # [RSTR-3] [RHLL-3] The flags byte is not optional, even for an empty payload.
-    flags = cursor.u8("flags", flags_clause)
-
-    # [RSTR-4] [RHLL-4] Absence is None, never 0: 0 is a real expiry [RSTR-7]
-    # [RHLL-7]. The other flag bits are ignored. [RSTR-5] [RHLL-5]
-    expiry_ms = None
-    if flags & HAS_EXPIRY:
-        stored_ms = cursor.u64_be("expiry", expiry_clause)
-        # [RSTR-6] [RHLL-6]
-        expiry_ms = min(stored_ms, MAX_EXPIRY_MS)
-
-    # [RSTR-8] [RHLL-8] The payload has no size of its own; it is what is left.
-    return Value(cursor.rest(), expiry_ms)

@@ -6,7 +6,7 @@ A TTL row [RTTL-1]:
     ------  ----  ------  ----------------
          0     8  expiry  u64_be, Unix ms
 
-A row of a sidecar [RTTL-12]:
+A row of a sidecar [RTTL-14]:
 
     {"key":"<segment>","expire_at_ms":<decimal>} LF
 
@@ -17,17 +17,17 @@ answered in `decode`.
 from typing import Final
 
 from ekvformat.conventions import Cursor
+from ekvformat.envelope import MAX_EXPIRY_MS
 from ekvformat.outcomes import Fault
-from ekvformat.redis_strings import MAX_EXPIRY_MS
 
 STRINGS_TTL_NAME: Final = "strings_ttl.jsonl"
-"""The sidecar of strings. [RTTL-11]"""
+"""The sidecar of strings. [RTTL-13]"""
 HLL_TTL_NAME: Final = "hll_ttl.jsonl"
-"""The sidecar of HLLs. [RTTL-11]"""
+"""The sidecar of HLLs. [RTTL-13]"""
 TTL_VALUE_SIZE: Final = 8
 """Size of the value of a TTL row, in bytes. [RTTL-1]"""
 MAX_ORPHAN_EXAMPLES: Final = 8
-"""Most segments of orphans that the warning shows. [RTTL-15]"""
+"""Most segments of orphans that the warning shows. [RTTL-11]"""
 
 
 def decode_ttl_value(body: bytes, offset: int = 0, key: bytes = b"") -> int:
@@ -47,7 +47,7 @@ def decode_ttl_value(body: bytes, offset: int = 0, key: bytes = b"") -> int:
 
 
 def render_expiry_row(segment: str, expiry_ms: int) -> bytes:
-    """Render a row of `strings_ttl.jsonl` or `hll_ttl.jsonl`. [RTTL-12]
+    """Render a row of `strings_ttl.jsonl` or `hll_ttl.jsonl`. [RTTL-14]
 
     No character of a segment has to be escaped in JSON. [SEGM-1]
     """

@@ -3,7 +3,7 @@
     unreadable.jsonl                   one line for each unreadable record
     unreadable/<segment>.<kind>.bin    its body, whole and unchanged
 
-A line [SALV-3]:
+A line [SALV-6]:
 
     {"segment":..,"storage_key":..,"offset":..,"clause":..,"kind":..} LF
 """
@@ -13,21 +13,21 @@ from typing import Final
 from ekvformat.segments import encode_base64url
 
 UNREADABLE_NAME: Final = "unreadable.jsonl"
-"""The sidecar that lists what could not be read. [SALV-3]"""
+"""The sidecar that lists what could not be read. [SALV-6]"""
 UNREADABLE_DIRECTORY: Final = "unreadable"
-"""Where the bodies are. [SALV-4]"""
+"""Where the bodies are. [SALV-7]"""
 STRING_KIND: Final = "string"
-"""Of a prefixed or bare string. [SALV-3]"""
+"""Of a prefixed or bare string. [SALV-6]"""
 HLL_KIND: Final = "hll"
 TTL_KIND: Final = "ttl"
 KINDS: Final = (STRING_KIND, HLL_KIND, TTL_KIND)
-"""All kinds of unreadable records. [SALV-3]"""
+"""All kinds of unreadable records. [SALV-6]"""
 MAX_UNREADABLE_EXAMPLES: Final = 16
-"""Most segments that the warning shows. [SALV-6]"""
+"""Most segments that the warning shows. [SALV-9]"""
 
 
 def render_unreadable_line(segment: str, storage_key: bytes, offset: int, clause: str, kind: str) -> bytes:
-    """Render a line of `unreadable.jsonl`. [SALV-3]
+    """Render a line of `unreadable.jsonl`. [SALV-6]
 
     `offset` is where the fault would be, in bytes from the start of the snapshot.
     """

@@ -28,8 +28,9 @@ from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
 from typing import Final, NamedTuple
 
+from ekvformat.completeness import Counters
 from ekvformat.conventions import Cursor
-from ekvformat.outcomes import Counters, Fault
+from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import Entry
 
 VERSION_SUFFIX_SIZE: Final = 8
@@ -116,7 +117,7 @@ def applied_index_of(entries: Iterable[Entry]) -> int | None:
     """Return what the file's own `_meta_applied_index` row says, or None. [VISI-9]
 
     It is the last index that wrote data, so the one in the file's name is usually a
-    little ahead of it; behind it is worth a warning. [FILE-24]
+    little ahead of it; behind it is worth a warning. [FILE-26]
     """
     for entry in entries:
         if entry.key == APPLIED_INDEX_KEY and is_operational(entry):
@@ -166,7 +167,7 @@ def check_flags(flags: int, offset: int, storage_key: bytes) -> None:
 def visible_records(entries: Sequence[Entry], last_commit_ts: int, counters: Counters) -> list[Record]:
     """Return the visible records, in the order in which their entries stand in the file.
 
-    Counts every entry that is not visible. [OUTC-14] A server's own point lookup can
+    Counts every entry that is not visible. [COMP-7] A server's own point lookup can
     miss a key whose newest version comes behind an entry of a longer key that looks
     like a version of it. Such a key is committed data, and it is here. [VISI-16]
     """
@@ -201,7 +202,7 @@ def newest_versions(versions: Iterable[Version], last_commit_ts: int, counters: 
         # [VISI-14] It hides nothing: no client could have read it.
         if version.commit_ts > last_commit_ts:
             counters.entries["future"] += 1
-        # Entries ascend [FILE-14] and the version suffix is inverted [VISI-1], so the
+        # Entries ascend [FILE-16] and the version suffix is inverted [VISI-1], so the
         # first version that is met of a key is its newest.
         elif version.storage_key in newest:
             counters.entries["history"] += 1

@@ -14,10 +14,11 @@ import pytest
 import stores
 from command_runs import WALL_TIME, decode_in_memory
 from ekvdump.run import Run
+from ekvformat.completeness import DumpWarning
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
-from ekvformat.outcomes import DumpWarning, Fault
-from ekvformat.tree import Tree
+from ekvformat.outcomes import Fault
+from ekvformat.safe_writing import Tree
 from hypothesis import settings
 from in_process import read_tree
 from writer import Entry
@@ -106,7 +107,7 @@ def refused(fault: Fault) -> Answer:
 
 
 def blobs_of(files: dict[str, bytes]) -> list[str]:
-    """Return the paths of blobs, in output order. [OUTC-4]"""
+    """Return the paths of blobs, in output order. [OUTC-5]"""
     return [path for path in files if path.endswith(".bin")]
 
 
@@ -201,7 +202,7 @@ def compare_trees(seed: int, directory: Path) -> list[str]:
             assert {"MANIFEST.json", "CHECKSUMS"} <= set(files)
         ends.append(f"{reference[0]}{' over another dump' * (number > 0)}")
         if reference[0] == "invalid-value":
-            break  # What a refused run leaves behind is free, but for the seal. [TREE-23]
+            break  # What a refused run leaves behind is free, but for the seal. [SAFE-27]
     return ends
 
 
@@ -240,6 +241,8 @@ def test_one_rule_that_is_wrong_in_either_is_noticed(
 
 def test_one_byte_that_is_wrong_in_a_tree_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ekvformat.tree.render_checksum_line", lambda path, sha256: sha256 + b" *" + path + b"\n")
+    monkeypatch.setattr(
+        "ekvformat.safe_writing.render_checksum_line", lambda path, sha256: sha256 + b" *" + path + b"\n"
+    )
     with pytest.raises(AssertionError, match=r"^seed [0-9]+, decode 0, .*: CHECKSUMS"):
         Counter(ends for seed in range(20) for ends in compare_trees(seed, tmp_path / str(seed)))

@@ -27,16 +27,16 @@ from store_strategies import stores
 from writer import HEADER_V1, STR, TTL, put, snapshot
 
 REFUSALS = {
-    "an empty file": (b"", 4, "truncated [FILE-8] at offset 0"),
-    "no snapshot": (b"PK\x03\x04 an archive", 4, "bad-magic [FILE-7] at offset 0"),
-    "a header of tomorrow": (b"EKVTHLC9" + bytes(24), 4, "unsupported [FILE-4] at offset 7"),
-    "an ingest stream": (HEADER_V1 + b"EKVSSTI1" + bytes(8), 4, "unsupported [FILE-6] at offset 16"),
-    "cut inside": (FULL[:-20], 4, "truncated [FILE-13]"),
-    "one bit": (FULL[:60] + bytes((FULL[60] ^ 4,)) + FULL[61:], 4, "footer-mismatch [FILE-16]"),
-    "a length bomb": (FULL[:32] + b"\xff" * 8 + FULL[40:], 4, "too-large [FILE-10] at offset 32"),
+    "an empty file": (b"", 4, "truncated [FILE-9] at offset 0"),
+    "no snapshot": (b"PK\x03\x04 an archive", 4, "bad-magic [FILE-8] at offset 0"),
+    "a header of tomorrow": (b"EKVTHLC9" + bytes(24), 4, "unsupported [FILE-5] at offset 7"),
+    "an ingest stream": (HEADER_V1 + b"EKVSSTI1" + bytes(8), 4, "unsupported [FILE-7] at offset 16"),
+    "cut inside": (FULL[:-20], 4, "truncated [FILE-15]"),
+    "one bit": (FULL[:60] + bytes((FULL[60] ^ 4,)) + FULL[61:], 4, "footer-mismatch [FILE-18]"),
+    "a length bomb": (FULL[:32] + b"\xff" * 8 + FULL[40:], 4, "too-large [FILE-12] at offset 32"),
     "encrypted": (snapshot([put(STR + b"k", 1, b"", flags=2)]), 4, 'key "!redis|str|k"'),
     "unreadable": (snapshot([put(STR + b"k\xff", 1, b"\xff\x01")]), 4, 'key "!redis|str|k\\xff"'),
-    "no footer": (FULL[:-4], 4, "truncated [FILE-17]"),
+    "no footer": (FULL[:-4], 4, "truncated [FILE-19]"),
 }
 
 
@@ -54,7 +54,7 @@ def snapshot_path(tmp_path: Path) -> Path:
     return path
 
 
-def test_outc_6_a_complete_dump_is_0(tmp_path: Path, snapshot_path: Path) -> None:
+def test_outc_7_a_complete_dump_is_0(tmp_path: Path, snapshot_path: Path) -> None:
     result = run("decode", snapshot_path, tmp_path / "out")
     assert (result.returncode, result.stderr) == (0, "")
     for words in ("entries    ", "  string   ", "strings: 2 written", "HLLs: 2 written", "out: complete"):
@@ -62,7 +62,7 @@ def test_outc_6_a_complete_dump_is_0(tmp_path: Path, snapshot_path: Path) -> Non
     assert (tmp_path / "out" / "CHECKSUMS").exists()
 
 
-def test_outc_6_a_partial_dump_is_3_and_says_what_is_not_shown(tmp_path: Path) -> None:
+def test_outc_7_a_partial_dump_is_3_and_says_what_is_not_shown(tmp_path: Path) -> None:
     result = run("decode", unpack("grown-clean", tmp_path), tmp_path / "out")
     assert result.returncode == 3
     assert "undecoded-type: 330: records of a type that this version cannot show: hash" in result.stdout
@@ -79,14 +79,14 @@ def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", ["1_0", "+1", " 1", "1.0", "-", "\u0663", "\u00b2", "2147483648", "9" * 300, ""])
-def test_tree_44_what_is_no_database_index_is_a_usage_error(tmp_path: Path, snapshot_path: str, index: str) -> None:
+def test_tree_3_what_is_no_database_index_is_a_usage_error(tmp_path: Path, snapshot_path: str, index: str) -> None:
     result = run("decode", f"--db={index}", snapshot_path, tmp_path / "out")
     assert result.returncode == 2
     assert "is not a database index: ASCII digits, at most 2147483647" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_tree_44_the_greatest_database_index_is_taken(tmp_path: Path, snapshot_path: str) -> None:
+def test_tree_3_the_greatest_database_index_is_taken(tmp_path: Path, snapshot_path: str) -> None:
     assert run("decode", "--db=2147483647", snapshot_path, tmp_path / "out").returncode == 0
     assert (tmp_path / "out" / "redis" / "db_2147483647").is_dir()
 
@@ -105,11 +105,11 @@ def test_a_name_in_the_tree_forges_no_line_and_colours_no_terminal(tmp_path: Pat
 
 
 def test_the_words_of_a_finding_are_escaped() -> None:
-    finding = Finding("row-without-blob", "VERI-12", "\x1b[2Jé has\na row \U000e0041", None, "p")
-    assert text_of_fault(finding) == "row-without-blob [VERI-12] at p: \\x1b[2Jé has\\na row \\U000e0041"
+    finding = Finding("row-without-blob", "VERI-15", "\x1b[2Jé has\na row \U000e0041", None, "p")
+    assert text_of_fault(finding) == "row-without-blob [VERI-15] at p: \\x1b[2Jé has\\na row \\U000e0041"
 
 
-def test_outc_6_only_what_is_wanted_is_complete(tmp_path: Path) -> None:
+def test_outc_7_only_what_is_wanted_is_complete(tmp_path: Path) -> None:
     result = run("decode", "--only", "strings,hll", unpack("grown-clean", tmp_path), tmp_path / "out")
     assert result.returncode == 0
     assert "warning" not in result.stdout
@@ -124,14 +124,14 @@ def test_outc_6_only_what_is_wanted_is_complete(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_outc_6_usage_is_2(arguments: list[str]) -> None:
+def test_outc_7_usage_is_2(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.returncode == 2
     assert "usage:" in result.stderr
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_outc_6_a_refused_snapshot_is_4_and_says_what_where_and_what_to_do(tmp_path: Path, what: str) -> None:
+def test_outc_7_a_refused_snapshot_is_4_and_says_what_where_and_what_to_do(tmp_path: Path, what: str) -> None:
     data, status, words = REFUSALS[what]
     (tmp_path / "snapshot").write_bytes(data)
     result = run("decode", tmp_path / "snapshot", tmp_path / "out")
@@ -145,15 +145,15 @@ def test_outc_6_a_refused_snapshot_is_4_and_says_what_where_and_what_to_do(tmp_p
     assert ("unfinished dump without a seal" in state) == (not untouched)
 
 
-def test_outc_6_a_refused_tree_is_5(tmp_path: Path, snapshot_path: Path) -> None:
+def test_outc_7_a_refused_tree_is_5(tmp_path: Path, snapshot_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path)
     result = run("decode", snapshot_path, tmp_path / "out")
     assert result.returncode == 5
-    assert "unsafe-path [TREE-13]" in result.stderr
+    assert "unsafe-path [SAFE-11]" in result.stderr
     assert str(tmp_path / "out") in result.stderr
 
 
-def test_outc_6_a_full_disk_is_6(
+def test_outc_7_a_full_disk_is_6(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(descriptor: int, data: bytes) -> int:
@@ -161,16 +161,16 @@ def test_outc_6_a_full_disk_is_6(
 
     monkeypatch.setattr(os, "write", full)
     assert cli.main(["decode", str(snapshot_path), str(tmp_path / "out")]) == 6
-    assert "disk-full [TREE-24]" in capsys.readouterr().err
+    assert "disk-full [SAFE-28]" in capsys.readouterr().err
 
 
-def test_outc_6_other_io_is_7(tmp_path: Path) -> None:
+def test_outc_7_other_io_is_7(tmp_path: Path) -> None:
     result = run("decode", tmp_path / "missing", tmp_path / "out")
     assert result.returncode == 7
-    assert "io-error [FILE-22]" in result.stderr
+    assert "io-error [FILE-24]" in result.stderr
 
 
-def test_tree_27_every_fault_is_printed(
+def test_safe_31_every_fault_is_printed(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(descriptor: int, data: bytes) -> int:
@@ -307,13 +307,13 @@ def test_inspect_marks_the_place_of_a_refusal(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(FULL[:20])
     result = run("inspect", tmp_path / "short")
     assert result.returncode == 4
-    assert "truncated [FILE-8]" in result.stderr
+    assert "truncated [FILE-9]" in result.stderr
 
 
 # ---- options ----
 
 
-def test_tree_21_no_sync_switches_the_sync_off(
+def test_safe_22_no_sync_switches_the_sync_off(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
@@ -324,7 +324,7 @@ def test_tree_21_no_sync_switches_the_sync_off(
     assert len(synced) == 1
 
 
-def test_mani_3_without_a_time_it_is_that_of_the_run(tmp_path: Path, snapshot_path: Path) -> None:
+def test_mani_4_without_a_time_it_is_that_of_the_run(tmp_path: Path, snapshot_path: Path) -> None:
     times = []
     for name in ("one", "two"):
         assert cli.main(["decode", "--quiet", str(snapshot_path), str(tmp_path / name)]) == 0
@@ -332,12 +332,12 @@ def test_mani_3_without_a_time_it_is_that_of_the_run(tmp_path: Path, snapshot_pa
     assert times[0] < times[1]
 
 
-def test_file_22_a_fifo_does_not_block(tmp_path: Path) -> None:
+def test_file_24_a_fifo_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert run("inspect", tmp_path / "fifo").returncode == 7
 
 
-def test_tree_38_by_path_gives_the_same_dump_with_a_warning(
+def test_safe_7_by_path_gives_the_same_dump_with_a_warning(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run("decode", "--by-path", snapshot_path, tmp_path / "out")
@@ -359,7 +359,7 @@ def test_the_schema_is_a_schema_and_refuses_what_is_not_said() -> None:
         VALIDATOR.validate({})
 
 
-def test_outc_14_the_schema_has_the_names_of_the_companions() -> None:
+def test_comp_7_the_schema_has_the_names_of_the_companions() -> None:
     definitions = SCHEMA["$defs"]
     assert definitions["fault"]["properties"]["fault"]["enum"] == list(OUTCOMES["faults"])
     assert definitions["warning"]["properties"]["name"]["enum"] == list(OUTCOMES["warnings"])
@@ -375,7 +375,7 @@ def test_an_object_for_every_end_of_decode(tmp_path: Path, snapshot_path: Path) 
     reported = run_json("decode", snapshot_path, tmp_path / "out")
     assert (reported["exit_status"], reported["complete"], reported["out_state"]) == (5, None, "untouched")
     (fault,) = reported["faults"]
-    assert (fault["fault"], fault["clause"], fault["path"]) == ("not-empty", "TREE-7", str(tmp_path / "out"))
+    assert (fault["fault"], fault["clause"], fault["path"]) == ("not-empty", "SAFE-1", str(tmp_path / "out"))
     reported = run_json("decode", unpack("grown", tmp_path), tmp_path / "two")
     assert (reported["exit_status"], reported["out_state"]) == (4, "unfinished")
     assert reported["faults"][0]["key"] == "IXJlZGlzfHN0cnxnMTolNDE"
@@ -388,7 +388,7 @@ def test_an_object_for_every_end_of_inspect_and_verify(tmp_path: Path, snapshot_
     assert run_json("inspect", snapshot_path)["entries"]["string"] == 2
     reported = run_json("inspect", unpack("encrypted", tmp_path))
     assert (reported["faulty_entries"], [fault["clause"] for fault in reported["faults"]]) == (239, ["VISI-5"])
-    assert run_json("inspect", tmp_path / "missing")["faults"][0]["clause"] == "FILE-22"
+    assert run_json("inspect", tmp_path / "missing")["faults"][0]["clause"] == "FILE-24"
     run_json("decode", snapshot_path, tmp_path / "out")
     assert run_json("verify", tmp_path / "out")["counts"] == {}
     (tmp_path / "out" / "a\\b\udcff").touch()
@@ -406,7 +406,7 @@ def test_an_object_for_a_command_line_that_makes_no_sense() -> None:
     assert run_json("nope")["exit_status"] == 2
 
 
-def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: Path) -> None:
+def test_veri_19_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "CHECKSUMS").write_bytes(b"".join(b"%064d  %04d\n" % (n, n) for n in range(1234)))
     reported = run_json("verify", tmp_path / "out")
@@ -424,7 +424,7 @@ def test_veri_16_at_most_1000_findings_are_listed_and_all_are_counted(tmp_path: 
         st.sampled_from(["--salvage", "--only=hll", "--into-existing", "--db=2", "--by-path", "--quiet"]), unique=True
     ),
 )
-def test_conv_8_any_input_gives_an_object_that_the_schema_describes(
+def test_conv_9_any_input_gives_an_object_that_the_schema_describes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, options: list[str]
 ) -> None:
     directory = tmp_path_factory.mktemp("json")

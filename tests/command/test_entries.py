@@ -40,14 +40,14 @@ def entries_of(data: bytes) -> list[tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize("window", [20, 64, 1000])
-def test_file_21_the_window_does_not_change_what_is_read(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_23_the_window_does_not_change_what_is_read(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = entries_of(REAL_SHAPED)
     monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
     assert entries_of(REAL_SHAPED) == whole
     assert shown(REAL_SHAPED) == decode_in_memory(REAL_SHAPED)[1]
 
 
-def test_file_12_nothing_is_read_for_a_size_that_cannot_be(tmp_path: Path) -> None:
+def test_file_14_nothing_is_read_for_a_size_that_cannot_be(tmp_path: Path) -> None:
     for claim in (MAX_KEY, MAX_KEY + 1, 2**63, 2**64 - 1):
         source = MemorySource(payload_start(9) + struct.pack("<Q", claim))
         with pytest.raises(Fault):
@@ -55,33 +55,33 @@ def test_file_12_nothing_is_read_for_a_size_that_cannot_be(tmp_path: Path) -> No
         assert source.most_at_once <= 24
     with pytest.raises(Fault) as caught:
         decode_bytes(payload_start(9) + struct.pack("<Q", 2**63), tmp_path)
-    assert fault_of(caught.value) == ("too-large", "FILE-10", 16)
+    assert fault_of(caught.value) == ("too-large", "FILE-12", 16)
 
 
 # ---- footer ----
 
 
 @pytest.mark.parametrize("window", [64, 100, 256 * 1024])
-def test_file_16_the_footer_is_judged_whatever_the_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_18_the_footer_is_judged_whatever_the_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
     entries = [*ONE, put(STR + b"long", 5, bytes(range(256)) * 4), put(STR + b"z", 5, b"x" * 300)]
     data = snapshot(entries)
     assert len(shown(data)) == 3
-    assert refusal(data[:-1] + bytes((data[-1] ^ 1,)))[1] == "FILE-16"
+    assert refusal(data[:-1] + bytes((data[-1] ^ 1,)))[1] == "FILE-18"
 
 
 @pytest.mark.parametrize("header", [HEADER_V1, header_v2(b"x")])
-def test_file_17_every_cut_of_a_real_shaped_snapshot_is_a_typed_refusal(header: bytes) -> None:
+def test_file_19_every_cut_of_a_real_shaped_snapshot_is_a_typed_refusal(header: bytes) -> None:
     data = sealed(header + REAL_SHAPED[16:-4])
     assert shown(data) == shown(REAL_SHAPED)
     for size in range(len(data)):
         name, clause, offset, _ = refusal(data[:size])
         # Four bytes left of a longer field look like a footer, and a wrong one.
         assert (name, clause) in (
-            ("truncated", "FILE-8"),
-            ("truncated", "FILE-13"),
-            ("truncated", "FILE-17"),
-            ("footer-mismatch", "FILE-16"),
+            ("truncated", "FILE-9"),
+            ("truncated", "FILE-15"),
+            ("truncated", "FILE-19"),
+            ("footer-mismatch", "FILE-18"),
         )
         assert offset is not None
         assert offset <= size
@@ -91,7 +91,7 @@ def test_file_17_every_cut_of_a_real_shaped_snapshot_is_a_typed_refusal(header: 
 
 
 @pytest.mark.parametrize("window", range(8, 100))
-def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_end(
+def test_file_23_each_entry_comes_with_the_head_of_its_value_wherever_windows_end(
     monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     monkeypatch.setattr("ekvdump.engine.entries.WINDOW_SIZE", window)
@@ -117,13 +117,13 @@ def test_file_21_each_entry_comes_with_the_head_of_its_value_wherever_windows_en
         (payload_start(1) + struct.pack("<Q9xQ", 9, 30) + bytes(12), "cut inside value: 12 of 30 bytes are there"),
     ],
 )
-def test_file_13_what_is_cut_is_reported_in_words(data: bytes, words: str) -> None:
+def test_file_15_what_is_cut_is_reported_in_words(data: bytes, words: str) -> None:
     with pytest.raises(Fault) as caught:
         decode_in_memory(data)
     assert caught.value.detail == words
 
 
-def test_file_19_a_fault_at_the_end_comes_before_the_first_output(tmp_path: Path) -> None:
+def test_file_21_a_fault_at_the_end_comes_before_the_first_output(tmp_path: Path) -> None:
     entries: list[Entry] = [*ONE, (b"zzz", bytes(9))]
     for data in (snapshot(entries), snapshot(ONE) + b"x", snapshot(ONE)[:-1] + b"\0"):
         with pytest.raises(Fault):
@@ -133,7 +133,7 @@ def test_file_19_a_fault_at_the_end_comes_before_the_first_output(tmp_path: Path
 
 @pytest.mark.parametrize("what", ["cut", "touched", "replaced", "removed", "grown"])
 @pytest.mark.parametrize("at", [1, 4])
-def test_file_20_a_snapshot_that_changes_while_it_is_read_is_refused(
+def test_file_22_a_snapshot_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, at: int
 ) -> None:
     # An inode that is freed may be given out again at once; one that is held is not.
@@ -141,7 +141,7 @@ def test_file_20_a_snapshot_that_changes_while_it_is_read_is_refused(
     Meddler(monkeypatch, at, what, snapshot_path)
     with pytest.raises(Fault, match=r"^changed") as caught:
         decode_bytes(snapshot(ONE), tmp_path)
-    assert caught.value.clause == "FILE-20"
+    assert caught.value.clause == "FILE-22"
     assert caught.value.detail
     assert caught.value.path == str(snapshot_path)
     left = read_tree(tmp_path / "out")
@@ -167,14 +167,14 @@ class Rewriter:
 
 @pytest.mark.parametrize("hole", [(32, 8), (40, 20), (60, 8), (68, 1), (69, 8), (60, 40)])
 @pytest.mark.parametrize("filler", [b"\0", b"\1", b"\xff"])
-def test_file_20_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass(
+def test_file_22_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hole: tuple[int, int], filler: bytes
 ) -> None:
     Rewriter(monkeypatch, tmp_path / "snapshot", hole[0], filler * hole[1])
     try:
         decode_bytes(snapshot([put(STR + b"a", 5, b"hi"), put(STR + b"b", 5, b"ho")]), tmp_path)
     except Fault as fault:
-        assert (fault.name, fault.clause) == ("changed", "FILE-20")
+        assert (fault.name, fault.clause) == ("changed", "FILE-22")
 
 
 def test_what_is_read_is_reported_as_progress() -> None:
@@ -186,13 +186,13 @@ def test_what_is_read_is_reported_as_progress() -> None:
     assert reported == [("bytes", 5, 10)]
 
 
-def test_file_21_what_lies_between_is_read_in_windows() -> None:
+def test_file_23_what_lies_between_is_read_in_windows() -> None:
     source = MemorySource(snapshot([put(STR + b"a", 5, bytes(3_000_000)), put(STR + b"b", 5, b"")]))
     first_pass.run_first_pass(source)
     assert source.most_at_once <= WINDOW_SIZE
 
 
-def test_file_21_memory_is_twice_the_largest_value(tmp_path: Path) -> None:
+def test_file_23_memory_is_twice_the_largest_value(tmp_path: Path) -> None:
     size = 4_000_000
     data = snapshot([put(STR + b"%d" % n, 1, envelope(1, bytes(size))) for n in range(4)])
     (tmp_path / "snapshot").write_bytes(data)
@@ -216,12 +216,12 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_file_20_a_file_on_another_device_is_another_file() -> None:
+def test_file_22_a_file_on_another_device_is_another_file() -> None:
     one = os.stat("/proc/self/stat")
     assert identity_of(one) == (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
 
 
-def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_22_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 3), offset))
     outcome = decode_bytes(snapshot(ONE), tmp_path)
@@ -229,17 +229,17 @@ def test_file_20_a_short_read_goes_on_with_the_rest(tmp_path: Path, monkeypatch:
     assert read_tree(tmp_path / "out")["redis/db_0/strings/a.bin"] == b"hi"
 
 
-def test_file_22_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+def test_file_24_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, tmp_path / "missing"):
         with pytest.raises(Fault, match=r"^io-error") as caught:
             SnapshotFile(str(path))
-        assert fault_of(caught.value) == ("io-error", "FILE-22", None)
+        assert fault_of(caught.value) == ("io-error", "FILE-24", None)
         assert caught.value.path == str(path)
     assert caught.value.detail == "cannot open the snapshot: No such file or directory"
 
 
-def test_file_22_a_file_that_cannot_be_closed_was_read_all_the_same(tmp_path: Path) -> None:
+def test_file_24_a_file_that_cannot_be_closed_was_read_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"0123456789")
     with SnapshotFile(str(tmp_path / "s")) as file:
         os.close(file._fd)
@@ -257,15 +257,15 @@ def test_what_is_asked_for_is_read_also_where_the_system_gives_less(
         assert file.read(3, 5) == b"34567"
         with pytest.raises(Fault, match=r"^changed") as caught:
             file.read(3, 8)
-    assert fault_of(caught.value) == ("changed", "FILE-20", 3)
+    assert fault_of(caught.value) == ("changed", "FILE-22", 3)
 
 
-def test_file_22_an_error_of_reading_has_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_24_an_error_of_reading_has_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fd: int, size: int, offset: int) -> bytes:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "pread", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         decode_bytes(snapshot(ONE), tmp_path)
-    assert fault_of(caught.value) == ("io-error", "FILE-22", 0)
+    assert fault_of(caught.value) == ("io-error", "FILE-24", 0)
     assert caught.value.path == str(tmp_path / "snapshot")

@@ -1,4 +1,4 @@
-"""The command without directory handles: what is in the tree leads it nowhere. Its races are TREE-38's."""
+"""The command without directory handles: what is in the tree leads it nowhere. Its races are SAFE-7's."""
 
 from pathlib import Path
 

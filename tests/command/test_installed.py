@@ -65,7 +65,7 @@ def test_the_suite_runs_from_an_installed_package(unpacked: Path, tmp_path: Path
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "all 25 cases as expected" in ended.stdout
     assert (tmp_path / "page.html").stat().st_size > 10_000
-    assert "RSTR-7 · MUST · An expiry of 0" in run(unpacked, "ekvconform", "show", "rstr-expiry-0").stdout
+    assert "ENVL-8 · MUST · An expiry of 0" in run(unpacked, "ekvconform", "show", "envl-expiry-0").stdout
     assert run(unpacked, "ekvconform", "export", str(tmp_path / "cases.jsonl")).returncode == 0
     assert run(unpacked, "ekvdump", "--version").returncode == 0
 

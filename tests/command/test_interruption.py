@@ -80,7 +80,7 @@ def run_and_end(tmp_path: Path, nth: int, when: str, number: str) -> subprocess.
 
 
 def check_no_half_blob(out: Path) -> None:
-    """Whatever has a final name and is no sidecar holds what it is to hold. [TREE-40]"""
+    """Whatever has a final name and is no sidecar holds what it is to hold. [SAFE-25]"""
     for path, data in read_tree(out).items() if out.exists() else ():
         if path.endswith(".bin"):
             assert data == WHOLE[path]
@@ -97,7 +97,7 @@ def check_the_next_run_completes(tmp_path: Path) -> None:
 
 @settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
 @given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.booleans())
-def test_tree_40_tree_43_a_killed_run_leaves_no_half_blob_and_the_next_run_completes(
+def test_safe_25_safe_26_a_killed_run_leaves_no_half_blob_and_the_next_run_completes(
     tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, earlier: bool
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("killed")
@@ -119,7 +119,7 @@ def test_tree_40_tree_43_a_killed_run_leaves_no_half_blob_and_the_next_run_compl
 
 @settings(max_examples=settings.default.max_examples // 8 if settings.default else 12)
 @given(st.integers(1, 500), st.sampled_from(["before", "after"]), st.sampled_from([number.name for number in SIGNALS]))
-def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
+def test_safe_24_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
     tmp_path_factory: pytest.TempPathFactory, nth: int, when: str, number: str
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("interrupted")
@@ -146,7 +146,7 @@ def test_tree_39_an_interrupted_run_leaves_neither_seal_nor_temporary_file(
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", ["decode", "inspect", "verify"])
-def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: str, number: signal.Signals) -> None:
+def test_outc_7_a_signal_ends_every_command_with_130(tmp_path: Path, command: str, number: signal.Signals) -> None:
     """The program is waiting for a pipe to be read, so nothing but the signal can end it."""
     (tmp_path / "snapshot").write_bytes(DATA)
     decode_bytes(DATA, tmp_path)
@@ -180,7 +180,7 @@ def test_outc_6_a_signal_ends_every_command_with_130(tmp_path: Path, command: st
     assert stderr.startswith("ekvdump: interrupted\n")
 
 
-def test_tree_39_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
+def test_safe_24_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
     """As when a connection breaks: the system sends SIGHUP, and there is nobody left to tell."""
     (tmp_path / "snapshot").write_bytes(DATA)
     program = (
@@ -212,7 +212,7 @@ def test_tree_39_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
     assert not read_tree(tmp_path / "out")
 
 
-def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
+def test_safe_24_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
     (tmp_path / "snapshot").write_bytes(DATA)
     program = PROGRAM.replace(
         "raise SystemExit",
@@ -234,7 +234,7 @@ def test_tree_39_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path
     assert not [path for path in read_tree(tmp_path / "out") if path.endswith((".tmp", ".json", "CHECKSUMS"))]
 
 
-def test_tree_39_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
+def test_safe_24_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
     (tmp_path / "snapshot").write_bytes(DATA)
     command = f"trap '' INT; exec {sys.executable} -c \"$0\" 60 after SIGINT decode --quiet --no-sync $1 $2"
     result = subprocess.run(
@@ -243,7 +243,7 @@ def test_tree_39_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) 
     assert result.returncode == 0
 
 
-def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_19_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal is answered between two calls, so none of them may take long."""
     sizes: list[int] = []
     write = os.write
@@ -258,7 +258,7 @@ def test_tree_18_a_large_payload_is_written_in_pieces(tmp_path: Path, monkeypatc
     assert (tmp_path / "out/redis/db_0/strings/k.bin").stat().st_size == 5_000_000
 
 
-def test_tree_39_an_interrupt_says_whether_anything_was_touched(
+def test_safe_24_an_interrupt_says_whether_anything_was_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(target: TreeWriter) -> None:
@@ -336,7 +336,7 @@ def test_what_goes_into_a_pipe_goes_there_while_a_terminal_shows_progress(tmp_pa
     (tmp_path / "out" / "foreign").touch()
     status, shown, reported = run_on_terminal(["verify", str(tmp_path / "out")], piped=True)
     assert status == 1
-    assert reported.startswith("foreign-file [VERI-3] at foreign: ")
+    assert reported.startswith("foreign-file [VERI-5] at foreign: ")
     assert "1 finding in " in reported
     assert "foreign" not in shown
     assert "\x1b" not in reported

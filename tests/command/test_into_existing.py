@@ -57,7 +57,7 @@ def databases(out: Path) -> object:
     return json.loads((out / "MANIFEST.json").read_text())["adapters"]["redis"]
 
 
-def test_tree_7_a_directory_that_holds_something_is_taken_only_with_the_callers_word(tmp_path: Path) -> None:
+def test_safe_1_a_directory_that_holds_something_is_taken_only_with_the_callers_word(tmp_path: Path) -> None:
     decode_bytes(FULL, tmp_path)
     with pytest.raises(Fault, match=r"^not-empty"):
         decode_bytes(OTHER, tmp_path)
@@ -65,7 +65,7 @@ def test_tree_7_a_directory_that_holds_something_is_taken_only_with_the_callers_
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_tree_33_into_existing_takes_an_absent_or_empty_directory_too(
+def test_into_1_into_existing_takes_an_absent_or_empty_directory_too(
     tmp_path: Path, present: bool, handles: bool
 ) -> None:
     if present:
@@ -74,7 +74,7 @@ def test_tree_33_into_existing_takes_an_absent_or_empty_directory_too(
     check_sealed(tmp_path / "out")
 
 
-def test_tree_4_mani_8_two_databases_in_one_tree_verify(tmp_path: Path, handles: bool) -> None:
+def test_tree_6_mani_10_two_databases_in_one_tree_verify(tmp_path: Path, handles: bool) -> None:
     decode_again(FULL, tmp_path, 3, handles=handles)
     before = read_tree(tmp_path / "out")
     outcome = decode_again(OTHER, tmp_path, 0, handles=handles)
@@ -96,7 +96,7 @@ def earlier(out: Path) -> list[tuple[int, bool | None, int]]:
     ]
 
 
-def test_mani_24_what_an_earlier_run_could_not_show_is_not_forgotten(tmp_path: Path, handles: bool) -> None:
+def test_into_7_what_an_earlier_run_could_not_show_is_not_forgotten(tmp_path: Path, handles: bool) -> None:
     out = tmp_path / "out"
     partial = snapshot([put(b"!hs|fld|x", 1, b"v"), put(STR + b"k", 1, b"v")])
     decode_again(partial, tmp_path, 7, handles=handles)
@@ -130,7 +130,7 @@ STRANGE: list[object] = [None, [], {}, {"database": "7"}, {"database": 7, "compl
     ],
     ids=range(14),
 )  # fmt: skip
-def test_mani_24_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dict[str, object] | None) -> None:
+def test_into_7_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dict[str, object] | None) -> None:
     decode_again(FULL, tmp_path, 7)
     path = tmp_path / "out" / "MANIFEST.json"
     if manifest is None:
@@ -147,13 +147,13 @@ def test_mani_24_what_is_not_known_is_null(tmp_path: Path, manifest: bytes | dic
     assert (verification.counts, verification.says_complete) == ({}, None)
 
 
-def test_mani_8_a_run_that_wrote_nothing_still_names_the_databases_that_are_there(tmp_path: Path) -> None:
+def test_mani_10_a_run_that_wrote_nothing_still_names_the_databases_that_are_there(tmp_path: Path) -> None:
     decode_again(FULL, tmp_path, 3)
     decode_again(EMPTY, tmp_path, 0)
     assert databases(tmp_path / "out") == {"databases": [3]}
 
 
-def test_tree_35_files_that_no_run_writes_stay_and_are_sealed(tmp_path: Path, handles: bool) -> None:
+def test_into_5_files_that_no_run_writes_stay_and_are_sealed(tmp_path: Path, handles: bool) -> None:
     odd = [b"notes.txt", b"redis/db_007/strings/x.bin", b"a\nb\t\\", b"deep/er/\xff", b"redis/db_1/strings/k.bin"]
     out = os.fsencode(tmp_path / "out")
     for name in odd:
@@ -173,7 +173,7 @@ def test_tree_35_files_that_no_run_writes_stay_and_are_sealed(tmp_path: Path, ha
     assert databases(tmp_path / "out") == {"databases": [0, 1]}
 
 
-def test_tree_36_files_of_an_earlier_dump_are_named_and_make_the_run_partial(tmp_path: Path, handles: bool) -> None:
+def test_into_6_files_of_an_earlier_dump_are_named_and_make_the_run_partial(tmp_path: Path, handles: bool) -> None:
     decode_again(FULL, tmp_path, handles=handles)
     first = read_tree(tmp_path / "out")
     outcome = decode_again(OTHER, tmp_path, handles=handles)
@@ -191,21 +191,21 @@ def test_tree_36_files_of_an_earlier_dump_are_named_and_make_the_run_partial(tmp
     check_sealed(tmp_path / "out")
 
 
-def test_tree_36_at_most_16_stale_files_are_named(tmp_path: Path) -> None:
+def test_into_6_at_most_16_stale_files_are_named(tmp_path: Path) -> None:
     decode_again(snapshot([put(STR + b"k%02d" % n, 1, b"v") for n in range(20)]), tmp_path)
     (warning,) = decode_again(snapshot([put(STR + b"k00", 1, b"v")]), tmp_path).warnings
     assert warning.count == 19
     assert list(warning.about) == [f"{BASE}/strings/k{n:02}.bin" for n in range(1, 17)]
 
 
-def test_tree_36_stale_files_are_named_as_they_lie_there(tmp_path: Path) -> None:
+def test_into_6_stale_files_are_named_as_they_lie_there(tmp_path: Path) -> None:
     decode_again(snapshot([put(STR + b"a:b", 1, b"v")]), tmp_path)
     (tmp_path / "out" / BASE / "strings" / "\udcff.bin").touch()
     (warning,) = decode_again(EMPTY, tmp_path).warnings
     assert list(warning.about) == [f"{BASE}/strings/a%3Ab.bin", f"{BASE}/strings/\\xff.bin"]
 
 
-def test_tree_36_a_second_run_over_its_own_dump_is_complete_and_the_same(tmp_path: Path, handles: bool) -> None:
+def test_into_6_a_second_run_over_its_own_dump_is_complete_and_the_same(tmp_path: Path, handles: bool) -> None:
     decode_again(FULL, tmp_path)
     first = read_tree(tmp_path / "out")
     assert decode_again(FULL, tmp_path, handles=handles).complete
@@ -214,7 +214,7 @@ def test_tree_36_a_second_run_over_its_own_dump_is_complete_and_the_same(tmp_pat
         assert second == first
 
 
-def test_tree_5_a_sidecar_is_emptied_before_it_is_written(tmp_path: Path, handles: bool) -> None:
+def test_tree_7_a_sidecar_is_emptied_before_it_is_written(tmp_path: Path, handles: bool) -> None:
     decode_again(snapshot([put(STR + b"k%02d" % n, 1, envelope(1, b"v", 5)) for n in range(20)]), tmp_path)
     sidecar = tmp_path / "out" / BASE / "strings_ttl.jsonl"
     sidecar.chmod(0o666)
@@ -224,7 +224,7 @@ def test_tree_5_a_sidecar_is_emptied_before_it_is_written(tmp_path: Path, handle
 
 
 @pytest.mark.parametrize("data", [FULL[:-1], snapshot([put(STR + b"k", 1, b"", flags=2)]), b"", b"no snapshot"])
-def test_tree_34_a_snapshot_that_is_refused_leaves_the_old_dump_with_its_seal(tmp_path: Path, data: bytes) -> None:
+def test_into_4_a_snapshot_that_is_refused_leaves_the_old_dump_with_its_seal(tmp_path: Path, data: bytes) -> None:
     decode_again(FULL, tmp_path)
     (tmp_path / "out" / BASE / ".ekvdump.tmp").write_bytes(b"of a run that was killed")
     before = read_tree(tmp_path / "out")
@@ -233,7 +233,7 @@ def test_tree_34_a_snapshot_that_is_refused_leaves_the_old_dump_with_its_seal(tm
     assert read_tree(tmp_path / "out") == before
 
 
-def test_tree_34_from_the_first_write_on_there_is_no_seal(
+def test_into_4_from_the_first_write_on_there_is_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handles: bool
 ) -> None:
     decode_again(FULL, tmp_path)
@@ -250,7 +250,7 @@ def test_tree_34_from_the_first_write_on_there_is_no_seal(
     assert looked
 
 
-def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_into_4_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_again(FULL, tmp_path)
     unlinked = []
     unlink = os.unlink
@@ -270,7 +270,7 @@ def test_tree_34_the_seal_goes_before_the_manifest(tmp_path: Path, monkeypatch: 
     assert not {"MANIFEST.json", "CHECKSUMS"} & set(os.listdir(tmp_path / "out"))
 
 
-def test_tree_23_a_value_that_refuses_the_snapshot_late_leaves_no_seal(tmp_path: Path) -> None:
+def test_safe_27_a_value_that_refuses_the_snapshot_late_leaves_no_seal(tmp_path: Path) -> None:
     decode_again(FULL, tmp_path)
     _, out_state = refused_again(snapshot([put(STR + b"a", 1, b"v"), put(STR + b"b", 1, b"\xff\x01")]), tmp_path)
     assert out_state == "unfinished"
@@ -287,7 +287,7 @@ EVERYWHERE = [
 
 @pytest.mark.parametrize("place", EVERYWHERE)
 @pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items()])
-def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_write(
+def test_into_1_a_link_or_special_file_anywhere_is_refused_before_the_first_write(
     tmp_path: Path, canary: Canary, place: str, kind: str, clause: str, handles: bool
 ) -> None:
     decode_again(FULL, tmp_path)
@@ -305,12 +305,12 @@ def test_tree_33_a_link_or_special_file_anywhere_is_refused_before_the_first_wri
 @pytest.mark.parametrize(
     ("place", "kind", "clause"),
     [
-        (".ekvdump.tmp", "directory", "TREE-16"), (f"{BASE}/strings/.ekvdump.tmp", "directory", "TREE-16"),
-        (f"{BASE}/KEYMAP.jsonl", "directory", "TREE-16"), ("redis", "file", "TREE-32"), (BASE, "file", "TREE-32"),
-        (f"{BASE}/hll", "file", "TREE-32"),
+        (".ekvdump.tmp", "directory", "SAFE-16"), (f"{BASE}/strings/.ekvdump.tmp", "directory", "SAFE-16"),
+        (f"{BASE}/KEYMAP.jsonl", "directory", "SAFE-16"), ("redis", "file", "SAFE-17"), (BASE, "file", "SAFE-17"),
+        (f"{BASE}/hll", "file", "SAFE-17"),
     ],
 )  # fmt: skip
-def test_tree_33_what_would_be_refused_later_is_refused_before_the_old_seal_is_gone(
+def test_into_1_what_would_be_refused_later_is_refused_before_the_old_seal_is_gone(
     tmp_path: Path, canary: Canary, place: str, kind: str, clause: str, handles: bool
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -323,7 +323,7 @@ def test_tree_33_what_would_be_refused_later_is_refused_before_the_old_seal_is_g
     assert (tmp_path / "out" / "CHECKSUMS").read_bytes() == b"the old seal"
 
 
-def test_tree_33_a_path_that_sha256sum_could_not_open_is_refused(tmp_path: Path) -> None:
+def test_into_1_a_path_that_sha256sum_could_not_open_is_refused(tmp_path: Path) -> None:
     deep = tmp_path / "out"
     parts = ["x" * 199] * 19
     deep.joinpath(*parts).mkdir(parents=True)
@@ -332,11 +332,11 @@ def test_tree_33_a_path_that_sha256sum_could_not_open_is_refused(tmp_path: Path)
     check_sealed(tmp_path / "out")
     deep.joinpath(*parts, "y" * 201).touch()
     fault, out_state = refused_again(FULL, tmp_path)
-    assert (fault.clause, out_state) == ("TREE-33", "untouched")
+    assert (fault.clause, out_state) == ("INTO-1", "untouched")
 
 
 @pytest.mark.parametrize("place", ["snapshot.fsm", ".ekvdump.tmp", f"{BASE}/strings/s1.bin"])
-def test_tree_41_a_snapshot_in_the_output_directory_is_not_overwritten(
+def test_into_2_a_snapshot_in_the_output_directory_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     path = tmp_path / "out" / place
@@ -349,17 +349,17 @@ def test_tree_41_a_snapshot_in_the_output_directory_is_not_overwritten(
         with pytest.raises(Fault, match=r"^unsafe-path") as caught:
             run.run()
         assert caught.value.detail
-        assert (caught.value.clause, caught.value.path, run.out_state) == ("TREE-41", spelling, "untouched")
+        assert (caught.value.clause, caught.value.path, run.out_state) == ("INTO-2", spelling, "untouched")
     assert path.read_bytes() == FULL
 
 
-def test_tree_41_a_directory_whose_name_only_begins_like_the_output_directories_is_another(tmp_path: Path) -> None:
+def test_into_2_a_directory_whose_name_only_begins_like_the_output_directories_is_another(tmp_path: Path) -> None:
     (tmp_path / "out-of-yesterday").mkdir()
     (tmp_path / "out-of-yesterday" / "snapshot").write_bytes(FULL)
     assert Run(str(tmp_path / "out-of-yesterday" / "snapshot"), str(tmp_path / "out")).run().complete
 
 
-def test_mani_23_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_12_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_bytes(FULL, tmp_path)
     monkeypatch.setattr("ekvdump.filesystem.tree_writer.MAX_MANIFEST_SIZE", 9)
     run = prepare_run(FULL, tmp_path, into_existing=True)
@@ -367,7 +367,7 @@ def test_mani_23_no_more_of_an_earlier_manifest_is_read(tmp_path: Path, monkeypa
     assert len(run._writer.earlier_manifest) == 10
 
 
-def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
+def test_into_6_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: Path) -> None:
     decode_again(snapshot([put(STR + b"%" * 81, 1, b"v")]), tmp_path)
     assert decode_again(snapshot([put(STR + b"&" * 81, 1, b"v")]), tmp_path).exit_status == 3
     verification = Verification(str(tmp_path / "out"), print)
@@ -375,7 +375,7 @@ def test_tree_36_lines_of_stale_blobs_are_gone_and_a_verifier_says_so(tmp_path: 
     assert verification.counts == {"needs-keymap": 1}
 
 
-def test_tree_1_mani_8_an_index_of_many_digits(tmp_path: Path) -> None:
+def test_tree_1_mani_10_an_index_of_many_digits(tmp_path: Path) -> None:
     database = 12345678901234567890123
     decode_again(FULL, tmp_path, database)
     decode_again(EMPTY, tmp_path, 2)
@@ -387,7 +387,7 @@ def test_tree_1_mani_8_an_index_of_many_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("function", ["mkdir", "open", "unlink"])
 @pytest.mark.parametrize("earlier", [True, False])
-def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
+def test_safe_24_an_interrupt_at_any_call_is_reported_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, earlier: bool
 ) -> None:
     """Right after each call, as if a signal had come: what lies there fits to what is said, and is clean."""
@@ -434,7 +434,7 @@ def test_tree_39_an_interrupt_at_any_call_is_reported_as_it_is(
 
 
 @pytest.mark.parametrize("place", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/strings_ttl.jsonl", f"{BASE}/strings/s1.bin"])
-def test_tree_33_tree_15_tree_31_hard_links(tmp_path: Path, canary: Canary, place: str, handles: bool) -> None:
+def test_into_1_safe_14_safe_15_hard_links(tmp_path: Path, canary: Canary, place: str, handles: bool) -> None:
     decode_again(FULL, tmp_path)
     path = tmp_path / "out" / place
     path.unlink()
@@ -444,11 +444,11 @@ def test_tree_33_tree_15_tree_31_hard_links(tmp_path: Path, canary: Canary, plac
         assert path.read_bytes() == b"string one"
         return
     fault, out_state = refused_again(FULL, tmp_path, handles=handles)
-    assert (fault.clause, fault.path) == ("TREE-15", str(path))
+    assert (fault.clause, fault.path) == ("SAFE-14", str(path))
     assert (out_state == "unfinished") == place.startswith("redis")
 
 
-def test_tree_37_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: bool) -> None:
+def test_into_3_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: bool) -> None:
     for place in ("", "redis", BASE, f"{BASE}/strings", "redis/db_5/hll"):
         (tmp_path / "out" / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / place / ".ekvdump.tmp").write_bytes(b"half")
@@ -457,7 +457,7 @@ def test_tree_37_leftovers_of_killed_runs_are_removed(tmp_path: Path, handles: b
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_tree_45_a_file_that_vanishes_before_the_seal_is_noticed(
+def test_safe_9_a_file_that_vanishes_before_the_seal_is_noticed(
     is_new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_new:
@@ -472,23 +472,23 @@ def test_tree_45_a_file_that_vanishes_before_the_seal_is_noticed(
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         decode_bytes(FULL, tmp_path, Options(), into_existing=not is_new, sync=False)
     assert caught.value.detail
-    assert (caught.value.clause, caught.value.path) == ("TREE-45", f"{tmp_path}/out/{BASE}/strings/s1.bin")
+    assert (caught.value.clause, caught.value.path) == ("SAFE-9", f"{tmp_path}/out/{BASE}/strings/s1.bin")
 
 
-def test_tree_33_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_into_1_a_tree_that_is_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directories, "MAX_DEPTH", 4)
     (tmp_path / "out" / "a/b/c/d").mkdir(parents=True)
     decode_again(FULL, tmp_path)
     (tmp_path / "out" / "a/b/c/d/e").mkdir(parents=True)
     fault, out_state = refused_again(FULL, tmp_path)
-    assert (fault.clause, fault.path) == ("TREE-33", f"{tmp_path}/out/a/b/c/d/e")
+    assert (fault.clause, fault.path) == ("INTO-1", f"{tmp_path}/out/a/b/c/d/e")
     assert out_state == "untouched"
 
 
-# ---- the writer that uses paths [TREE-38] ----
+# ---- the writer that uses paths [SAFE-7] ----
 
 
-def test_tree_38_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path) -> None:
+def test_safe_7_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path) -> None:
     outcome = decode_bytes(FULL, tmp_path, sync=False, handles=False)
     (warning,) = outcome.warnings
     assert (warning.name, warning.count, warning.about) == ("unguarded-writes", 1, ())
@@ -504,7 +504,7 @@ def test_tree_38_the_same_tree_comes_out_and_one_warning_says_how(tmp_path: Path
 
 
 @pytest.mark.parametrize("place", ["redis", BASE, f"{BASE}/strings", "."])
-def test_tree_38_every_directory_down_to_a_place_is_looked_at_before_each_write(
+def test_safe_7_every_directory_down_to_a_place_is_looked_at_before_each_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" / place if place != "." else tmp_path / "out"
@@ -523,10 +523,10 @@ def test_tree_38_every_directory_down_to_a_place_is_looked_at_before_each_write(
         decode_bytes(FULL, tmp_path, sync=False, handles=False)
     assert caught.value.detail
     assert done
-    assert caught.value.clause == "TREE-12"
+    assert caught.value.clause == "SAFE-8"
 
 
-def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
+def test_safe_7_a_file_that_is_swapped_between_look_and_open_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
     decode_again(FULL, tmp_path)
@@ -542,12 +542,12 @@ def test_tree_38_a_file_that_is_swapped_between_look_and_open_is_not_written(
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         decode_again(FULL, tmp_path, handles=False)
-    assert fault_of(caught.value) == ("unsafe-path", "TREE-12", None)
+    assert fault_of(caught.value) == ("unsafe-path", "SAFE-8", None)
     assert caught.value.path == str(sidecar)
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "socket"])
-def test_tree_38_without_safe_flags_a_link_is_still_refused(
+def test_safe_7_without_safe_flags_a_link_is_still_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
 ) -> None:
     """On a platform that lacks the flags they are 0; then the looks alone have to do."""
@@ -561,7 +561,7 @@ def test_tree_38_without_safe_flags_a_link_is_still_refused(
     assert caught.value.path == f"{tmp_path}/out/{BASE}/strings_ttl.jsonl"
 
 
-def test_tree_21_a_platform_without_one_sync_for_all_flushes_each_file(
+def test_safe_22_a_platform_without_one_sync_for_all_flushes_each_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[int] = []
@@ -573,14 +573,14 @@ def test_tree_21_a_platform_without_one_sync_for_all_flushes_each_file(
     assert set(flushed) == inodes
 
 
-def test_tree_38_a_platform_without_fchmod_still_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_7_a_platform_without_fchmod_still_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_again(FULL, tmp_path)
     monkeypatch.delattr(os, "fchmod")
     assert decode_again(FULL, tmp_path, handles=False).complete
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "file"])
-def test_tree_38_a_directory_that_turns_into_something_else_is_not_entered(
+def test_safe_7_a_directory_that_turns_into_something_else_is_not_entered(
     tmp_path: Path, canary: Canary, kind: str
 ) -> None:
     top = open_top(str(tmp_path), handles=False)
@@ -592,11 +592,11 @@ def test_tree_38_a_directory_that_turns_into_something_else_is_not_entered(
         with pytest.raises(Fault, match=r"^unsafe-path") as caught:
             top.open("planted", directories.READ_FILE)
         assert caught.value.detail
-        assert (caught.value.clause, caught.value.path) == ("TREE-38", str(tmp_path / "planted"))
+        assert (caught.value.clause, caught.value.path) == ("SAFE-7", str(tmp_path / "planted"))
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_PATH_SIZE", 10), ("MAX_DEPTH", 1)])
-def test_tree_33_a_place_too_deep_is_named(
+def test_into_1_a_place_too_deep_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     (tmp_path / "inner" / "innermost").mkdir(parents=True)
@@ -605,11 +605,11 @@ def test_tree_33_a_place_too_deep_is_named(
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         list(directories.iter_tree(top, "shown"))
     top.close()
-    assert fault_of(caught.value) == ("unsafe-path", "TREE-33", None)
+    assert fault_of(caught.value) == ("unsafe-path", "INTO-1", None)
     assert caught.value.path == "shown/inner/innermost"
 
 
-def test_tree_12_a_directory_in_the_place_of_another_is_reported(tmp_path: Path) -> None:
+def test_safe_8_a_directory_in_the_place_of_another_is_reported(tmp_path: Path) -> None:
     top = open_top(str(tmp_path), handles=False)
     (tmp_path / "inner").mkdir()
     inner = top.enter("inner")
@@ -618,22 +618,22 @@ def test_tree_12_a_directory_in_the_place_of_another_is_reported(tmp_path: Path)
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         inner.look("file")
     fault = caught.value
-    assert (fault.clause, fault.offset, fault.path) == ("TREE-12", None, str(tmp_path / "inner"))
+    assert (fault.clause, fault.offset, fault.path) == ("SAFE-8", None, str(tmp_path / "inner"))
     assert "something else" in fault.detail
 
 
-def test_tree_12_a_link_to_where_a_directory_was_moved_is_reported(tmp_path: Path) -> None:
+def test_safe_8_a_link_to_where_a_directory_was_moved_is_reported(tmp_path: Path) -> None:
     (tmp_path / "inner" / "innermost").mkdir(parents=True)
     innermost = open_top(str(tmp_path), handles=False).enter("inner").enter("innermost")
     (tmp_path / "inner").rename(tmp_path / "aside")
     (tmp_path / "inner").symlink_to("aside")
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         innermost.look("file")
-    assert (caught.value.clause, caught.value.path) == ("TREE-12", str(tmp_path / "inner"))
+    assert (caught.value.clause, caught.value.path) == ("SAFE-8", str(tmp_path / "inner"))
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_6_no_mode_of_a_directory_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
+def test_tree_8_no_mode_of_a_directory_is_left_to_the_umask(tmp_path: Path, handles: bool) -> None:
     top = open_top(str(tmp_path), handles=handles)
     with umask(0):
         top.make("inner")
@@ -641,7 +641,7 @@ def test_tree_6_no_mode_of_a_directory_is_left_to_the_umask(tmp_path: Path, hand
     assert stat.S_IMODE((tmp_path / "inner").stat().st_mode) == directories.DIRECTORY_MODE == 0o755
 
 
-def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_reported(
+def test_safe_29_a_file_of_another_run_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bytes:
@@ -655,7 +655,7 @@ def test_tree_25_a_file_of_another_run_that_cannot_be_read_is_reported(
     )  # fmt: skip
 
 
-def test_tree_24_windows_says_disk_full_in_its_own_numbers() -> None:
+def test_safe_28_windows_says_disk_full_in_its_own_numbers() -> None:
     error = OSError(22, "no space")
     for number in (39, 112):
         error.winerror = number  # type: ignore[attr-defined, unused-ignore]

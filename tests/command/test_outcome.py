@@ -15,7 +15,8 @@ from ekvdump.engine.outputs import showable_count, shown_count
 from ekvdump.engine.source import Source
 from ekvdump.outcome import unreadable_count
 from ekvdump.verify.findings import FINDINGS, Finding
-from ekvformat.outcomes import FAULTS, Counters, Fault
+from ekvformat.completeness import Counters
+from ekvformat.outcomes import FAULTS, Fault
 from hypothesis import given
 from hypothesis import strategies as st
 from writer import STR, put, snapshot
@@ -24,16 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_outc_1_a_refusal_names_fault_clause_place_and_key() -> None:
-    fault = Fault("truncated", "FILE-13", "value is cut", 42, None, b"k\xff")
-    assert text_of_fault(fault) == 'truncated [FILE-13] at offset 42, key "k\\xff": value is cut'
-    fault = Fault("truncated", "FILE-20", "words", None, "/tmp/a b")
-    assert text_of_fault(fault) == "truncated [FILE-20] at '/tmp/a b': words"
-    fault = Fault("truncated", "FILE-20", "words", 7, "/tmp/a", b"k")
-    assert text_of_fault(fault) == 'truncated [FILE-20] at offset 7 at /tmp/a, key "k": words'
-    assert text_of_fault(Fault("truncated", "FILE-20", "words")) == "truncated [FILE-20]: words"
+    fault = Fault("truncated", "FILE-15", "value is cut", 42, None, b"k\xff")
+    assert text_of_fault(fault) == 'truncated [FILE-15] at offset 42, key "k\\xff": value is cut'
+    fault = Fault("truncated", "FILE-22", "words", None, "/tmp/a b")
+    assert text_of_fault(fault) == "truncated [FILE-22] at '/tmp/a b': words"
+    fault = Fault("truncated", "FILE-22", "words", 7, "/tmp/a", b"k")
+    assert text_of_fault(fault) == 'truncated [FILE-22] at offset 7 at /tmp/a, key "k": words'
+    assert text_of_fault(Fault("truncated", "FILE-22", "words")) == "truncated [FILE-22]: words"
 
 
-def test_outc_16_the_sums_of_counters_are_of_what_they_say() -> None:
+def test_comp_9_the_sums_of_counters_are_of_what_they_say() -> None:
     counters = Counters()
     counters.entries.update(string=1, bare=20, hll=300, ttl=4000)
     counters.strings.update(written=5, shadowed=60, excluded=700, unreadable=8000)
@@ -43,14 +44,14 @@ def test_outc_16_the_sums_of_counters_are_of_what_they_say() -> None:
 
 
 def test_outc_1_a_fault_survives_pickling() -> None:
-    fault = pickle.loads(pickle.dumps(Fault("truncated", "FILE-13", "cut", 42, "p", b"k")))
+    fault = pickle.loads(pickle.dumps(Fault("truncated", "FILE-15", "cut", 42, "p", b"k")))
     assert isinstance(fault, Fault)
-    assert fault.args == ("truncated", "FILE-13", "cut", 42, "p", b"k")
-    assert (fault.name, fault.clause, fault.detail) == ("truncated", "FILE-13", "cut")
+    assert fault.args == ("truncated", "FILE-15", "cut", 42, "p", b"k")
+    assert (fault.name, fault.clause, fault.detail) == ("truncated", "FILE-15", "cut")
     assert (fault.offset, fault.path, fault.key) == (42, "p", b"k")
 
 
-def test_outc_5_the_output_directory_is_judged_again_when_it_is_opened(
+def test_outc_6_the_output_directory_is_judged_again_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(source: Source) -> FirstPass:
@@ -61,16 +62,16 @@ def test_outc_5_the_output_directory_is_judged_again_when_it_is_opened(
     monkeypatch.setattr("ekvdump.run.run_first_pass", meanwhile)
     with pytest.raises(Fault, match=r"^not-empty") as caught:
         decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
-    assert caught.value.clause == "TREE-7"
+    assert caught.value.clause == "SAFE-1"
 
 
-def test_outc_7_the_exit_status_is_that_of_the_first_fault() -> None:
-    fault = Fault("disk-full", "TREE-24", "full")
-    fault.also = (Fault("io-error", "TREE-25", "broken"),)
+def test_outc_8_the_exit_status_is_that_of_the_first_fault() -> None:
+    fault = Fault("disk-full", "SAFE-28", "full")
+    fault.also = (Fault("io-error", "SAFE-29", "broken"),)
     assert fault.exit_status == 6
 
 
-def test_outc_16_every_name_is_there_and_in_order() -> None:
+def test_comp_9_every_name_is_there_and_in_order() -> None:
     counters = Counters()
     assert list(counters.undecoded) == ["hash", "list", "set", "zset", "stream", "dynamodb", "s3", "sqs"]
     assert set(counters.undecoded.values()) == {0}

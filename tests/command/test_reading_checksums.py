@@ -14,7 +14,7 @@ SHA = b"0123456789abcdef" * 4
 
 
 @given(ODD_PATHS)
-def test_sums_7_a_path_comes_back_from_its_line(path: bytes) -> None:
+def test_read_25_a_path_comes_back_from_its_line(path: bytes) -> None:
     line = render_checksum_line(path, SHA)
     if path.startswith(b"/") or b".." in path.split(b"/"):
         with pytest.raises(Finding, match=r"^(absolute|parent)-path"):
@@ -31,7 +31,7 @@ def refused(line: bytes) -> tuple[str, str, int | None]:
 
 
 @pytest.mark.parametrize("separator", [b"  ", b" *"])
-def test_sums_7_a_line_is_a_hash_a_separator_and_a_path(separator: bytes) -> None:
+def test_read_25_a_line_is_a_hash_a_separator_and_a_path(separator: bytes) -> None:
     assert decode_checksum_line(SHA.upper() + separator + b"a/b\n") == ChecksumLine(SHA, b"a/b")
     assert decode_checksum_line(SHA + separator + b" *a") == ChecksumLine(SHA, b" *a")
 
@@ -47,40 +47,40 @@ def test_sums_7_a_line_is_a_hash_a_separator_and_a_path(separator: bytes) -> Non
     ],
     ids=range(15),
 )  # fmt: skip
-def test_sums_7_any_other_line_is_malformed(line: bytes) -> None:
-    assert refused(line) == ("malformed-line", "SUMS-7", 100)
+def test_read_25_any_other_line_is_malformed(line: bytes) -> None:
+    assert refused(line) == ("malformed-line", "READ-25", 100)
 
 
-def test_sums_7_a_line_may_have_8_kib() -> None:
+def test_read_25_a_line_may_have_8_kib() -> None:
     line = SHA + b"  " + b"a" * (8192 - 66)
     lines = list(iter_bounded_lines(BoundedLines(line + b"\n" + line + b"a\n" + line), MAX_LINE_SIZE + 1))
     assert decode_checksum_line(lines[0][1]) == ChecksumLine(SHA, b"a" * (8192 - 66))
     assert lines[1][0] == 8193
-    assert refused(lines[1][1]) == ("malformed-line", "SUMS-7", 100)
+    assert refused(lines[1][1]) == ("malformed-line", "READ-25", 100)
     assert decode_checksum_line(lines[2][1]) == ChecksumLine(SHA, b"a" * (8192 - 66))
 
 
 @pytest.mark.parametrize(
     ("path", "fault"),
     [
-        (b"", ("empty-path", "SUMS-8")),
-        (b"/", ("absolute-path", "SUMS-13")),
-        (b"/etc/passwd", ("absolute-path", "SUMS-13")),
-        (b"..", ("parent-path", "SUMS-14")),
-        (b"a/../b", ("parent-path", "SUMS-14")),
-        (b"a/..", ("parent-path", "SUMS-14")),
+        (b"", ("empty-path", "READ-26")),
+        (b"/", ("absolute-path", "READ-27")),
+        (b"/etc/passwd", ("absolute-path", "READ-27")),
+        (b"..", ("parent-path", "READ-28")),
+        (b"a/../b", ("parent-path", "READ-28")),
+        (b"a/..", ("parent-path", "READ-28")),
     ],
 )
-def test_sums_8_sums_13_sums_14_a_path_that_leads_elsewhere(path: bytes, fault: tuple[str, str]) -> None:
+def test_read_26_read_27_read_28_a_path_that_leads_elsewhere(path: bytes, fault: tuple[str, str]) -> None:
     assert refused(SHA + b"  " + path) == (*fault, 100)
 
 
 @pytest.mark.parametrize("path", [b"...", b"a/..b", b"..a", b".", b"a..b/c"])
-def test_sums_14_dots_alone_do_not_climb(path: bytes) -> None:
+def test_read_28_dots_alone_do_not_climb(path: bytes) -> None:
     assert decode_checksum_line(SHA + b"  " + path).path == path
 
 
-def test_sums_7_a_reader_that_has_no_place_names_the_file() -> None:
+def test_read_25_a_reader_that_has_no_place_names_the_file() -> None:
     with pytest.raises(Finding) as caught:
         decode_checksum_line(b"x")
     assert (caught.value.offset, caught.value.path) == (0, "CHECKSUMS")

@@ -35,7 +35,7 @@ class ReadsOf(io.BytesIO):
         return super().readline(size)
 
 
-def test_conv_8_of_a_long_line_only_the_beginning_is_given() -> None:
+def test_conv_9_of_a_long_line_only_the_beginning_is_given() -> None:
     data = b"abc\n" + b"d" * 20 + b"\n" + b"e\n\n" + b"f" * 11
     assert list(iter_bounded_lines(ReadsOf(data, 5), 4)) == [
         (0, b"abc\n"), (4, b"ddddd"), (25, b"e\n"), (27, b"\n"), (28, b"fffff"),
@@ -58,14 +58,14 @@ def line_of(size: int) -> bytes:
     return FRAME % (b"A" * (size + 2 - len(FRAME)))
 
 
-def test_kmap_5_a_line_may_have_4_mib_lf_included() -> None:
+def test_read_6_a_line_may_have_4_mib_lf_included() -> None:
     limit = 4_194_304
     assert len(line_of(limit)) == limit
     (line,) = iter_keymap(BoundedLines(line_of(limit)))
     assert len(line.original) == (limit + 2 - len(FRAME)) * 3 // 4
     with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         list(iter_keymap(BoundedLines(ANY_LINE + line_of(limit + 1))))
-    assert fault_of(caught.value) == ("invalid-keymap", "KMAP-5", len(ANY_LINE))
+    assert fault_of(caught.value) == ("invalid-keymap", "READ-6", len(ANY_LINE))
     # The longest key there is fits.
     assert len(render_keymap_line(segment_of(b"%" * 1_048_576), b"%" * 1_048_576)) < limit
 
@@ -87,11 +87,11 @@ def test_kmap_5_a_line_may_have_4_mib_lf_included() -> None:
     ],
     ids=range(17),
 )  # fmt: skip
-def test_kmap_6_a_line_is_an_object_with_three_strings(line: bytes) -> None:
-    assert refused(line) == ("invalid-keymap", "KMAP-6", 100)
+def test_read_7_a_line_is_an_object_with_three_strings(line: bytes) -> None:
+    assert refused(line) == ("invalid-keymap", "READ-7", 100)
 
 
-def test_kmap_6_other_members_and_spaces_are_ignored() -> None:
+def test_read_7_other_members_and_spaces_are_ignored() -> None:
     line = b' {"x": [1], "kind": "k", "original": "", "encoded": "s"} \r\n'
     assert decode_keymap_line(line) == KeymapLine("s", b"", "k")
 
@@ -99,18 +99,18 @@ def test_kmap_6_other_members_and_spaces_are_ignored() -> None:
 @pytest.mark.parametrize(
     "line", [b'{"encoded":"","original":"aw","kind":"k"}', b'{"encoded":"s","original":"aw","kind":""}']
 )
-def test_kmap_7_an_empty_segment_or_kind_is_refused_and_an_empty_key_is_a_key(line: bytes) -> None:
-    assert refused(line) == ("invalid-keymap", "KMAP-7", 100)
+def test_read_8_an_empty_segment_or_kind_is_refused_and_an_empty_key_is_a_key(line: bytes) -> None:
+    assert refused(line) == ("invalid-keymap", "READ-8", 100)
     assert decode_keymap_line(b'{"encoded":"s","original":"","kind":"k"}').original == b""
 
 
 @pytest.mark.parametrize("original", ["A", "AA==", "A+", "é"])
-def test_kmap_8_an_original_is_base64url_without_padding(original: str) -> None:
+def test_read_9_an_original_is_base64url_without_padding(original: str) -> None:
     line = json.dumps({"encoded": "s", "original": original, "kind": "k"}).encode()
-    assert refused(line) == ("invalid-keymap", "KMAP-8", 100)
+    assert refused(line) == ("invalid-keymap", "READ-9", 100)
 
 
-def test_kmap_9_the_first_bad_line_ends_the_reading() -> None:
+def test_read_10_the_first_bad_line_ends_the_reading() -> None:
     lines = iter_keymap(io.BytesIO(ANY_LINE + b"bad\n" + ANY_LINE))
     assert next(lines).encoded == "s"
     with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
@@ -119,7 +119,7 @@ def test_kmap_9_the_first_bad_line_ends_the_reading() -> None:
     assert list(lines) == []
 
 
-def test_kmap_6_a_reader_that_has_no_place_names_the_file() -> None:
+def test_read_7_a_reader_that_has_no_place_names_the_file() -> None:
     with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(b"x")
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
@@ -128,17 +128,17 @@ def test_kmap_6_a_reader_that_has_no_place_names_the_file() -> None:
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
 
 
-def test_kmap_6_what_is_not_json_is_named() -> None:
+def test_read_7_what_is_not_json_is_named() -> None:
     with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
         decode_keymap_line(ANY_LINE.replace(b'"s"', b"NaN"))
     assert "NaN is not JSON" in caught.value.detail
 
 
-def test_kmap_10_all_lines_are_given_in_order_so_that_the_last_can_count() -> None:
+def test_read_11_all_lines_are_given_in_order_so_that_the_last_can_count() -> None:
     second = ANY_LINE.replace(b"aw", b"YQ")
     assert {line.encoded: line.original for line in iter_keymap(io.BytesIO(ANY_LINE + second))} == {"s": b"a"}
 
 
 @pytest.mark.parametrize("kind", ["sha-fallback", "s3-leaf-data", "meta-suffix-rename", "of-tomorrow"])
-def test_kmap_11_a_reader_takes_any_kind(kind: str) -> None:
+def test_kmap_5_a_reader_takes_any_kind(kind: str) -> None:
     assert decode_keymap_line(ANY_LINE.replace(b"sha-fallback", kind.encode())).kind == kind

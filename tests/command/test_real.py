@@ -29,13 +29,13 @@ def test_conv_1_every_key_is_what_clients_saw(
     assert complaints(read_seen(name), dump, missed) == []
 
 
-def test_rstr_9_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) -> None:
+def test_envl_10_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) -> None:
     with pytest.raises(Fault, match=r"^invalid-value") as refusal:
         decode(unpack("grown", tmp_path), str(tmp_path / "out"))
     unreadable = {key for key, seen in read_seen("grown").items() if "error" in seen}
     assert len(unreadable) == 10
     fault = refusal.value
-    assert fault.clause == "RSTR-3"
+    assert fault.clause == "ENVL-4"
     assert fault.key is not None
     assert fault.key.removeprefix(b"!redis|str|") in unreadable
     assert not (tmp_path / "out" / "MANIFEST.json").exists()

@@ -43,7 +43,7 @@ def written(description: dict[str, object]) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("case_id", ["conv-two-thousand-keys", "rstr-large-value", "rttl-thousand-orphans"])
+@pytest.mark.parametrize("case_id", ["conv-two-thousand-keys", "envl-large-value", "rttl-thousand-orphans"])
 def test_what_is_written_entry_by_entry_is_what_is_described(case_id: str) -> None:
     described = CASES[case_id].scene.described
     assert described is not None

@@ -74,7 +74,7 @@ def test_a_run_says_what_lies_in_the_output_directory(tmp_path: Path) -> None:
     assert run.out_state == "untouched"
 
 
-def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_24_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad").write_bytes(UNREADABLE)
     run = Run(str(tmp_path / "bad"), str(tmp_path / "out"))
     reported: list[bool] = []
@@ -95,7 +95,7 @@ def test_tree_39_a_run_says_when_it_gives_everything_back(tmp_path: Path, monkey
 
 def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise Fault("changed", "FILE-20", "another", None, None)
+        raise Fault("changed", "FILE-22", "another", None, None)
 
     (tmp_path / "snapshot").write_bytes(DATA)
     run = Run(str(tmp_path / "snapshot"), str(tmp_path / "out"))
@@ -105,7 +105,7 @@ def test_a_run_that_fails_while_it_seals_has_no_sealed_outcome(tmp_path: Path, m
     assert (run.out_state, run.sealed_outcome) == ("unfinished", None)
 
 
-def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
+def test_file_22_what_was_judged_and_is_not_sound_any_more_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if size, inode and time say that nothing happened."""
@@ -129,7 +129,7 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     run = Run(str(path), str(tmp_path / "out"))
     with pytest.raises(Fault, match=r"^changed") as caught:
         run.run()
-    assert (caught.value.clause, caught.value.path) == ("FILE-20", str(path))
+    assert (caught.value.clause, caught.value.path) == ("FILE-22", str(path))
     assert caught.value.detail.startswith("no longer what the first pass read: ")
     assert isinstance(caught.value.__cause__, Fault)
     assert caught.value.offset == caught.value.__cause__.offset
@@ -146,16 +146,16 @@ def test_file_20_what_was_judged_and_is_not_sound_any_more_has_changed(
     ],
     ids=["NUL", "surrogate"],
 )
-def test_tree_25_file_22_a_path_that_no_system_takes_is_a_fault(
+def test_safe_29_file_24_a_path_that_no_system_takes_is_a_fault(
     tmp_path: Path, name: str, shown: str, words: str
 ) -> None:
     path = tmp_path / "snapshot"
     path.write_bytes(DATA)
     attempts: list[tuple[str, Callable[[], object]]] = [
-        ("TREE-25", lambda: decode(str(path), f"{tmp_path}/{name}")),
-        ("TREE-25", lambda: Verification(f"{tmp_path}/{name}", print).run()),
-        ("FILE-22", lambda: decode(f"{tmp_path}/{name}", str(tmp_path / "out"))),
-        ("FILE-22", lambda: inspect(f"{tmp_path}/{name}")),
+        ("SAFE-29", lambda: decode(str(path), f"{tmp_path}/{name}")),
+        ("SAFE-29", lambda: Verification(f"{tmp_path}/{name}", print).run()),
+        ("FILE-24", lambda: decode(f"{tmp_path}/{name}", str(tmp_path / "out"))),
+        ("FILE-24", lambda: inspect(f"{tmp_path}/{name}")),
     ]
     for clause, attempt in attempts:
         with pytest.raises(Fault) as caught:
@@ -166,7 +166,7 @@ def test_tree_25_file_22_a_path_that_no_system_takes_is_a_fault(
     assert not (tmp_path / "out").exists()
 
 
-def test_mani_4_words_of_a_caller_that_no_system_writes_do_not_end_a_run_midway(tmp_path: Path) -> None:
+def test_mani_5_words_of_a_caller_that_no_system_writes_do_not_end_a_run_midway(tmp_path: Path) -> None:
     path, out = tmp_path / "snapshot", tmp_path / "out"
     path.write_bytes(DATA)
     assert decode(str(path), str(out), provenance=Provenance("a\ud800", cluster_id="\udfff")).complete
@@ -191,10 +191,10 @@ def fault_of_file(path: Path, data: bytes) -> Fault:
 def test_a_fault_of_structure_says_whether_the_file_is_as_it_was_written(tmp_path: Path) -> None:
     cut = DATA[:-30]
     fault = fault_of_file(tmp_path / "s", cut)
-    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-13", FITS_NOT)
+    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-15", FITS_NOT)
     assert "copy it again" in advice_for(fault)
     fault = fault_of_file(tmp_path / "s", cut + footer(cut))
-    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-13", FITS)
+    assert (fault.name, fault.clause, fault.detail.partition("; ")[2]) == ("truncated", "FILE-15", FITS)
     assert "A copy would be the same" in advice_for(fault)
     for data in (b"", b"EKV", b"1234567890"):
         assert fault_of_file(tmp_path / "s", data).detail.endswith(FITS_NOT)
@@ -206,7 +206,7 @@ def test_other_faults_say_nothing_of_the_footer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [DATA[:-30], DATA[:-1] + b"?", snapshot([put(STR + b"k", 1, b"", flags=0b1000)])])
-def test_file_20_a_snapshot_that_is_still_being_written_is_not_called_truncated(
+def test_file_22_a_snapshot_that_is_still_being_written_is_not_called_truncated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     for act in (lambda path: decode(path, str(tmp_path / "out")), inspect):
@@ -216,5 +216,5 @@ def test_file_20_a_snapshot_that_is_still_being_written_is_not_called_truncated(
             Meddler(patch, 1, "grown", path)
             with pytest.raises(Fault) as caught:
                 act(str(path))
-        assert (caught.value.name, caught.value.clause, caught.value.path) == ("changed", "FILE-20", str(path))
+        assert (caught.value.name, caught.value.clause, caught.value.path) == ("changed", "FILE-22", str(path))
     assert not (tmp_path / "out").exists()

@@ -91,7 +91,7 @@ def run_with_files(directory: Path, *words: str | Path) -> Printed:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_tree_39_an_interrupted_decode_says_what_lies_in_the_output_directory(
+def test_safe_24_an_interrupted_decode_says_what_lies_in_the_output_directory(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_an_object_for_an_interrupted_run(tmp_path: Path, snapshot_path: str, mo
     assert run_json("inspect", snapshot_path) == reported | {"command": "inspect"}
 
 
-def test_veri_16_what_was_found_before_a_signal_stays_printed(
+def test_veri_19_what_was_found_before_a_signal_stays_printed(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])[0] == 0
@@ -142,7 +142,7 @@ def test_veri_16_what_was_found_before_a_signal_stays_printed(
 # ---- who gets the next signal ----
 
 
-def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
+def test_safe_24_later_signals_are_ignored_until_the_cleaning_up_is_done(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reported: list[object] = []
@@ -157,7 +157,7 @@ def test_tree_39_later_signals_are_ignored_until_the_cleaning_up_is_done(
     assert handlers() == before
 
 
-def test_tree_27_tree_39_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that_failed(
+def test_safe_31_safe_24_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that_failed(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -167,12 +167,12 @@ def test_tree_27_tree_39_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that
     monkeypatch.setattr(os, "rename", full)
     status, stdout, stderr = ekvdump(["decode", snapshot_path, f"{tmp_path}/out"])
     assert (status, stdout) == (6, "")
-    assert stderr.startswith("ekvdump: disk-full [TREE-24] ")
+    assert stderr.startswith("ekvdump: disk-full [SAFE-28] ")
     assert "interrupted" not in stderr
     assert not read_tree(tmp_path / "out")
 
 
-def test_tree_39_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
+def test_safe_24_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Last:
@@ -227,7 +227,7 @@ def test_a_second_signal_while_signals_are_put_back_does_not_keep_the_rest_from_
 
 
 @pytest.mark.parametrize("ignored", SIGNALS)
-def test_tree_39_what_the_caller_ignores_stays_ignored(
+def test_safe_24_what_the_caller_ignores_stays_ignored(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, ignored: signal.Signals
 ) -> None:
     signal.signal(ignored, signal.SIG_IGN)
@@ -295,7 +295,7 @@ def test_a_program_is_ended_by_no_signal_when_its_answer_is_out(
     ],
     ids=range(12),
 )
-def test_outc_6_a_signal_at_other_moments(
+def test_outc_7_a_signal_at_other_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot_path: str, where: str, arguments: list[str], status: int
 ) -> None:
     """Nobody may be reading what is printed, so no more of it is."""
@@ -313,7 +313,7 @@ def test_outc_6_a_signal_at_other_moments(
     assert "after" not in reported.stdout + reported.stderr
 
 
-def test_outc_6_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
+def test_outc_7_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = TreeWriter._close_handles
@@ -370,7 +370,7 @@ raise SystemExit(main(sys.argv[3:]))
     ],
     ids=range(4),
 )  # fmt: skip
-def test_outc_6_a_signal_ends_a_run_that_waits_for_its_reader(
+def test_outc_7_a_signal_ends_a_run_that_waits_for_its_reader(
     snapshot_path: Path, stream: str, arguments: list[str], status: int
 ) -> None:
     reader, writer = os.pipe()

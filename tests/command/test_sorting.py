@@ -1,4 +1,4 @@
-"""Sorting more than memory holds. [SUMS-6] [VERI-17]"""
+"""Sorting more than memory holds. [SUMS-6] [VERI-20]"""
 
 import os
 import random
@@ -46,7 +46,7 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
     sorter.close()
 
 
-def test_sums_6_veri_17_memory_does_not_grow_with_the_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_6_veri_20_memory_does_not_grow_with_the_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(external_sort, "RUN_LINES", 256)
     monkeypatch.setattr(external_sort, "BATCH_SIZE", 6400)
     peaks = []
@@ -80,7 +80,7 @@ def test_sums_6_what_is_held_is_some_megabytes() -> None:
     assert 1 < external_sort.MAX_RUNS < 100, "so many files are open at once"
 
 
-def test_veri_17_a_run_of_long_records_ends_by_its_size() -> None:
+def test_veri_20_a_run_of_long_records_ends_by_its_size() -> None:
     sorter = Sorter(open_unnamed)
     tracemalloc.start()
     for number in range(4000):
@@ -92,7 +92,7 @@ def test_veri_17_a_run_of_long_records_ends_by_its_size() -> None:
     assert peak < 3 * external_sort.RUN_SIZE
 
 
-def test_tree_24_a_run_that_cannot_be_written_is_an_error_at_once() -> None:
+def test_safe_28_a_run_that_cannot_be_written_is_an_error_at_once() -> None:
     class Full(FileIO):
         def fileno(self) -> int:
             return full

@@ -66,7 +66,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path, snapshot_path: str, command: lis
     assert (tmp_path / "out" / "CHECKSUMS").exists() == (command[0] == "decode")
 
 
-def test_outc_6_a_partial_dump_is_3_whoever_reads_the_summary(tmp_path: Path) -> None:
+def test_outc_7_a_partial_dump_is_3_whoever_reads_the_summary(tmp_path: Path) -> None:
     errors = io.StringIO()
     with unread_pipe() as stream:
         assert run_on(stream, errors, "decode", unpack("grown-clean", tmp_path), tmp_path / "out") == 3
@@ -213,7 +213,7 @@ def test_an_output_directory_that_is_no_text_is_shown_escaped(tmp_path: Path, sn
     assert b"/\\xff\\xe2\\x82\\xac': complete" in result.stdout
 
 
-def test_mani_4_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: str) -> None:
+def test_mani_5_words_that_are_no_text_are_no_traceback(tmp_path: Path, snapshot_path: str) -> None:
     words = ["decode", "--quiet", "--cluster-id", os.fsdecode(b"\xff"), snapshot_path, f"{tmp_path}/out"]
     assert ekvdump(words) == (0, "", "")
 

@@ -86,7 +86,7 @@ def test_finding_3_a_directory_is_made_once_however_many_keys_go_into_it(
     assert sorted(made) == ["db_0", "hll", "out", "redis", "strings"]
 
 
-def test_tree_2_the_whole_tree(tmp_path: Path) -> None:
+def test_tree_4_the_whole_tree(tmp_path: Path) -> None:
     decode_full(tmp_path)
     assert set(read_tree(tmp_path / "out")) == {
         "MANIFEST.json", "CHECKSUMS", *SIDECARS[:3], *BLOBS,
@@ -96,24 +96,24 @@ def test_tree_2_the_whole_tree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("database", "name"), [(0, "db_0"), (3, "db_3"), (10_000, "db_10000"), (-1, "db_0")])
-def test_tree_1_tree_28_the_database_index_names_the_directory(tmp_path: Path, database: int, name: str) -> None:
+def test_tree_1_tree_2_the_database_index_names_the_directory(tmp_path: Path, database: int, name: str) -> None:
     decode_full(tmp_path, Options(database))
     assert os.listdir(tmp_path / "out" / "redis") == [name]
 
 
-def test_tree_3_a_directory_exists_only_if_something_is_in_it(tmp_path: Path) -> None:
+def test_tree_5_a_directory_exists_only_if_something_is_in_it(tmp_path: Path) -> None:
     decode_bytes(snapshot([put(STR + b"k", 1, b"v")]), tmp_path)
     for base, directories, files in os.walk(tmp_path / "out"):
         assert directories or files, f"{base} is empty"
     assert not (tmp_path / "out" / BASE / "hll").exists()
 
 
-def test_tree_3_a_dump_of_nothing_is_a_directory_with_its_seal(tmp_path: Path) -> None:
+def test_tree_5_a_dump_of_nothing_is_a_directory_with_its_seal(tmp_path: Path) -> None:
     decode_bytes(snapshot([]), tmp_path)
     assert listing(tmp_path / "out") == {"MANIFEST.json", "CHECKSUMS"}
 
 
-def test_tree_4_only_the_directory_of_the_own_database_is_written(tmp_path: Path) -> None:
+def test_tree_6_only_the_directory_of_the_own_database_is_written(tmp_path: Path) -> None:
     decode_full(tmp_path, Options(7))
     assert {path for path in read_tree(tmp_path / "out") if not path.startswith("redis/db_7/")} == {
         "MANIFEST.json", "CHECKSUMS",
@@ -126,7 +126,7 @@ if os.geteuid() == 0:
 
 
 @pytest.mark.parametrize(("mask", "directory_mode"), MODES)
-def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, directory_mode: int) -> None:
+def test_tree_7_tree_8_modes(tmp_path: Path, mask: int, directory_mode: int) -> None:
     with umask(mask):
         decode_full(tmp_path)
     for base, directories, files in os.walk(tmp_path / "out"):
@@ -139,18 +139,18 @@ def test_tree_5_tree_6_modes(tmp_path: Path, mask: int, directory_mode: int) -> 
 # ---- the output directory ----
 
 
-def test_tree_7_a_directory_that_holds_anything_is_refused(tmp_path: Path) -> None:
+def test_safe_1_a_directory_that_holds_anything_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     decode_full(tmp_path)
     before = read_tree(tmp_path / "out")
     fault = refused(tmp_path)
     assert fault.name == "not-empty"
-    assert (fault.clause, fault.path) == ("TREE-7", str(tmp_path / "out"))
+    assert (fault.clause, fault.path) == ("SAFE-1", str(tmp_path / "out"))
     assert read_tree(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("spelling", ["out/", "./out//", "other/../out"])
-def test_tree_8_an_absent_directory_is_created_however_it_is_spelled(
+def test_safe_2_an_absent_directory_is_created_however_it_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -165,17 +165,17 @@ def test_tree_8_an_absent_directory_is_created_however_it_is_spelled(
 
 
 @pytest.mark.parametrize("out", ["", "missing/out", "file/out"])
-def test_tree_29_the_directory_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+def test_safe_3_the_directory_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(Fault, match=r"^io-error") as caught:
         TreeWriter(out).check()
-    assert caught.value.clause == "TREE-29"
+    assert caught.value.clause == "SAFE-3"
     assert caught.value.detail
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_tree_25_an_output_directory_that_cannot_be_looked_at_is_an_error(
+def test_safe_29_an_output_directory_that_cannot_be_looked_at_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: str) -> bool:
@@ -184,7 +184,7 @@ def test_tree_25_an_output_directory_that_cannot_be_looked_at_is_an_error(
     monkeypatch.setattr("os.path.lexists", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         TreeWriter(str(tmp_path / "outX")).check()
-    assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "outX"))
+    assert (caught.value.clause, caught.value.path) == ("SAFE-29", str(tmp_path / "outX"))
 
 
 def test_a_tree_is_careful_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_a_tree_is_careful_by_default(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("present", [False, True])
-def test_tree_9_a_refusal_before_the_first_write_leaves_the_directory_as_it_was(tmp_path: Path, present: bool) -> None:
+def test_safe_4_a_refusal_before_the_first_write_leaves_the_directory_as_it_was(tmp_path: Path, present: bool) -> None:
     if present:
         (tmp_path / "out").mkdir()
     fault = refused(tmp_path, FULL[:-1])
@@ -227,9 +227,9 @@ def check_unsafe(tmp_path: Path, clause: str, place: str) -> None:
     check_no_seal(tmp_path, place)
 
 
-@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "TREE-16")])
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "SAFE-16")])
 @pytest.mark.parametrize("place", BLOBS)
-def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
+def test_safe_11_safe_12_safe_16_what_may_not_lie_at_a_blobs_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
@@ -237,28 +237,28 @@ def test_tree_13_tree_14_tree_16_what_may_not_lie_at_a_blobs_path(
 
 
 @pytest.mark.parametrize(
-    ("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "TREE-16"), ("hard link", "TREE-15")]
+    ("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("directory", "SAFE-16"), ("hard link", "SAFE-14")]
 )
 @pytest.mark.parametrize("place", SIDECARS)
-def test_tree_13_tree_14_tree_15_tree_16_tree_17_what_may_not_lie_at_a_sidecars_path(
+def test_safe_11_safe_12_safe_14_safe_16_safe_18_what_may_not_lie_at_a_sidecars_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
     check_unsafe(tmp_path, clause, place)
 
 
-@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "SAFE-17")])
 @pytest.mark.parametrize("place", DIRECTORYS)
-def test_tree_13_tree_14_tree_32_what_may_not_lie_at_a_directories_path(
+def test_safe_11_safe_12_safe_17_what_may_not_lie_at_a_directories_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str, clause: str
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, place, kind)
     check_unsafe(tmp_path, clause, place)
 
 
-@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "TREE-32")])
+@pytest.mark.parametrize(("kind", "clause"), [*LINKS.items(), *SPECIAL.items(), ("file", "SAFE-17")])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_tree_10_the_output_directory_itself_is_no_link(
+def test_safe_5_the_output_directory_itself_is_no_link(
     tmp_path: Path, canary: Canary, kind: str, clause: str, slash: str
 ) -> None:
     plant(tmp_path / "out", kind, canary)
@@ -268,7 +268,7 @@ def test_tree_10_the_output_directory_itself_is_no_link(
     assert caught.value.detail
 
 
-def test_tree_10_links_on_the_way_to_it_are_followed(tmp_path: Path) -> None:
+def test_safe_5_links_on_the_way_to_it_are_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     decode_full(tmp_path / "link")
@@ -276,7 +276,7 @@ def test_tree_10_links_on_the_way_to_it_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [*BLOBS, *SIDECARS[:3]])
-def test_tree_5_tree_31_a_regular_file_or_a_blobs_hard_link_is_replaced(
+def test_tree_7_safe_15_a_regular_file_or_a_blobs_hard_link_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     planted = plant_at(tmp_path, monkeypatch, canary, place, "hard link" if place in BLOBS else "file")
@@ -289,7 +289,7 @@ def test_tree_5_tree_31_a_regular_file_or_a_blobs_hard_link_is_replaced(
     assert path.read_bytes() == (tmp_path / "clean" / "out" / place).read_bytes()
 
 
-def test_tree_30_a_fifo_with_a_reader_is_given_nothing(
+def test_safe_13_a_fifo_with_a_reader_is_given_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
     received: list[bytes] = []
@@ -309,7 +309,7 @@ def test_tree_30_a_fifo_with_a_reader_is_given_nothing(
     readers: list[threading.Thread] = []
     Planter(monkeypatch, act)
     fault = refused(tmp_path)
-    assert fault.clause == "TREE-14"
+    assert fault.clause == "SAFE-12"
     readers[0].start()
     readers[0].join()
     assert received == [b""]
@@ -338,7 +338,7 @@ class Between:
 
 
 @pytest.mark.parametrize("place", DIRECTORYS)
-def test_tree_11_a_link_that_appears_between_look_and_open_is_not_followed(
+def test_safe_6_a_link_that_appears_between_look_and_open_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" / place
@@ -352,11 +352,11 @@ def test_tree_11_a_link_that_appears_between_look_and_open_is_not_followed(
     assert between.calls == 1
     assert fault.name == "unsafe-path"
     # The open itself says no: a link is no directory.
-    assert (fault.clause, place_of(fault, tmp_path)) in (("TREE-13", place), ("TREE-32", place))
+    assert (fault.clause, place_of(fault, tmp_path)) in (("SAFE-11", place), ("SAFE-17", place))
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "hard link"])
-def test_tree_11_a_thing_that_appears_between_look_and_open_of_a_sidecar_is_judged_by_the_handle(
+def test_safe_6_a_thing_that_appears_between_look_and_open_of_a_sidecar_is_judged_by_the_handle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
 ) -> None:
     path = tmp_path / "out" / SIDECAR
@@ -373,7 +373,7 @@ def test_tree_11_a_thing_that_appears_between_look_and_open_of_a_sidecar_is_judg
 
 
 @pytest.mark.parametrize("place", [*DIRECTORYS, ".", *SIDECARS[:3]])
-def test_tree_12_a_directory_or_sidecar_that_was_swapped_after_its_first_use_is_noticed(
+def test_safe_8_a_directory_or_sidecar_that_was_swapped_after_its_first_use_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str
 ) -> None:
     path = tmp_path / "out" if place == "." else tmp_path / "out" / place
@@ -393,11 +393,11 @@ def test_tree_12_a_directory_or_sidecar_that_was_swapped_after_its_first_use_is_
 
     monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause) == ("unsafe-path", "TREE-12")
+    assert (fault.name, fault.clause) == ("unsafe-path", "SAFE-8")
     assert not os.path.lexists(tmp_path / "aside" / "CHECKSUMS")
 
 
-def test_tree_12_an_output_directory_that_became_a_link_to_itself_is_noticed(
+def test_safe_8_an_output_directory_that_became_a_link_to_itself_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge_places = TreeWriter._check_places
@@ -409,10 +409,10 @@ def test_tree_12_an_output_directory_that_became_a_link_to_itself_is_noticed(
 
     monkeypatch.setattr(TreeWriter, "_check_places", swapped)
     fault = refused(tmp_path)
-    assert (fault.clause, fault.path) == ("TREE-12", str(tmp_path / "out"))
+    assert (fault.clause, fault.path) == ("SAFE-8", str(tmp_path / "out"))
 
 
-def test_tree_12_a_directory_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_8_a_directory_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inventory = TreeWriter.inventory
 
     def vanished(target: TreeWriter) -> Inventory:
@@ -421,13 +421,13 @@ def test_tree_12_a_directory_that_vanished_is_noticed(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(TreeWriter, "inventory", vanished)
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-12", f"{BASE}/strings")
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "SAFE-8", f"{BASE}/strings")
 
 
 # ---- how files appear ----
 
 
-def test_tree_18_tree_19_a_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_19_safe_20_a_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before every rename nothing lies under the final name, and the temporary file is whole."""
     rename, seen = os.rename, {}
 
@@ -448,7 +448,7 @@ def test_tree_18_tree_19_a_file_appears_whole(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "hard link", "file"])
-def test_tree_20_whatever_lies_at_the_temporary_name_is_unlinked(
+def test_safe_21_whatever_lies_at_the_temporary_name_is_unlinked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
 ) -> None:
     planted = plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", kind)
@@ -457,12 +457,12 @@ def test_tree_20_whatever_lies_at_the_temporary_name_is_unlinked(
     assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
 
 
-def test_tree_20_a_directory_at_the_temporary_name_is_refused(
+def test_safe_21_a_directory_at_the_temporary_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
     plant_at(tmp_path, monkeypatch, canary, f"{BASE}/strings/.ekvdump.tmp", "directory")
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause) == ("unsafe-path", "TREE-16")
+    assert (fault.name, fault.clause) == ("unsafe-path", "SAFE-16")
 
 
 class Recorder:
@@ -484,7 +484,7 @@ class Recorder:
         monkeypatch.setattr(tree_writer, "flush_file_system", synced)
 
 
-def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
+def test_safe_22_safe_23_one_sync_before_checksums_which_comes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(monkeypatch)
@@ -499,7 +499,7 @@ def test_tree_21_tree_22_one_sync_before_checksums_which_comes_last(
     assert "sync" not in recorder.calls
 
 
-def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
+def test_safe_23_sidecars_are_whole_before_the_manifest_appears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
@@ -513,12 +513,12 @@ def test_tree_22_sidecars_are_whole_before_the_manifest_appears(
     decode_full(tmp_path)
 
 
-def test_tree_21_the_sync_reports_its_error(tmp_path: Path) -> None:
+def test_safe_22_the_sync_reports_its_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         tree_writer.flush_file_system(-1)
 
 
-def test_tree_21_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_22_a_system_without_the_call_syncs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
@@ -540,7 +540,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("function", ["mkdir", "write", "rename", "open"])
 @pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
-def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
+def test_safe_27_safe_28_safe_29_every_call_may_fail_and_leaves_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
     monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)  # so that runs are written too
@@ -554,9 +554,9 @@ def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
             try:
                 decode_full(directory)
             except Fault as fault:
-                if fault.clause != "FILE-22":
+                if fault.clause != "FILE-24":
                     assert fault.name == FAULTS[number]
-                    assert fault.clause == ("TREE-24" if fault.name == "disk-full" else "TREE-25")
+                    assert fault.clause == ("SAFE-28" if fault.name == "disk-full" else "SAFE-29")
                     assert fault.path
                     assert fault.path.startswith(str(directory / "out"))
             else:
@@ -568,7 +568,7 @@ def test_tree_23_tree_24_tree_25_every_call_may_fail_and_leaves_no_seal(
 
 
 @pytest.mark.parametrize("function", ["close", "stat", "fstat"])
-def test_tree_25_tree_27_looks_and_closes_may_fail_too(
+def test_safe_29_safe_31_looks_and_closes_may_fail_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     outcomes = set()
@@ -581,7 +581,7 @@ def test_tree_25_tree_27_looks_and_closes_may_fail_too(
                 decode_full(directory)
                 outcomes.add("complete")  # a handle that was only read, or fewer calls than that
             except Fault as fault:
-                assert fault.clause in ("TREE-25", "TREE-29", "FILE-20", "FILE-22")
+                assert fault.clause in ("SAFE-29", "SAFE-3", "FILE-22", "FILE-24")
                 outcomes.add(fault.name)
         if outcomes == {"complete"}:
             assert (directory / "out" / "CHECKSUMS").exists()
@@ -590,14 +590,14 @@ def test_tree_25_tree_27_looks_and_closes_may_fail_too(
     assert {"complete", "io-error"} <= outcomes
 
 
-def test_tree_26_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_30_a_short_write_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
     decode_full(tmp_path)
     assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
 
 
-def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
+def test_safe_31_every_sidecar_that_cannot_be_flushed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_sidecars = TreeWriter._close_sidecars
@@ -619,7 +619,7 @@ def test_tree_27_every_sidecar_that_cannot_be_flushed_is_reported(
     check_no_seal(tmp_path)
 
 
-def test_tree_27_a_close_that_fails_after_a_write_that_failed_is_reported_too(
+def test_safe_31_a_close_that_fails_after_a_write_that_failed_is_reported_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = os.close
@@ -638,7 +638,7 @@ def test_tree_27_a_close_that_fails_after_a_write_that_failed_is_reported_too(
     assert fault.exit_status == 6
 
 
-def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_31_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Failing(monkeypatch, "rename", 3, errno.EIO)
     Failing(monkeypatch, "unlink", 1, errno.EACCES)
     fault = refused(tmp_path)
@@ -646,7 +646,7 @@ def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, mo
     assert place_of(fault.also[0], tmp_path) == f"{BASE}/strings/.ekvdump.tmp"
 
 
-def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
+def test_safe_27_the_dump_of_another_run_that_came_first_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -671,18 +671,18 @@ def test_tree_23_the_dump_of_another_run_that_came_first_is_left_alone(
 
 
 @pytest.mark.parametrize("data", [FULL, snapshot([])])
-def test_tree_25_an_output_directory_that_cannot_be_made_is_an_error(
+def test_safe_29_an_output_directory_that_cannot_be_made_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     Failing(monkeypatch, "mkdir", 1, errno.EACCES)
     run = prepare_run(data, tmp_path)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         run.run()
-    assert (caught.value.clause, caught.value.path) == ("TREE-25", str(tmp_path / "out"))
+    assert (caught.value.clause, caught.value.path) == ("SAFE-29", str(tmp_path / "out"))
     assert (caught.value.also, run.out_state) == ((), "untouched")
 
 
-def test_tree_24_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
+def test_safe_28_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Failing(monkeypatch, "write", 1, errno.ENOSPC)
@@ -695,7 +695,7 @@ def test_tree_24_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
 
 @pytest.mark.parametrize("place", [BLOB, "MANIFEST.json", "CHECKSUMS"])
 @pytest.mark.parametrize("kind", ["symlink to a file", "file", "FIFO"])
-def test_tree_42_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
+def test_safe_10_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, place: str, kind: str
 ) -> None:
     rename = os.rename
@@ -709,7 +709,7 @@ def test_tree_42_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
 
     monkeypatch.setattr(os, "rename", swapped)
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "TREE-42", place)
+    assert (fault.name, fault.clause, place_of(fault, tmp_path)) == ("unsafe-path", "SAFE-10", place)
     check_no_seal(tmp_path)
 
 
@@ -747,13 +747,13 @@ def test_no_descriptor_is_left_open_by_a_refused_sidecar_or_a_full_disk(
     assert open_descriptors() == before
 
 
-def test_tree_12_an_inode_is_identified_with_its_device() -> None:
+def test_safe_8_an_inode_is_identified_with_its_device() -> None:
     one = os.stat("/proc/self/stat")
     assert inode_of(one) == (one.st_dev, one.st_ino)
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_5_a_file_is_created_with_its_mode_and_no_wider_one(tmp_path: Path, *, handles: bool) -> None:
+def test_tree_7_a_file_is_created_with_its_mode_and_no_wider_one(tmp_path: Path, *, handles: bool) -> None:
     top = open_top(str(tmp_path), handles=handles)
     with umask(0):
         os.close(top.create("file"))
@@ -761,7 +761,7 @@ def test_tree_5_a_file_is_created_with_its_mode_and_no_wider_one(tmp_path: Path,
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
-def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_30_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     written = bytearray()
 
@@ -782,7 +782,7 @@ def test_tree_26_what_is_larger_than_one_write_goes_out_in_pieces(monkeypatch: p
         written.clear()
 
 
-def test_tree_38_a_directory_that_is_none_is_reported_as_a_platform_does(tmp_path: Path) -> None:
+def test_safe_7_a_directory_that_is_none_is_reported_as_a_platform_does(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     reported = []
     for handles in (True, False):
@@ -792,24 +792,24 @@ def test_tree_38_a_directory_that_is_none_is_reported_as_a_platform_does(tmp_pat
     assert reported[0] == reported[1]
 
 
-def test_tree_25_an_error_without_a_number_is_reported_in_its_words() -> None:
+def test_safe_29_an_error_without_a_number_is_reported_in_its_words() -> None:
     fault = system_faults.fault_of(OSError("something is wrong"), "p")
     assert (fault.name, fault.detail, fault.path) == ("io-error", "something is wrong", "p")
 
 
-def test_tree_27_faults_behind_a_fault_that_has_some_are_added() -> None:
-    first, second, third = (Fault("io-error", "TREE-25", name, None, name) for name in ("first", "second", "third"))
+def test_safe_31_faults_behind_a_fault_that_has_some_are_added() -> None:
+    first, second, third = (Fault("io-error", "SAFE-29", name, None, name) for name in ("first", "second", "third"))
     assert system_faults.first_of([system_faults.first_of([first, second]), third]).also == (second, third)
 
 
-def test_tree_21_a_flush_that_fails_says_why() -> None:
+def test_safe_22_a_flush_that_fails_says_why() -> None:
     ctypes.set_errno(0)
     with pytest.raises(OSError, match="descriptor") as caught:
         tree_writer.flush_file_system(-1)
     assert caught.value.errno == errno.EBADF
 
 
-def test_tree_25_a_list_of_files_that_cannot_be_read_is_reported(
+def test_safe_29_a_list_of_files_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Sorter) -> None:
@@ -817,10 +817,10 @@ def test_tree_25_a_list_of_files_that_cannot_be_read_is_reported(
 
     monkeypatch.setattr(Sorter, "__iter__", broken)
     fault = refused(tmp_path)
-    assert (fault.name, fault.clause, fault.path) == ("io-error", "TREE-25", str(tmp_path / "out"))
+    assert (fault.name, fault.clause, fault.path) == ("io-error", "SAFE-29", str(tmp_path / "out"))
 
 
-def test_mani_8_a_database_is_a_directory_that_holds_a_file(tmp_path: Path) -> None:
+def test_mani_10_a_database_is_a_directory_that_holds_a_file(tmp_path: Path) -> None:
     (tmp_path / "out" / "redis" / "db_4").mkdir(parents=True)
     for name in ("db_4/KEYMAP.jsonl", "db_5"):
         (tmp_path / "out" / "redis" / name).touch()
@@ -829,7 +829,7 @@ def test_mani_8_a_database_is_a_directory_that_holds_a_file(tmp_path: Path) -> N
     assert manifest["adapters"]["redis"]["databases"] == [0, 4]
 
 
-def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_34_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Pieces(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             assert size == 1024 * 1024
@@ -842,7 +842,7 @@ def test_sums_12_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_35_a_directory_of_another_database_that_turns_into_a_link_is_not_followed(
+def test_into_5_a_directory_of_another_database_that_turns_into_a_link_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
     decode_full(tmp_path, Options(1))
@@ -862,7 +862,7 @@ def test_tree_35_a_directory_of_another_database_that_turns_into_a_link_is_not_f
     assert place_of(caught.value, tmp_path).startswith("redis/db_1")
 
 
-def test_tree_23_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
+def test_safe_27_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
     run = prepare_run(FULL, tmp_path)
     run.run()
     before = read_tree(tmp_path / "out")
@@ -870,7 +870,7 @@ def test_tree_23_what_is_sealed_is_never_taken_back(tmp_path: Path) -> None:
     assert read_tree(tmp_path / "out") == before
 
 
-def test_tree_23_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_27_an_interrupted_run_leaves_no_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(descriptor: int, data: bytes) -> int:
         raise KeyboardInterrupt
 

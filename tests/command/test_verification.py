@@ -55,12 +55,12 @@ def dump(tmp_path: Path) -> Path:
 
 
 def verify(out: Path, *, handles: bool = True) -> list[Finding]:
-    """All findings, which are counted as they are reported. [VERI-16]"""
+    """All findings, which are counted as they are reported. [VERI-19]"""
     findings: list[Finding] = []
     verification = Verification(str(out), findings.append, handles=handles)
     before = stat_of_tree(out)
     verification.run()
-    assert stat_of_tree(out) == before, "the verifier touched something [VERI-18]"
+    assert stat_of_tree(out) == before, "the verifier touched something [VERI-21]"
     assert verification.counts == Counter(finding.name for finding in findings)
     for finding in findings:
         assert finding.exit_status == 1
@@ -82,12 +82,12 @@ def reseal(out: Path) -> None:
 
 @pytest.mark.parametrize("handles", [True, False])
 @pytest.mark.parametrize("name", ["fresh", "grown-clean", "interleaved", "empty", "grown"])
-def test_veri_16_a_dump_of_a_real_snapshot_has_no_finding(tmp_path: Path, name: str, handles: bool) -> None:
+def test_veri_19_a_dump_of_a_real_snapshot_has_no_finding(tmp_path: Path, name: str, handles: bool) -> None:
     decode(unpack(name, tmp_path), str(tmp_path / "out"), Options(salvage=True), sync=False)
     assert verify(tmp_path / "out", handles=handles) == []
 
 
-def test_veri_16_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
+def test_veri_19_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
     decode(unpack("fresh", tmp_path), str(tmp_path / "out"), Options(3), sync=False)
     decode(unpack("grown", tmp_path), str(tmp_path / "out"), Options(0, salvage=True), into_existing=True, sync=False)
     assert verify(tmp_path / "out") == []
@@ -96,56 +96,56 @@ def test_veri_16_two_databases_in_one_tree_verify(tmp_path: Path) -> None:
 # ---- the tree as a whole ----
 
 
-def test_veri_1_a_dump_without_checksums(dump: Path) -> None:
+def test_veri_3_a_dump_without_checksums(dump: Path) -> None:
     (dump / "CHECKSUMS").unlink()
-    assert reported(verify(dump)) == [("no-seal", "VERI-1", "CHECKSUMS")]
+    assert reported(verify(dump)) == [("no-seal", "VERI-3", "CHECKSUMS")]
 
 
-def test_veri_2_a_dump_without_manifest(dump: Path) -> None:
+def test_veri_4_a_dump_without_manifest(dump: Path) -> None:
     (dump / "MANIFEST.json").unlink()
     reseal(dump)
-    assert reported(verify(dump)) == [("no-manifest", "VERI-2", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("no-manifest", "VERI-4", "MANIFEST.json")]
 
 
-def test_sums_15_a_file_that_is_missing(dump: Path) -> None:
+def test_read_31_a_file_that_is_missing(dump: Path) -> None:
     (dump / BASE / "strings/s1.bin").unlink()
     assert reported(verify(dump)) == [
-        ("missing-file", "SUMS-15", f"{BASE}/strings/s1.bin"),
-        ("row-without-blob", "VERI-12", f"{BASE}/strings_ttl.jsonl"),
+        ("missing-file", "READ-31", f"{BASE}/strings/s1.bin"),
+        ("row-without-blob", "VERI-15", f"{BASE}/strings_ttl.jsonl"),
     ]
 
 
 @pytest.mark.parametrize("data", [b"", b"string onf", b"string one\n"])
-def test_sums_11_a_file_that_was_changed(dump: Path, data: bytes) -> None:
+def test_read_33_a_file_that_was_changed(dump: Path, data: bytes) -> None:
     (dump / BASE / "strings/s1.bin").write_bytes(data)
-    assert reported(verify(dump)) == [("mismatch", "SUMS-11", f"{BASE}/strings/s1.bin")]
+    assert reported(verify(dump)) == [("mismatch", "READ-33", f"{BASE}/strings/s1.bin")]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", f"{BASE}/strings/s3.bin", "redis/x", "CHECKSUMS.old", "a\nb", "a\udcff"])
-def test_veri_3_a_file_without_a_line(dump: Path, name: str) -> None:
+def test_veri_5_a_file_without_a_line(dump: Path, name: str) -> None:
     (dump / name).write_bytes(b"x")
-    assert reported(verify(dump)) == [("foreign-file", "VERI-3", name)]
+    assert reported(verify(dump)) == [("foreign-file", "VERI-5", name)]
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_veri_4_sums_9_a_symlink_is_named_and_not_followed(dump: Path, tmp_path: Path, handles: bool) -> None:
+def test_veri_6_read_30_a_symlink_is_named_and_not_followed(dump: Path, tmp_path: Path, handles: bool) -> None:
     path = dump / BASE / "strings/s1.bin"
     path.rename(tmp_path / "aside")
     path.symlink_to(tmp_path / "aside")
     (dump / "dangling").symlink_to("nowhere")
     assert [each for each in reported(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
-        ("symlink", "VERI-4", "dangling"),
-        ("symlink", "VERI-4", f"{BASE}/strings/s1.bin"),
+        ("symlink", "VERI-6", "dangling"),
+        ("symlink", "VERI-6", f"{BASE}/strings/s1.bin"),
     ]
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_sums_9_a_directory_that_is_a_symlink(dump: Path, tmp_path: Path, handles: bool) -> None:
+def test_read_30_a_directory_that_is_a_symlink(dump: Path, tmp_path: Path, handles: bool) -> None:
     (dump / BASE / "hll").rename(tmp_path / "aside")
     (dump / BASE / "hll").symlink_to(tmp_path / "aside")
     assert [each for each in reported(verify(dump, handles=handles)) if each[0] != "row-without-blob"] == [
-        ("symlink", "SUMS-9", f"{BASE}/hll/h1.bin"),
-        ("symlink", "VERI-4", f"{BASE}/hll"),
+        ("symlink", "READ-30", f"{BASE}/hll/h1.bin"),
+        ("symlink", "VERI-6", f"{BASE}/hll"),
     ]
 
 
@@ -157,16 +157,16 @@ def test_progress_counts_the_files(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_tree_33_a_dump_that_is_too_deep_is_reported_by_its_place(
+def test_into_1_a_dump_that_is_too_deep_is_reported_by_its_place(
     dump: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
 ) -> None:
     monkeypatch.setattr("ekvdump.filesystem.directories.MAX_DEPTH", 1)
     with pytest.raises(Fault, match=r"^unsafe-path") as caught:
         Verification(str(dump), print, handles=handles).run()
-    assert (caught.value.clause, caught.value.path) == ("TREE-33", str(dump / BASE))
+    assert (caught.value.clause, caught.value.path) == ("INTO-1", str(dump / BASE))
 
 
-def test_tree_25_an_error_on_the_way_is_reported_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_29_an_error_on_the_way_is_reported_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Iterator[object]:
         yield ("MANIFEST.json",), "file"
         raise OSError(errno.EIO, "the disk is broken")
@@ -174,11 +174,11 @@ def test_tree_25_an_error_on_the_way_is_reported_of_the_dump(dump: Path, monkeyp
     monkeypatch.setattr("ekvdump.verify.verification.iter_tree", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
-    assert (caught.value.clause, caught.value.detail, caught.value.path) == ("TREE-25", "the disk is broken", str(dump))
+    assert (caught.value.clause, caught.value.detail, caught.value.path) == ("SAFE-29", "the disk is broken", str(dump))
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/hll_ttl.jsonl"])
-def test_tree_25_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_safe_29_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def broken(top: Directory, parts: Parts) -> AbstractContextManager[BinaryIO]:
         if "/".join(parts) == name:
             raise OSError(errno.EIO, "the disk is broken")
@@ -208,7 +208,7 @@ def test_what_is_opened_and_no_file_is_reported_as_the_system_would(dump: Path) 
     ],
     ids=range(9),
 )  # fmt: skip
-def test_mani_24_one_database_that_is_not_known_to_be_complete_is_enough(
+def test_into_7_one_database_that_is_not_known_to_be_complete_is_enough(
     tmp_path: Path, outcome: object, says: bool | None
 ) -> None:
     verification = Verification(str(tmp_path), print)
@@ -225,7 +225,7 @@ def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["check_directory", "open_top"])
-def test_tree_25_a_dump_that_cannot_be_opened_is_reported(
+def test_safe_29_a_dump_that_cannot_be_opened_is_reported(
     dump: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -237,7 +237,7 @@ def test_tree_25_a_dump_that_cannot_be_opened_is_reported(
     assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump))
 
 
-def test_veri_18_the_runs_lie_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_veri_21_the_runs_lie_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with open_unnamed() as run:
         run.write(b"line\n")
@@ -246,13 +246,13 @@ def test_veri_18_the_runs_lie_in_files_without_a_name(tmp_path: Path, monkeypatc
         assert os.listdir(tmp_path) == []
 
 
-def test_veri_11_a_record_at_the_first_byte_is_one() -> None:
-    row = {"segment": "k", "storage_key": "IXJlZGlzfHN0cnxr", "kind": "string", "clause": "RSTR-9", "offset": 0}
+def test_veri_14_a_record_at_the_first_byte_is_one() -> None:
+    row = {"segment": "k", "storage_key": "IXJlZGlzfHN0cnxr", "kind": "string", "clause": "ENVL-10", "offset": 0}
     assert decode_unreadable_line(json.dumps(row).encode()) == ("unreadable", "k.string")
     assert decode_unreadable_line(json.dumps({**row, "offset": -1}).encode()) is None
 
 
-def test_veri_4_sums_16_what_is_neither_file_nor_directory_is_not_opened(dump: Path) -> None:
+def test_veri_6_read_32_what_is_neither_file_nor_directory_is_not_opened(dump: Path) -> None:
     path = dump / BASE / "strings/s1.bin"
     path.unlink()
     os.mkfifo(path)
@@ -264,9 +264,9 @@ def test_veri_4_sums_16_what_is_neither_file_nor_directory_is_not_opened(dump: P
         server.bind("socket")
         os.chdir(here)
     assert [each for each in reported(verify(dump)) if each[0] == "not-regular"] == [
-        ("not-regular", "SUMS-16", f"{BASE}/strings/s2.bin"),
-        ("not-regular", "VERI-4", f"{BASE}/strings/s1.bin"),
-        ("not-regular", "VERI-4", "socket"),
+        ("not-regular", "READ-32", f"{BASE}/strings/s2.bin"),
+        ("not-regular", "VERI-6", f"{BASE}/strings/s1.bin"),
+        ("not-regular", "VERI-6", "socket"),
     ]
 
 
@@ -279,47 +279,47 @@ Edit = Callable[[list[bytes]], list[bytes]]
         pytest.param(lambda lines: [lines[0].upper(), *lines[1:]], None, id="capitals-in-the-path-too"),
         pytest.param(
             lambda lines: [lines[0][:64].upper() + lines[0][64:], *lines[1:]],
-            ("unusual-line", "VERI-5"), id="capital-digits",
+            ("unusual-line", "VERI-7"), id="capital-digits",
         ),
-        pytest.param(lambda lines: [lines[0].replace(b"  ", b" *"), *lines[1:]], ("unusual-line", "VERI-5"), id="star"),
-        pytest.param(lambda lines: [b"\\" + lines[0], *lines[1:]], ("unusual-line", "VERI-5"), id="escape"),
-        pytest.param(lambda lines: [*lines[:-1], lines[-1][:-1]], ("unusual-line", "VERI-5"), id="no-lf"),
-        pytest.param(lambda lines: [lines[1], lines[0], *lines[2:]], ("unsorted-line", "VERI-6"), id="swapped"),
-        pytest.param(lambda lines: [lines[0], *lines], ("repeated-path", "VERI-19"), id="twice"),
-        pytest.param(lambda lines: [b"\n", *lines], ("malformed-line", "SUMS-7"), id="empty-line"),
-        pytest.param(lambda lines: [b"x" * 20_000 + b"\n", *lines], ("malformed-line", "SUMS-7"), id="long-line"),
-        pytest.param(lambda lines: [b"x" * 20_000], ("malformed-line", "SUMS-7"), id="long-line-without-lf"),
-        pytest.param(lambda lines: [b"0" * 64 + b"  /etc/x\n", *lines], ("absolute-path", "SUMS-13"), id="absolute"),
-        pytest.param(lambda lines: [b"0" * 64 + b"  ../x\n", *lines], ("parent-path", "SUMS-14"), id="parent"),
-        pytest.param(lambda lines: [b"0" * 64 + b"  \n", *lines], ("empty-path", "SUMS-8"), id="empty-path"),
-        pytest.param(lambda lines: [b"0" * 64 + b"  CHECKSUMS\n", *lines], ("mismatch", "SUMS-11"), id="itself"),
-        pytest.param(lambda lines: [b"0" * 64 + b"  a//b\n", *lines], ("missing-file", "SUMS-15"), id="empty-part"),
+        pytest.param(lambda lines: [lines[0].replace(b"  ", b" *"), *lines[1:]], ("unusual-line", "VERI-7"), id="star"),
+        pytest.param(lambda lines: [b"\\" + lines[0], *lines[1:]], ("unusual-line", "VERI-7"), id="escape"),
+        pytest.param(lambda lines: [*lines[:-1], lines[-1][:-1]], ("unusual-line", "VERI-7"), id="no-lf"),
+        pytest.param(lambda lines: [lines[1], lines[0], *lines[2:]], ("unsorted-line", "VERI-8"), id="swapped"),
+        pytest.param(lambda lines: [lines[0], *lines], ("repeated-path", "VERI-9"), id="twice"),
+        pytest.param(lambda lines: [b"\n", *lines], ("malformed-line", "READ-25"), id="empty-line"),
+        pytest.param(lambda lines: [b"x" * 20_000 + b"\n", *lines], ("malformed-line", "READ-25"), id="long-line"),
+        pytest.param(lambda lines: [b"x" * 20_000], ("malformed-line", "READ-25"), id="long-line-without-lf"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  /etc/x\n", *lines], ("absolute-path", "READ-27"), id="absolute"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  ../x\n", *lines], ("parent-path", "READ-28"), id="parent"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  \n", *lines], ("empty-path", "READ-26"), id="empty-path"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  CHECKSUMS\n", *lines], ("mismatch", "READ-33"), id="itself"),
+        pytest.param(lambda lines: [b"0" * 64 + b"  a//b\n", *lines], ("missing-file", "READ-31"), id="empty-part"),
         pytest.param(
-            lambda lines: [lines[0].replace(b"  ", b"  ./"), *lines[1:]], ("unusual-line", "VERI-5"), id="dot-part"
+            lambda lines: [lines[0].replace(b"  ", b"  ./"), *lines[1:]], ("unusual-line", "VERI-7"), id="dot-part"
         ),
         pytest.param(
             lambda lines: [lines[0], b"0" * 64 + b"  MANIFEST.json\0z\n", *lines[1:]],
-            ("malformed-line", "SUMS-7"), id="nul",
+            ("malformed-line", "READ-25"), id="nul",
         ),
         pytest.param(
-            lambda lines: [*lines, b"0" * 64 + b"  " + b"z" * 8126 + b"\n"], ("missing-file", "SUMS-15"), id="8-kib"
+            lambda lines: [*lines, b"0" * 64 + b"  " + b"z" * 8126 + b"\n"], ("missing-file", "READ-31"), id="8-kib"
         ),
-        pytest.param(lambda lines: lines[1:], ("foreign-file", "VERI-3"), id="one-less"),
-        pytest.param(lambda lines: [], ("no-line", "SUMS-10"), id="none"),
+        pytest.param(lambda lines: lines[1:], ("foreign-file", "VERI-5"), id="one-less"),
+        pytest.param(lambda lines: [], ("no-line", "READ-29"), id="none"),
     ],
 )  # fmt: skip
-def test_veri_5_veri_6_veri_19_every_edit_of_checksums(dump: Path, edit: Edit, finding: tuple[str, str] | None) -> None:
+def test_veri_7_veri_8_veri_9_every_edit_of_checksums(dump: Path, edit: Edit, finding: tuple[str, str] | None) -> None:
     lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     (dump / "CHECKSUMS").write_bytes(b"".join(edit(lines)))
     found = {(name, clause) for name, clause, _ in reported(verify(dump))}
     if finding is None:
-        assert {("missing-file", "SUMS-15"), ("foreign-file", "VERI-3")} <= found
+        assert {("missing-file", "READ-31"), ("foreign-file", "VERI-5")} <= found
     else:
         assert finding in found
         assert finding[0] not in ("unusual-line", "repeated-path") or found == {finding}
 
 
-def test_veri_5_veri_6_sums_7_a_line_is_reported_by_its_place(dump: Path) -> None:
+def test_veri_7_veri_8_read_25_a_line_is_reported_by_its_place(dump: Path) -> None:
     first, second, third, *others = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     lines = [second, first, third[:64].upper() + third[64:], b"nonsense\n"]
     (dump / "CHECKSUMS").write_bytes(b"".join([*lines, *others]))
@@ -332,25 +332,25 @@ def test_veri_5_veri_6_sums_7_a_line_is_reported_by_its_place(dump: Path) -> Non
 
 @pytest.mark.parametrize("handles", [True, False])
 @pytest.mark.parametrize("path", [b".", b"./", b".//."])
-def test_sums_16_the_directory_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
+def test_read_32_the_directory_itself_is_no_regular_file(dump: Path, path: bytes, *, handles: bool) -> None:
     with (dump / "CHECKSUMS").open("ab") as file:
         file.write(b"0" * 64 + b"  " + path + b"\n")
     found = [(finding.name, finding.clause, finding.path) for finding in verify(dump, handles=handles)]
     # The line comes last, and before those of files.
     assert found == [
-        ("unusual-line", "VERI-5", "CHECKSUMS"),
-        ("unsorted-line", "VERI-6", "CHECKSUMS"),
-        ("not-regular", "SUMS-16", "."),
+        ("unusual-line", "VERI-7", "CHECKSUMS"),
+        ("unsorted-line", "VERI-8", "CHECKSUMS"),
+        ("not-regular", "READ-32", "."),
     ]
 
 
-def test_veri_19_each_line_but_the_first_is_named(dump: Path) -> None:
+def test_veri_9_each_line_but_the_first_is_named(dump: Path) -> None:
     lines = (dump / "CHECKSUMS").read_bytes().splitlines(keepends=True)
     (dump / "CHECKSUMS").write_bytes(b"".join([lines[0], lines[0], b"0" * 64 + lines[0][64:], *lines[1:]]))
     assert [(name, clause) for name, clause, _ in reported(verify(dump))] == [
-        ("mismatch", "SUMS-11"),
-        ("repeated-path", "VERI-19"),
-        ("repeated-path", "VERI-19"),
+        ("mismatch", "READ-33"),
+        ("repeated-path", "VERI-9"),
+        ("repeated-path", "VERI-9"),
     ]
 
 
@@ -364,14 +364,14 @@ def edit_manifest(dump: Path, **members: Any) -> None:
     reseal(dump)
 
 
-def test_mani_10_findings_of_the_manifest_have_their_names(dump: Path) -> None:
+def test_read_14_findings_of_the_manifest_have_their_names(dump: Path) -> None:
     edit_manifest(dump, phase="phase7")
-    assert reported(verify(dump)) == [("invalid-manifest", "MANI-13", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("invalid-manifest", "READ-15", "MANIFEST.json")]
     edit_manifest(dump, format_version=2)
-    assert reported(verify(dump)) == [("unsupported-manifest", "MANI-10", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("unsupported-manifest", "READ-14", "MANIFEST.json")]
 
 
-def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
+def test_read_12_a_manifest_of_more_than_16_mib(dump: Path) -> None:
     text = (dump / "MANIFEST.json").read_text()
     (dump / "MANIFEST.json").write_text(text + " " * (16 * 1024 * 1024 - len(text.encode())))
     reseal(dump)
@@ -379,15 +379,15 @@ def test_mani_23_a_manifest_of_more_than_16_mib(dump: Path) -> None:
     with (dump / "MANIFEST.json").open("a") as file:
         file.write(" ")
     reseal(dump)
-    assert reported(verify(dump)) == [("invalid-manifest", "MANI-23", "MANIFEST.json")]
+    assert reported(verify(dump)) == [("invalid-manifest", "READ-12", "MANIFEST.json")]
 
 
-def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_12_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def decode_manifest(text: bytes, path: str) -> dict[str, Any]:
         sizes.append(len(text))
-        raise Finding("invalid-manifest", "MANI-23", "too large", None, path)
+        raise Finding("invalid-manifest", "READ-12", "too large", None, path)
 
     monkeypatch.setattr("ekvdump.verify.verification.MAX_MANIFEST_SIZE", 9)
     monkeypatch.setattr("ekvdump.verify.verification.decode_manifest", decode_manifest)
@@ -405,9 +405,9 @@ def test_mani_23_no_more_of_a_manifest_is_read(dump: Path, monkeypatch: pytest.M
     ],
     ids=range(8),
 )  # fmt: skip
-def test_veri_15_databases_are_those_that_are_there(dump: Path, adapters: dict[str, Any], found: bool) -> None:
+def test_veri_18_databases_are_those_that_are_there(dump: Path, adapters: dict[str, Any], found: bool) -> None:
     edit_manifest(dump, adapters=adapters)
-    assert reported(verify(dump)) == ([("wrong-databases", "VERI-15", "MANIFEST.json")] if found else [])
+    assert reported(verify(dump)) == ([("wrong-databases", "VERI-18", "MANIFEST.json")] if found else [])
 
 
 # ---- sidecars against blobs ----
@@ -422,15 +422,15 @@ def write_line(dump: Path, sidecar: str, line: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "finding"),
     [
-        ("%41", ("unusual-segment", "VERI-7")), ("%7e", ("unusual-segment", "VERI-7")),
-        ("b64.QQ", ("unusual-segment", "VERI-7")), ("a b", ("invalid-segment", "SEGM-13")),
-        ("%", ("invalid-segment", "SEGM-13")), ("\udcff", ("invalid-segment", "SEGM-13")),
-        ("x" * 241, ("invalid-segment", "SEGM-10")), ("b64.A", ("invalid-segment", "SEGM-12")),
-        ("0" * 32 + "__x", ("needs-keymap", "VERI-8")),
+        ("%41", ("unusual-segment", "VERI-10")), ("%7e", ("unusual-segment", "VERI-10")),
+        ("b64.QQ", ("unusual-segment", "VERI-10")), ("a b", ("invalid-segment", "READ-4")),
+        ("%", ("invalid-segment", "READ-4")), ("\udcff", ("invalid-segment", "READ-4")),
+        ("x" * 241, ("invalid-segment", "READ-1")), ("b64.A", ("invalid-segment", "READ-3")),
+        ("0" * 32 + "__x", ("needs-keymap", "VERI-11")),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("directory", ["strings", "hll"])
-def test_veri_7_veri_8_segments_of_blobs(dump: Path, directory: str, name: str, finding: tuple[str, str]) -> None:
+def test_veri_10_veri_11_segments_of_blobs(dump: Path, directory: str, name: str, finding: tuple[str, str]) -> None:
     (dump / BASE / directory / f"{name}.bin").write_bytes(b"")
     reseal_odd(dump)
     assert reported(verify(dump)) == [(*finding, f"{BASE}/{directory}/{name}.bin")]
@@ -450,40 +450,40 @@ def reseal_odd(out: Path) -> None:
     (out / "CHECKSUMS").write_bytes(b"".join(b"%b  %b\n" % (sha, path) for path, sha in sorted(lines)))
 
 
-def test_veri_8_a_fallback_name_without_a_line(dump: Path) -> None:
+def test_veri_11_a_fallback_name_without_a_line(dump: Path) -> None:
     (dump / BASE / "KEYMAP.jsonl").unlink()
     reseal(dump)
-    assert reported(verify(dump)) == [("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin")]
+    assert reported(verify(dump)) == [("needs-keymap", "VERI-11", f"{BASE}/strings/{SEGMENT}.bin")]
 
 
 def keymap_line(encoded: str, original: bytes, kind: str = "sha-fallback") -> bytes:
     return model.json_lines([{"encoded": encoded, "original": model.base64url(original), "kind": kind}])
 
 
-def test_veri_9_a_line_whose_key_has_another_segment(dump: Path) -> None:
+def test_veri_12_a_line_whose_key_has_another_segment(dump: Path) -> None:
     # A line of another kind before it is passed over.
     write_line(dump, "KEYMAP.jsonl", keymap_line("x", b"y", "s3-leaf-data") + keymap_line(SEGMENT, LONG + b"x"))
-    assert reported(verify(dump)) == [("keymap-mismatch", "VERI-9", f"{BASE}/KEYMAP.jsonl")]
+    assert reported(verify(dump)) == [("keymap-mismatch", "VERI-12", f"{BASE}/KEYMAP.jsonl")]
 
 
-def test_veri_10_a_line_whose_segment_no_blob_has(dump: Path) -> None:
+def test_veri_13_a_line_whose_segment_no_blob_has(dump: Path) -> None:
     key = b"b64.nobody"
     write_line(dump, "KEYMAP.jsonl", keymap_line(model.segment_of(key), key))
-    assert reported(verify(dump)) == [("line-without-blob", "VERI-10", f"{BASE}/KEYMAP.jsonl")]
+    assert reported(verify(dump)) == [("line-without-blob", "VERI-13", f"{BASE}/KEYMAP.jsonl")]
 
 
-def test_veri_10_kmap_10_kmap_11_a_line_twice_and_other_kinds_are_no_finding(dump: Path) -> None:
+def test_veri_13_read_11_kmap_5_a_line_twice_and_other_kinds_are_no_finding(dump: Path) -> None:
     write_line(dump, "KEYMAP.jsonl", keymap_line(SEGMENT, LONG) + keymap_line("x", b"y", "s3-leaf-data"))
     assert verify(dump) == []
 
 
-def test_kmap_9_a_line_that_cannot_be_read_ends_the_reading(dump: Path) -> None:
+def test_read_10_a_line_that_cannot_be_read_ends_the_reading(dump: Path) -> None:
     line = keymap_line(SEGMENT, LONG)
     (dump / BASE / "KEYMAP.jsonl").write_bytes(b"{}\n" + line)
     reseal(dump)
     assert reported(verify(dump)) == [
-        ("invalid-keymap", "KMAP-6", f"{BASE}/KEYMAP.jsonl"),
-        ("needs-keymap", "VERI-8", f"{BASE}/strings/{SEGMENT}.bin"),
+        ("invalid-keymap", "READ-7", f"{BASE}/KEYMAP.jsonl"),
+        ("needs-keymap", "VERI-11", f"{BASE}/strings/{SEGMENT}.bin"),
     ]
 
 
@@ -499,12 +499,12 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize("row", BAD_ROWS, ids=range(len(BAD_ROWS)))
 @pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl"])
-def test_veri_11_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes) -> None:
+def test_veri_14_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes) -> None:
     offset = (dump / BASE / sidecar).stat().st_size
     write_line(dump, sidecar, row)
     (finding,) = verify(dump)
     assert (finding.name, finding.clause, finding.path, finding.offset) == (
-        "invalid-row", "VERI-11", f"{BASE}/{sidecar}", offset,
+        "invalid-row", "VERI-14", f"{BASE}/{sidecar}", offset,
     )  # fmt: skip
 
 
@@ -517,68 +517,68 @@ def test_veri_11_a_row_that_cannot_be_read(dump: Path, sidecar: str, row: bytes)
     ],
     ids=str,
 )  # fmt: skip
-def test_veri_11_a_line_of_unreadable_that_cannot_be_read(dump: Path, edits: dict[str, Any]) -> None:
+def test_veri_14_a_line_of_unreadable_that_cannot_be_read(dump: Path, edits: dict[str, Any]) -> None:
     line = json.loads((dump / BASE / "unreadable.jsonl").read_text()) | edits
     write_line(dump, "unreadable.jsonl", json.dumps(line).encode())
-    assert reported(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+    assert reported(verify(dump)) == [("invalid-row", "VERI-14", f"{BASE}/unreadable.jsonl")]
 
 
 @pytest.mark.parametrize("kind", ["hll", "ttl"])
-def test_salv_3_only_a_string_can_lie_in_a_bare_key(dump: Path, kind: str) -> None:
+def test_salv_6_only_a_string_can_lie_in_a_bare_key(dump: Path, kind: str) -> None:
     line = json.loads((dump / BASE / "unreadable.jsonl").read_text())
     write_line(dump, "unreadable.jsonl", json.dumps({**line, "kind": kind, "segment": "%21redis%7Cstr%7Cbad"}).encode())
-    assert reported(verify(dump)) == [("invalid-row", "VERI-11", f"{BASE}/unreadable.jsonl")]
+    assert reported(verify(dump)) == [("invalid-row", "VERI-14", f"{BASE}/unreadable.jsonl")]
 
 
-def test_rttl_12_the_name_in_a_row_may_be_a_fallback(tmp_path: Path) -> None:
+def test_rttl_14_the_name_in_a_row_may_be_a_fallback(tmp_path: Path) -> None:
     decode_bytes(snapshot([put(STR + LONG, 1, envelope(1, b"", 9999))]), tmp_path, sync=False)
     assert SEGMENT in (tmp_path / "out" / BASE / "strings_ttl.jsonl").read_text()
     assert verify(tmp_path / "out") == []
 
 
-def test_veri_11_order_and_spacing_do_not_matter(dump: Path) -> None:
+def test_veri_14_order_and_spacing_do_not_matter(dump: Path) -> None:
     (dump / BASE / "strings_ttl.jsonl").write_bytes(b'{ "expire_at_ms": 6, "key": "s1" }\r\n')
     reseal(dump)
     assert verify(dump) == []
 
 
 @pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl"])
-def test_veri_12_a_row_without_a_blob(dump: Path, sidecar: str) -> None:
+def test_veri_15_a_row_without_a_blob(dump: Path, sidecar: str) -> None:
     # A blob of the other directory does not count.
     segment = "h1" if sidecar.startswith("strings") else "s1"
     write_line(dump, sidecar, b'{"key":"%b","expire_at_ms":1}\n' % segment.encode())
-    assert reported(verify(dump)) == [("row-without-blob", "VERI-12", f"{BASE}/{sidecar}")]
+    assert reported(verify(dump)) == [("row-without-blob", "VERI-15", f"{BASE}/{sidecar}")]
 
 
 @pytest.mark.parametrize("sidecar", ["strings_ttl.jsonl", "hll_ttl.jsonl", "unreadable.jsonl"])
-def test_veri_13_two_rows_for_a_key(dump: Path, sidecar: str) -> None:
+def test_veri_16_two_rows_for_a_key(dump: Path, sidecar: str) -> None:
     line = (dump / BASE / sidecar).read_bytes().splitlines(keepends=True)[0]
     write_line(dump, sidecar, line)
-    assert reported(verify(dump)) == [("repeated-row", "VERI-13", f"{BASE}/{sidecar}")]
+    assert reported(verify(dump)) == [("repeated-row", "VERI-16", f"{BASE}/{sidecar}")]
 
 
-def test_veri_12_veri_14_unreadable_values_and_their_list(dump: Path) -> None:
+def test_veri_15_veri_17_unreadable_values_and_their_list(dump: Path) -> None:
     blob = dump / BASE / "unreadable/bad.string.bin"
     blob.rename(blob.with_name("other.hll.bin"))
     reseal(dump)
     assert reported(verify(dump)) == [
-        ("blob-without-row", "VERI-14", f"{BASE}/unreadable/other.hll.bin"),
-        ("row-without-blob", "VERI-12", f"{BASE}/unreadable.jsonl"),
+        ("blob-without-row", "VERI-17", f"{BASE}/unreadable/other.hll.bin"),
+        ("row-without-blob", "VERI-15", f"{BASE}/unreadable.jsonl"),
     ]
 
 
-def test_salv_4_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> None:
+def test_salv_7_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> None:
     (dump / BASE / "unreadable/x.list.bin").write_bytes(b"")
     reseal(dump)
-    assert ("invalid-segment", "SALV-4", f"{BASE}/unreadable/x.list.bin") in reported(verify(dump))
+    assert ("invalid-segment", "SALV-7", f"{BASE}/unreadable/x.list.bin") in reported(verify(dump))
 
 
-def test_segm_13_segments_of_unreadable_values_are_judged_too(dump: Path) -> None:
+def test_read_4_segments_of_unreadable_values_are_judged_too(dump: Path) -> None:
     (dump / BASE / "unreadable/a b.string.bin").write_bytes(b"")
     reseal(dump)
     assert reported(verify(dump)) == [
-        ("blob-without-row", "VERI-14", f"{BASE}/unreadable/a b.string.bin"),
-        ("invalid-segment", "SEGM-13", f"{BASE}/unreadable/a b.string.bin"),
+        ("blob-without-row", "VERI-17", f"{BASE}/unreadable/a b.string.bin"),
+        ("invalid-segment", "READ-4", f"{BASE}/unreadable/a b.string.bin"),
     ]
 
 
@@ -587,10 +587,10 @@ def test_a_slash_at_the_end_does_not_make_a_link_a_directory(dump: Path, tmp_pat
     (tmp_path / "link").symlink_to(dump)
     with pytest.raises(Fault) as caught:
         Verification(f"{tmp_path}/link/", print).run()
-    assert caught.value.clause == "TREE-13"
+    assert caught.value.clause == "SAFE-11"
 
 
-def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
+def test_veri_20_memory_does_not_grow_with_the_lines_of_one_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 256)
@@ -608,12 +608,12 @@ def test_veri_17_memory_does_not_grow_with_the_lines_of_one_path(
     assert peaks[1] < 2 * peaks[0] + 500_000
 
 
-def test_veri_17_what_is_too_much_at_once_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_veri_20_what_is_too_much_at_once_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 1)
     assert verify(dump) == []
 
 
-def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
+def test_safe_28_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -626,7 +626,7 @@ def test_tree_24_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
     assert (caught.value.name, caught.value.path) == ("disk-full", tempfile.gettempdir())
 
 
-def test_tree_25_a_temporary_file_that_cannot_be_read_is_not_the_dumps_fault(
+def test_safe_29_a_temporary_file_that_cannot_be_read_is_not_the_dumps_fault(
     dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Sorter) -> None:
@@ -635,16 +635,16 @@ def test_tree_25_a_temporary_file_that_cannot_be_read_is_not_the_dumps_fault(
     monkeypatch.setattr(Sorter, "__iter__", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
-    assert (caught.value.clause, caught.value.path) == ("TREE-25", tempfile.gettempdir())
+    assert (caught.value.clause, caught.value.path) == ("SAFE-29", tempfile.gettempdir())
 
 
-def test_salv_3_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
+def test_salv_6_a_bare_string_may_be_unreadable_too(tmp_path: Path) -> None:
     data = snapshot([put(b"k", 1, b"v"), put(TTL + b"k", 1, b"")])
     decode_bytes(data, tmp_path, Options(salvage=True), sync=False)
     assert verify(tmp_path / "out") == []
 
 
-def test_veri_17_without_a_directory_for_temporary_files_nothing_is_looked_at(
+def test_veri_20_without_a_directory_for_temporary_files_nothing_is_looked_at(
     dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere() -> str:
@@ -653,19 +653,19 @@ def test_veri_17_without_a_directory_for_temporary_files_nothing_is_looked_at(
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
-    assert caught.value.clause == "VERI-17"
+    assert caught.value.clause == "VERI-20"
     assert "TMPDIR" in caught.value.detail
 
 
-def test_veri_7_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
+def test_veri_10_databases_are_looked_at_one_by_one(tmp_path: Path) -> None:
     decode_bytes(FULL, tmp_path, Options(1, salvage=True), sync=False)
     decode_bytes(snapshot([put(STR + b"x", 1, b"")]), tmp_path, Options(2), into_existing=True, sync=False)
     (tmp_path / "out/redis/db_2/strings_ttl.jsonl").write_bytes(b'{"key":"s1","expire_at_ms":1}\n')
     reseal(tmp_path / "out")
-    assert reported(verify(tmp_path / "out")) == [("row-without-blob", "VERI-12", "redis/db_2/strings_ttl.jsonl")]
+    assert reported(verify(tmp_path / "out")) == [("row-without-blob", "VERI-15", "redis/db_2/strings_ttl.jsonl")]
 
 
-def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> None:
+def test_veri_5_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> None:
     for name in (
         "redis/db_01/strings/a b.bin",
         "redis/db_0/sets/a b.bin",
@@ -686,17 +686,17 @@ def test_veri_3_what_is_not_of_a_database_is_hashed_and_no_more(dump: Path) -> N
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_veri_18_what_is_no_directory_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
+def test_veri_21_what_is_no_directory_is_not_looked_at(tmp_path: Path, handles: bool) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(".")
-    for name, clause in (("file", "TREE-32"), ("link", "TREE-13"), ("missing", "VERI-20"), ("missingX", "VERI-20")):
+    for name, clause in (("file", "SAFE-17"), ("link", "SAFE-11"), ("missing", "VERI-1"), ("missingX", "VERI-1")):
         with pytest.raises(Fault) as caught:
             Verification(str(tmp_path / name), lambda _: None, handles=handles).run()
         assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / name))
         assert caught.value.detail
 
 
-def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_veri_21_an_error_of_reading_ends_the_verification(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def broken(path: str, *arguments: Any, **keywords: Any) -> int:
@@ -709,7 +709,7 @@ def test_veri_18_an_error_of_reading_ends_the_verification(dump: Path, monkeypat
         Verification(str(dump), lambda _: None).run()
 
 
-def test_veri_4_a_file_that_turns_into_a_fifo_does_not_block(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_veri_6_a_file_that_turns_into_a_fifo_does_not_block(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def swapped(path: str, *arguments: Any, **keywords: Any) -> int:
@@ -724,7 +724,7 @@ def test_veri_4_a_file_that_turns_into_a_fifo_does_not_block(dump: Path, monkeyp
     assert caught.value.name == "unsafe-path"
 
 
-def test_veri_17_memory_does_not_grow_with_findings(tmp_path: Path) -> None:
+def test_veri_20_memory_does_not_grow_with_findings(tmp_path: Path) -> None:
     directory = tmp_path / "out" / BASE / "strings"
     directory.mkdir(parents=True)
     (tmp_path / "out" / "CHECKSUMS").write_bytes(b"0" * 64 + b"  x\n")
@@ -816,7 +816,7 @@ EDITS: dict[str, Callable[[Path, str, int], set[str]]] = {
 
 
 @given(stores(), edits())
-def test_veri_16_any_single_edit_of_a_dump_is_found_and_named(
+def test_veri_19_any_single_edit_of_a_dump_is_found_and_named(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[bytes, bytes]], edit: tuple[str, int, int]
 ) -> None:
     directory = tmp_path_factory.mktemp("edited")

@@ -47,7 +47,7 @@ def test_a_command_with_quoted_words_is_judged(tmp_path: Path) -> None:
     decoder = tmp_path / "my decoder.sh"
     decoder.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ekvdump decode --no-sync "$@"\n')
     decoder.chmod(0o755)
-    status, reported = judge(tmp_path, command="'./my decoder.sh' {snapshot} {out}", select="rstr-expiry-0 rstr-bare")
+    status, reported = judge(tmp_path, command="'./my decoder.sh' {snapshot} {out}", select="envl-expiry-0 rstr-bare")
     assert status == 0, reported
     assert "all 2 cases as expected" in reported
     assert "✅" in (tmp_path / "summary.md").read_text()
@@ -60,10 +60,10 @@ def test_a_command_with_quoted_words_is_judged(tmp_path: Path) -> None:
 def test_a_profile_and_a_list_are_used_and_failures_are_annotated(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('command = ["true", "{snapshot}", "{out}"]\n')
     (tmp_path / "k.txt").write_text("rstr-bare  FAIL  # bug 7\n")
-    inputs = {"profile": "p.toml", "known-failures": "k.txt", "select": "rstr-bare rstr-expiry-0"}
+    inputs = {"profile": "p.toml", "known-failures": "k.txt", "select": "rstr-bare rstr-envelope"}
     status, reported = judge(tmp_path, **inputs)
     assert status == 1
-    assert "::error title=1 case%3A missing%3A string in an envelope [RSTR-15]::rstr-expiry-0: " in reported
+    assert "::error title=1 case%3A missing%3A string in an envelope [RSTR-6]::rstr-envelope: " in reported
     assert "::rstr-bare: redis" not in reported
     assert "❌" in (tmp_path / "summary.md").read_text()
 
@@ -89,6 +89,6 @@ def test_a_job_in_which_too_little_ran_is_red(tmp_path: Path) -> None:
 
 
 def test_a_command_or_a_profile_is_needed(tmp_path: Path) -> None:
-    status, reported = judge(tmp_path, select="rstr-expiry-0")
+    status, reported = judge(tmp_path, select="envl-expiry-0")
     assert status == 2
     assert "no program to judge" in reported

@@ -63,7 +63,7 @@ def offset_of(case: Case) -> int:
 
 
 def test_offsets_are_those_of_the_carrier() -> None:
-    case = BY_ID["rstr-envelope-without-flags"]
+    case = BY_ID["envl-envelope-without-flags"]
     bare, node = carry(case, BARE_PAYLOAD), carry(case, NODE_FILE)
     assert offset_of(bare) == offset_of(case) - 16
     assert offset_of(node) > offset_of(case)

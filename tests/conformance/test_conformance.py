@@ -62,7 +62,7 @@ CASES = load_cases(FIXTURES)
 
 def test_the_command_passes(tmp_path: Path) -> None:
     """What test_golden_cases.py leaves to programs, and a chapter of what it does not."""
-    report, words = tmp_path / "report.jsonl", ["sums", *(case.id for case in ELSEWHERE)]
+    report, words = tmp_path / "report.jsonl", ["sums", "read-checksums-*", *(case.id for case in ELSEWHERE)]
     assert cli.main(["run", "--jobs", "2", "--jsonl", str(report), *JUDGE_COMMAND, *words]) == 0
     header, *rows, footer = map(json.loads, report.read_text().splitlines())
     assert header["cases"] == len(rows) == len(select_cases(CASES, words)) > 60
@@ -103,26 +103,26 @@ def test_hex_that_is_none_is_refused() -> None:
 
 # ---- broken suites and profiles ----
 
-GOOD = (FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").read_text()
+GOOD = (FIXTURES / "cases" / "envl" / "envl-expiry-0.toml").read_text()
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('level = "must"', 'level = "perhaps"'), ("id = 'rstr", "id = 'other"), ("= 'complete'", "= 'fine'"),
-        ("= 'complete'", "= 'refused'"), ("['RSTR-7']", "[]"), ("[described]", "[undescribed]"),
+        ('level = "must"', 'level = "perhaps"'), ("id = 'envl", "id = 'other"), ("= 'complete'", "= 'fine'"),
+        ("= 'complete'", "= 'refused'"), ("['ENVL-8']", "[]"), ("[described]", "[undescribed]"),
         ("FF 01 01", "FF 01 02"), ("45 4B", "4B 4Z"), ("hi'", "ho'"), ("[expect.tree]", "[expect.woods]"),
     ],
     ids=range(10),
 )  # fmt: skip
 def test_a_fixture_that_is_no_case_is_named(tmp_path: Path, old: str, new: str) -> None:
     assert old in GOOD
-    path = tmp_path / "rstr" / "rstr-expiry-0.toml"
+    path = tmp_path / "envl" / "envl-expiry-0.toml"
     path.parent.mkdir()
     path.write_text(GOOD)
-    assert load_case(path).id == "rstr-expiry-0"
+    assert load_case(path).id == "envl-expiry-0"
     path.write_text(GOOD.replace(old, new, 1))
-    with pytest.raises(BrokenCaseError, match=r"rstr-expiry-0\.toml"):
+    with pytest.raises(BrokenCaseError, match=r"envl-expiry-0\.toml"):
         load_case(path)
 
 
@@ -132,7 +132,8 @@ def test_no_cases_are_a_broken_suite(tmp_path: Path) -> None:
 
 
 def test_cases_are_selected_by_id_clause_chapter_and_level() -> None:
-    assert [case.id for case in select_cases(CASES, ["RSTR-7"])] == ["rstr-expiry-0", "rttl-expiries-at-the-limits"]
+    named = ["envl-expiry-0", "rhll-expiry-0-and-clamped", "rttl-expiries-at-the-limits"]
+    assert [case.id for case in select_cases(CASES, ["ENVL-8"])] == named
     assert {case.family for case in select_cases(CASES, ["sizes"])} == {"sizes"}
     assert {case.chapter for case in select_cases(CASES, ["kmap"])} == {"kmap"}
     assert len(select_cases(CASES, ["visi-reserved-bit-?"])) == 5
@@ -247,7 +248,7 @@ EDIT_MANIFEST = (
 )
 KEYMAP_TWICE = DECODE + "p = out + '/redis/db_0/KEYMAP.jsonl'; t = open(p).read(); open(p, 'w').write(t * 2)" + RESEAL
 REFUSE = "import sys; print('ekvdump: {}: words', file=sys.stderr); sys.exit({})"
-EASY, BROKEN, UNREADABLE = "rstr-envelope", "file-footer-mismatch", "rstr-envelope-without-flags"
+EASY, BROKEN, UNREADABLE = "rstr-envelope", "file-footer-mismatch", "envl-envelope-without-flags"
 ODD = {
     "exits 0 and writes nothing": ("", EASY, "FAIL"),
     "exits 0 and writes nothing, also where it should refuse": ("", BROKEN, "FAIL"),
@@ -282,19 +283,19 @@ ODD = {
     "exits with a status that it does not document": ("import sys; sys.exit(77)", BROKEN, "CRASH"),
     "ends by a signal": ("import os; os.abort()", BROKEN, "CRASH"),
     "refuses everything with a plausible text": (
-        REFUSE.format("truncated [FILE-13] at offset 1", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("truncated [FILE-15] at offset 1", 4), BROKEN, "WRONG_REASON",
     ),
     "names another clause": (
-        REFUSE.format("footer-mismatch [FILE-15] at offset 77", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("footer-mismatch [FILE-17] at offset 77", 4), BROKEN, "WRONG_REASON",
     ),
     "names another offset": (
-        REFUSE.format("footer-mismatch [FILE-16] at offset 1", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("footer-mismatch [FILE-18] at offset 1", 4), BROKEN, "WRONG_REASON",
     ),
     "names another path": (
-        REFUSE.format("io-error [FILE-22] at /elsewhere", 7), "file-snapshot-missing", "WRONG_REASON",
+        REFUSE.format("io-error [FILE-24] at /elsewhere", 7), "file-snapshot-missing", "WRONG_REASON",
     ),
     "refuses with the exit status of another class": (
-        REFUSE.format("io-error [FILE-22]", 4), "file-snapshot-missing", "WRONG_REASON",
+        REFUSE.format("io-error [FILE-24]", 4), "file-snapshot-missing", "WRONG_REASON",
     ),
     "refuses everything": ("import sys; sys.exit(4)", EASY, "FAIL"),
     "leaves a seal behind a refusal": (
@@ -311,7 +312,7 @@ ODD = {
     ),
     "writes into an OUT that it refuses": (
         "import sys; open(sys.argv[2] + '/x', 'w'); sys.exit(print('no', file=sys.stderr) or 5)",
-        "tree-output-not-empty", "DEVIATES",
+        "safe-output-not-empty", "DEVIATES",
     ),
     "refuses without a word": ("import sys; sys.exit(4)", BROKEN, "UNTOLD"),
     "writes outside": (DECODE + "open(out + '/../beside', 'w')", EASY, "ESCAPED"),
@@ -324,11 +325,11 @@ ODD = {
     "touches the snapshot": (DECODE + "os.utime(sys.argv[1])", EASY, "ESCAPED"),
     "writes through a hard link": (
         "import sys; open(sys.argv[2] + '/MANIFEST.json', 'w').write('{}')",
-        "tree-hard-link-at-the-manifest", "ESCAPED",
+        "safe-hard-link-at-the-manifest", "ESCAPED",
     ),
     "writes a file too many": (DECODE + "open(out + '/more', 'w')" + RESEAL, EASY, "FAIL"),
     "leaves a file out": (
-        DECODE + "os.remove(out + '/redis/db_0/strings_ttl.jsonl')" + RESEAL, "rstr-expiry-0", "FAIL",
+        DECODE + "os.remove(out + '/redis/db_0/strings_ttl.jsonl')" + RESEAL, "envl-expiry-0", "FAIL",
     ),
     "makes an empty directory": (DECODE + "os.mkdir(out + '/redis/db_0/hll')", EASY, "DEVIATES"),
     "makes a symlink in OUT": (DECODE + "os.symlink('k.bin', out + '/redis/db_0/strings/l.bin')", EASY, "FAIL"),
@@ -367,18 +368,18 @@ ODD = {
     "ends a partial dump as if it were complete": (DECODE, "keys-unknown", "FAIL"),
     "finds nothing": ("", "veri-no-seal", "FAIL"),
     "finds something else": (
-        "import sys; print('mismatch [SUMS-11] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
+        "import sys; print('mismatch [READ-33] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
     ),
     "repairs what it should only look at": (
         "import sys; open(sys.argv[1] + '/CHECKSUMS', 'w')\n"
-        "print('no-seal [VERI-1] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
+        "print('no-seal [VERI-3] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
     ),
     "finds what there is": (
-        "import sys; print('no-seal [VERI-1] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "PASS",
+        "import sys; print('no-seal [VERI-3] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "PASS",
     ),
     "destroys the file that lies where OUT belongs": (
-        "import sys; open(sys.argv[2], 'w').write('gone')\n" + REFUSE.format("unsafe-path [TREE-32]", 5),
-        "tree-output-is-a-file", "FAIL",
+        "import sys; open(sys.argv[2], 'w').write('gone')\n" + REFUSE.format("unsafe-path [SAFE-17]", 5),
+        "safe-output-is-a-file", "FAIL",
     ),
     "puts a link in the place of OUT": (
         DECODE + "os.rename(out, os.environ['TMPDIR'] + '/x'); os.symlink(os.environ['TMPDIR'] + '/x', out)",
@@ -411,7 +412,7 @@ ODD = {
         "open(p, 'w').write(t.replace('{', '{\"phase\": 0,', 1))" + RESEAL, EASY, "DEVIATES",
     ),
     "has a number of many digits": (
-        REFUSE.format("footer-mismatch [FILE-16] at offset " + "9" * 5000, 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("footer-mismatch [FILE-18] at offset " + "9" * 5000, 4), BROKEN, "WRONG_REASON",
     ),
     "uses its TMPDIR": (DECODE + "open(os.environ['TMPDIR'] + '/x', 'w')", EASY, "PASS"),
     "decodes": (DECODE, EASY, "PASS"),
@@ -490,8 +491,8 @@ def test_the_command_says_what_was_different(capfd: pytest.CaptureFixture[str]) 
     command = [PYTHON, "-c", "", "{snapshot}", "{out}"]
     assert cli.main(["run", "rstr-envelope", "--", *command]) == 1
     reported = capfd.readouterr().out
-    assert "1 case: missing: string in an envelope [RSTR-15]" in reported
-    assert "RSTR-15 (MUST): A string that is shown becomes the blob" in reported
+    assert "1 case: missing: string in an envelope [RSTR-6]" in reported
+    assert "RSTR-6 (MUST): A string that is shown MUST become the blob" in reported
     assert "for example FAIL rstr-envelope: " in reported
     assert "redis/db_0/strings/k.bin: expected 2 bytes `hi`, found no such file" in reported
 
@@ -511,10 +512,10 @@ def test_a_scene_that_cannot_be_set_is_void_and_never_a_pass(tmp_path: Path, mon
         raise OSError(28, "no space")
 
     monkeypatch.setattr("ekvconform.run.sandbox.plant", fail)
-    judgement = judge_case(BY_ID["tree-output-not-empty"], COMMAND, tmp_path)
+    judgement = judge_case(BY_ID["safe-output-not-empty"], COMMAND, tmp_path)
     assert judgement.verdict == "VOID"
     monkeypatch.setattr("ekvconform.cli.running.run_suite", lambda *_, **__: SuiteRun([judgement], Carriers()))
-    assert cli.main(["run", *JUDGE_COMMAND, "tree-output-not-empty"]) == 3
+    assert cli.main(["run", *JUDGE_COMMAND, "safe-output-not-empty"]) == 3
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -537,12 +538,12 @@ def test_an_interrupted_run_leaves_nothing_running_and_no_sandbox(tmp_path: Path
 
 
 def test_list_show_and_snapshot(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["list", "RSTR-7"]) == 0
-    assert capfd.readouterr().out.startswith("rstr-expiry-0 ")
-    assert cli.main(["show", "rstr-expiry-0"]) == 0
+    assert cli.main(["list", "ENVL-8"]) == 0
+    assert capfd.readouterr().out.startswith("envl-expiry-0 ")
+    assert cli.main(["show", "envl-expiry-0"]) == 0
     assert capfd.readouterr().out.endswith(GOOD)
-    assert cli.main(["snapshot", "rstr-expiry-0", "-o", str(tmp_path / "s")]) == 0
-    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "cases" / "rstr" / "rstr-expiry-0.toml").scene.snapshot
+    assert cli.main(["snapshot", "envl-expiry-0", "-o", str(tmp_path / "s")]) == 0
+    assert (tmp_path / "s").read_bytes() == load_case(FIXTURES / "cases" / "envl" / "envl-expiry-0.toml").scene.snapshot
     (tmp_path / "store.toml").write_text("[[entries]]\nkey = '!redis|str|k'\nts = 5\nbody = 'hi'\n")
     assert cli.main(["snapshot", str(tmp_path / "store.toml")]) == 0
     assert "version suffix: NOT 5" in capfd.readouterr().out
@@ -558,8 +559,8 @@ def test_files_that_cannot_be_written_are_usage(tmp_path: Path) -> None:
     program = "import sys; from ekvconform.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [PYTHON, "-c", program]
     for words in (
-        ["snapshot", "rstr-expiry-0", "-o", str(tmp_path)],
-        ["run", "rstr-expiry-0", "--jsonl", str(tmp_path / "no" / "x")],
+        ["snapshot", "envl-expiry-0", "-o", str(tmp_path)],
+        ["run", "envl-expiry-0", "--jsonl", str(tmp_path / "no" / "x")],
     ):  # fmt: skip
         reported = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
         assert reported.returncode == 2
@@ -596,15 +597,15 @@ def counted_as(known: KnownFailures, judgement: Judgement) -> str:
     ],
 )  # fmt: skip
 def test_a_listed_case_counts_as_the_list_lets_it(tmp_path: Path, found: str, counts_as: str) -> None:
-    known = known_of(tmp_path, "# a list\n\nrstr-expiry-0  FAIL  # bug 7\n")
-    assert counted_as(known, judged("rstr-expiry-0", found)) == counts_as
+    known = known_of(tmp_path, "# a list\n\nenvl-expiry-0  FAIL  # bug 7\n")
+    assert counted_as(known, judged("envl-expiry-0", found)) == counts_as
     assert counted_as(known, judged("rstr-envelope", found)) == found
 
 
 @pytest.mark.parametrize(
     "line",
-    ["rstr-expiry-0", "rstr-expiry-0 FAIL", "rstr-expiry-0 FAIL #", "rstr-expiry-0 PASS # x", "rstr-expiry-0 VOID # x",
-     "rstr-expiry-0 fail # x", "* FAIL # x", "visi-* FAIL # x", "rstr-expiry-0 FAIL # x\nrstr-expiry-* FAIL # y"],
+    ["envl-expiry-0", "envl-expiry-0 FAIL", "envl-expiry-0 FAIL #", "envl-expiry-0 PASS # x", "envl-expiry-0 VOID # x",
+     "envl-expiry-0 fail # x", "* FAIL # x", "visi-* FAIL # x", "envl-expiry-0 FAIL # x\nenvl-expiry-* FAIL # y"],
 )  # fmt: skip
 def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(BrokenListError, match=r"known:[12]: "):
@@ -618,36 +619,36 @@ def test_a_line_that_matches_nothing_is_stale(tmp_path: Path) -> None:
 
 
 def test_a_case_that_fails_by_something_else_is_unexpected(tmp_path: Path) -> None:
-    known = known_of(tmp_path, "rstr-expiry-0  FAIL  {files: bad; files: worse}  # bug 7\n")
-    assert counted_as(known, judged("rstr-expiry-0", "FAIL", "bad", "worse")) == "XFAIL"
-    assert counted_as(known, judged("rstr-expiry-0", "FAIL", "bad")) == "FAIL"
-    assert counted_as(known, judged("rstr-expiry-0", "FAIL", "bad", "worse", "worst")) == "FAIL"
+    known = known_of(tmp_path, "envl-expiry-0  FAIL  {files: bad; files: worse}  # bug 7\n")
+    assert counted_as(known, judged("envl-expiry-0", "FAIL", "bad", "worse")) == "XFAIL"
+    assert counted_as(known, judged("envl-expiry-0", "FAIL", "bad")) == "FAIL"
+    assert counted_as(known, judged("envl-expiry-0", "FAIL", "bad", "worse", "worst")) == "FAIL"
 
 
 def test_a_deviation_covers_what_it_names_in_any_case(tmp_path: Path) -> None:
-    known = known_of(tmp_path, "RSTR-12  files  {bad}  2 cases  # bare strings\n")
-    first, second = judged("rstr-bare", "FAIL"), judged("rstr-expiry-0", "FAIL")
+    known = known_of(tmp_path, "RSTR-2  files  {bad}  2 cases  # bare strings\n")
+    first, second = judged("rstr-bare", "FAIL"), judged("envl-expiry-0", "FAIL")
     assert counted_as(known, first) == "XFAIL"
     assert counted_as(known, judged("rstr-bare", "FAIL", "bad", "worse")) == "FAIL"
     assert known.apply([first, second], is_whole=True).stale == []
     assert known.apply([first], is_whole=False).stale == [], "the rest did not run"
-    assert known.apply([first], is_whole=True).stale == ["line 1 says 2 cases, the run shows 1: RSTR-12 files {bad}"]
+    assert known.apply([first], is_whole=True).stale == ["line 1 says 2 cases, the run shows 1: RSTR-2 files {bad}"]
     third = judged("visi-deleted", "FAIL")
     assert known.apply([first, second, third], is_whole=False).stale == [
-        "line 1 says 2 cases, the run shows 3: RSTR-12 files {bad}"
+        "line 1 says 2 cases, the run shows 3: RSTR-2 files {bad}"
     ]
 
 
 def test_what_a_case_is_not_about_makes_a_run_red_and_the_case_pass() -> None:
-    mode = Difference("modes", "x", "600", "644", "644 for 600: a blob", "TREE-5")
-    judgement = Judgement(BY_ID["rstr-expiry-0"], "PASS", (mode,))
+    mode = Difference("modes", "x", "600", "644", "644 for 600: a blob", "TREE-7")
+    judgement = Judgement(BY_ID["envl-expiry-0"], "PASS", (mode,))
     assert judgement.own == ()
     assert judgement.deviations == (mode,)
     applied = NOTHING_KNOWN.apply([judgement], is_whole=False)
     assert applied.judgements[0].verdict == "PASS"
     assert applied.unlisted(judgement) == (mode,)
     (cause,) = find_causes([judgement], applied)
-    assert (cause.clause, cause.failing, cause.deviating) == ("TREE-5", [], ["rstr-expiry-0"])
+    assert (cause.clause, cause.failing, cause.deviating) == ("TREE-7", [], ["envl-expiry-0"])
 
 
 def test_the_shortest_list_that_is_true_names_a_deviation_once() -> None:
@@ -659,7 +660,7 @@ def test_the_shortest_list_that_is_true_names_a_deviation_once() -> None:
     text = render_updated("# kept\nrstr-envelope  FAIL  # by hand\n", found)
     assert text == (
         "# kept\n"
-        "RSTR-12  files  {bad}  2 cases  # not looked into yet\n"
+        "RSTR-2  files  {bad}  2 cases  # not looked into yet\n"
         "visi-deleted  FAIL  {files: other}  # not looked into yet\n"
     )
     assert render_updated(text, found) == text
@@ -698,11 +699,11 @@ def test_a_run_can_stop_early_go_on_with_what_failed_and_print_the_first_cause(
 ) -> None:
     program = ["--", PYTHON, "-c", "", "{snapshot}", "{out}"]
     report = tmp_path / "report.jsonl"
-    assert cli.main(["run", "rstr", "rhll", "--jobs", "1", "--fail-fast", "--jsonl", str(report), *program]) == 1
+    assert cli.main(["run", "envl", "rhll", "--jobs", "1", "--fail-fast", "--jsonl", str(report), *program]) == 1
     assert "did not run" in capfd.readouterr().out
     assert cli.main(["run", "--failed", str(report), *program]) == 1
     assert "1 of 1 case not as expected" in capfd.readouterr().out
-    assert cli.main(["run", "--first", "rstr-expiry-0", "visi-encrypted", *program]) == 1
+    assert cli.main(["run", "--first", "envl-expiry-0", "visi-encrypted", *program]) == 1
     assert "more causes: run without --first" in capfd.readouterr().out
     assert cli.main(["run", "--failed", str(tmp_path / "missing"), *program]) == 2
 
@@ -727,7 +728,7 @@ def test_a_young_decoder_is_judged_by_what_it_does(tmp_path: Path) -> None:
 
 def test_a_report_is_compared_with_an_older_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    words = ["run", "--quiet", "rstr-expiry-0", "rstr-envelope", "--jsonl"]
+    words = ["run", "--quiet", "envl-expiry-0", "rstr-envelope", "--jsonl"]
     assert cli.main([*words, str(old), *JUDGE_COMMAND]) == 0
     assert cli.main([*words, str(new), "--", PYTHON, "-c", "", "{snapshot}", "{out}"]) == 1
     capfd.readouterr()
@@ -735,17 +736,17 @@ def test_a_report_is_compared_with_an_older_one(tmp_path: Path, capfd: pytest.Ca
     assert "nothing changed" in capfd.readouterr().out
     assert cli.main(["compare", str(old), str(new)]) == 1
     reported = capfd.readouterr().out
-    assert "broken rstr-expiry-0: PASS -> FAIL (missing: string in an envelope" in reported
+    assert "broken envl-expiry-0: PASS -> FAIL (missing: string in an envelope" in reported
     assert cli.main(["compare", str(new), str(old)]) == 0
-    assert "fixed rstr-expiry-0: FAIL (missing: string in an envelope" in capfd.readouterr().out
+    assert "fixed envl-expiry-0: FAIL (missing: string in an envelope" in capfd.readouterr().out
     assert cli.main(["compare", str(tmp_path / "missing"), str(old)]) == 2
 
 
 def test_a_clause_is_shown_with_its_cases(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["show", "rstr-7"]) == 0
+    assert cli.main(["show", "envl-8"]) == 0
     reported = capfd.readouterr().out
-    assert reported.startswith("RSTR-7 · MUST · An expiry of 0 is an expiry")
-    assert "\nrstr-expiry-0 " in reported
+    assert reported.startswith("ENVL-8 · MUST · An expiry of 0 is an expiry")
+    assert "\nenvl-expiry-0 " in reported
 
 
 def test_a_program_that_refuses_everything_without_a_word_passes_nothing() -> None:
@@ -760,6 +761,6 @@ def test_a_program_that_refuses_everything_without_a_word_passes_nothing() -> No
 def test_findings_are_compared_whatever_the_exit_status(tmp_path: Path) -> None:
     script = '"$0" -m ekvdump verify "$1" | sed s/^mismatch/missing-file/'
     profile = replace(COMMAND, verify=("sh", "-c", script, PYTHON, "{out}"))
-    judgement = judge_case(BY_ID["sums-mismatch"], profile, tmp_path)
+    judgement = judge_case(BY_ID["read-checksums-mismatch"], profile, tmp_path)
     forms = [each.form for each in judgement.differences]
     assert forms == ["whole for findings", "mismatch: missing", "missing-file: reported"]

@@ -104,4 +104,4 @@ def test_the_loop_of_the_readme_catches_a_decoder_that_does_nothing(tmp_path: Pa
     reported = loop(tmp_path, "true")
     assert reported.returncode == 1
     assert reported.stdout.splitlines()[-1].startswith("0 passed, ")
-    assert "rstr-envelope [RSTR-2]: " in reported.stdout
+    assert "rstr-envelope [ENVL-1]: " in reported.stdout

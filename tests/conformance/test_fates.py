@@ -17,9 +17,9 @@ def slips(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the line with one of its results changed."""
     others = {
         "counter": "excluded" if line.get("counter") != "excluded" else "written",
-        "refused": "RSTR-4" if line.get("refused") != "RSTR-4" else "RSTR-3",
+        "refused": "ENVL-5" if line.get("refused") != "ENVL-5" else "ENVL-4",
         "blob": "elsewhere", "sidecar": "elsewhere.jsonl", "keymap": False,
-        "line": "RSTR-4" if line.get("line") != "RSTR-4" else "RTTL-1",
+        "line": "ENVL-5" if line.get("line") != "ENVL-5" else "RTTL-1",
     }  # fmt: skip
     for name, other in others.items():
         if name in line:
@@ -48,7 +48,7 @@ def test_every_situation_is_tried_with_every_choice() -> None:
     for choice in CHOICES:
         snapshot = CASES[f"fate-{choice.name}"].scene.snapshot or b""
         for situation in SITUATIONS:
-            # A collection matters only to a TTL row that is alone. [RTTL-8]
+            # A collection matters only to a TTL row that is alone. [RTTL-9]
             if choice.has_collection and len(situation.kinds) > 1:
                 continue
             is_there = any(prefix + situation.name.encode() + b"\xff" in snapshot for prefix in fates.PREFIXES.values())

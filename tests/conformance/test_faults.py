@@ -29,7 +29,7 @@ from ekvconform.judge.verdicts import PASS, judge_case
 from ekvconform.run.profiles import Profile, make_profile
 
 CASE = next(case for case in load_cases() if case.id == "tree-every-kind-of-file")
-SMALL = next(case for case in load_cases() if case.id == "rstr-expiry-0")
+SMALL = next(case for case in load_cases() if case.id == "envl-expiry-0")
 SMALLEST = next(case for case in load_cases() if case.id == "rstr-envelope")
 
 # Writes the tree that it is given as a careful program does; but for what its second word says.
@@ -185,21 +185,21 @@ def test_a_careful_writer_passes_and_meets_every_fault() -> None:
     ("way", "fault", "verdict", "words"),
     [
         ("writes in place", "kill after", "FAIL", "a partial blob under its final name, "),
-        ("swallows a close", "EIO", "FAIL", "a failed close is not reported [TREE-27]"),
-        ("calls all errors alike", "ENOSPC", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
-        ("calls all errors alike", "full disk", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
-        ("calls all errors alike", "no inode left", "WRONG_REASON", "reported as io-error, not disk-full [TREE-24]"),
-        ("keeps a seal", "EDQUOT", "FAIL", "refused, and MANIFEST.json is there [TREE-23]"),
-        ("never flushes", "flush", "FAIL", "nothing is flushed before rename (temporary) CHECKSUMS [TREE-21]"),
+        ("swallows a close", "EIO", "FAIL", "a failed close is not reported [SAFE-31]"),
+        ("calls all errors alike", "ENOSPC", "WRONG_REASON", "reported as io-error, not disk-full [SAFE-28]"),
+        ("calls all errors alike", "full disk", "WRONG_REASON", "reported as io-error, not disk-full [SAFE-28]"),
+        ("calls all errors alike", "no inode left", "WRONG_REASON", "reported as io-error, not disk-full [SAFE-28]"),
+        ("keeps a seal", "EDQUOT", "FAIL", "refused, and MANIFEST.json is there [SAFE-27]"),
+        ("never flushes", "flush", "FAIL", "nothing is flushed before rename (temporary) CHECKSUMS [SAFE-22]"),
         ("forgets its manifest", "EIO", "FAIL", "reported as complete, and MANIFEST.json"),
         ("has its manifest first", "kill before", "FAIL", "MANIFEST.json is there, and "),
         ("seals first", "kill before", "FAIL", "CHECKSUMS is there, and "),
         ("litters", "kill before", "FAIL", "killed, and it left "),
         ("litters", "interrupt", "FAIL", "interrupted, and it left "),
-        ("seals first", "interrupt", "FAIL", "interrupted, and MANIFEST.json is there [TREE-39]"),
+        ("seals first", "interrupt", "FAIL", "interrupted, and MANIFEST.json is there [SAFE-24]"),
         ("ends well", "interrupt", "FAIL", "interrupted, reported as complete, and "),
-        ("is mute", "kill before", "FAIL", "again: refused, without saying what to remove [TREE-43]"),
-        ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [TREE-27]"),
+        ("is mute", "kill before", "FAIL", "again: refused, without saying what to remove [SAFE-26]"),
+        ("reports one fault", "EIO on", "FAIL", "3 calls failed, and 1 are reported [SAFE-31]"),
         ("always ends with 0", "EIO", "FAIL", "reported as complete, and "),
         ("always ends with 0", "unwritable", "FAIL", "reported as complete, and "),
         ("has a traceback", "EIO", "CRASH", "the run: expected no panic or traceback"),
@@ -264,7 +264,7 @@ def test_the_table_counts_each_call_and_fault(capfd: pytest.CaptureFixture[str])
     assert cli.main(["faults", SMALLEST.id, "--", *command]) == 1
     reported = capfd.readouterr().out
     assert "canaries: " in reported
-    assert "FAIL EIO, close redis/db_0/strings/(temporary): a failed close is not reported [TREE-27]" in reported
+    assert "FAIL EIO, close redis/db_0/strings/(temporary): a failed close is not reported [SAFE-31]" in reported
     assert "FAIL" in reported.partition("│ close")[2].partition("│ f")[0]
     assert max(map(len, reported.partition("┏")[2].splitlines())) <= 100
     (row,) = [line for line in reported.splitlines() if line.startswith("│ the disk")]

@@ -74,15 +74,15 @@ def test_other_words_are_no_moment(words: str) -> None:
 
 
 def test_a_case_with_other_words_is_broken(tmp_path: Path) -> None:
-    text = (FIXTURES / "cases" / "tree" / "tree-during-out-symlink.toml").read_text()
+    text = (FIXTURES / "cases" / "safe" / "safe-during-out-symlink.toml").read_text()
     for broken in (
         text.replace("before OUT is made", "soon"),
         text.replace("scene = 'symlink'", "scene = 'flood'"),
         text.replace("scene = 'symlink'\n", ""),
     ):
-        (tmp_path / "tree-during-out-symlink.toml").write_text(broken)
+        (tmp_path / "safe-during-out-symlink.toml").write_text(broken)
         with pytest.raises(BrokenCaseError):
-            load_case(tmp_path / "tree-during-out-symlink.toml")
+            load_case(tmp_path / "safe-during-out-symlink.toml")
 
 
 def test_every_scene_has_a_case_and_no_twin_has_company() -> None:
@@ -131,10 +131,10 @@ def judge(case_id: str, way: str) -> Judgement:
 @pytest.mark.parametrize(
     "case_id",
     [
-        "tree-find-18-directory-swapped-between-blobs", "tree-during-blobs-top-swapped",
-        "tree-during-blobs-out-swapped", "tree-find-10-directory-swapped-after-the-look",
-        "tree-during-sidecar-symlink", "tree-during-sidecar-hard-link",
-        "tree-during-blob-symlink",
+        "safe-find-18-directory-swapped-between-blobs", "safe-during-blobs-top-swapped",
+        "safe-during-blobs-out-swapped", "safe-find-10-directory-swapped-after-the-look",
+        "safe-during-sidecar-symlink", "safe-during-sidecar-hard-link",
+        "safe-during-blob-symlink",
     ],
 )  # fmt: skip
 def test_a_writer_by_path_is_caught_at_a_moment(case_id: str) -> None:
@@ -142,11 +142,11 @@ def test_a_writer_by_path_is_caught_at_a_moment(case_id: str) -> None:
 
 
 def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
-    found = judge("tree-find-10-directory-swapped-after-the-look", "never looks")
+    found = judge("safe-find-10-directory-swapped-after-the-look", "never looks")
     assert found.verdict == "UNSUPPORTED"
     assert found.differences[0].found.startswith("it has no such moment: after redis/db_0/strings is looked at")
     # It renames nothing, so there is no temporary file to replace.
-    assert judge("tree-during-temporary-replaced", "looks").verdict == "UNSUPPORTED"
+    assert judge("safe-during-temporary-replaced", "looks").verdict == "UNSUPPORTED"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_program_that_has_no_such_moment_is_not_judged() -> None:
 )
 def test_a_run_that_does_not_come_so_far_is_no_missing_moment(program: str, verdict: str) -> None:
     profile = make_profile({"command": [sys.executable, "-I", "-S", "-c", program, "{out}", "{snapshot}"]}).located()
-    case = CASES["tree-during-out-symlink"]
+    case = CASES["safe-during-out-symlink"]
     (found,) = judge_cases([case], profile, 1, strict_reasons=False, on_result=lambda _: None)
     assert found.verdict == verdict, found.differences
 
@@ -165,7 +165,7 @@ def test_where_no_program_can_be_held_its_case_is_not_judged(monkeypatch: pytest
         raise CannotHoldError("not here")
 
     monkeypatch.setattr("ekvconform.judge.verdicts.require_machine", cannot)
-    case = CASES["tree-during-out-symlink"]
+    case = CASES["safe-during-out-symlink"]
     (found,) = judge_cases([case], COMMAND, 1, strict_reasons=False, on_result=lambda _: None)
     assert (found.verdict, found.differences[0].found) == ("UNSUPPORTED", "not here")
 
@@ -207,5 +207,5 @@ def test_what_was_touched_before_the_moment_is_reported(tmp_path: Path) -> None:
 def test_repro_says_what_is_left_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from ekvconform import cli
 
-    assert cli.main(["repro", *JUDGE_COMMAND, "tree-during-out-symlink", "--directory", str(tmp_path / "scene")]) == 0
+    assert cli.main(["repro", *JUDGE_COMMAND, "safe-during-out-symlink", "--directory", str(tmp_path / "scene")]) == 0
     assert "# Tampering, to be done by hand: before OUT is made, symlink at ." in capsys.readouterr().out

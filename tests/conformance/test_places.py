@@ -16,7 +16,7 @@ from golden import BY_PATH, ELSEWHERE
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = tomllib.loads((ROOT / "fixtures" / "places.toml").read_text())
-CASES = {case.id: case for case in load_cases() if case.id.startswith("tree-at-")}
+CASES = {case.id: case for case in load_cases() if case.id.startswith("safe-at-")}
 
 # Writes by path, as one writes without a thought: through whatever lies there.
 NAIVE = """
@@ -63,8 +63,8 @@ def test_every_place_meets_every_kind_of_its_class() -> None:
 
 
 def test_the_table_follows_the_table_of_the_spec() -> None:
-    """The spec's table has a column each for blobs, sidecars and directories; seals are like sidecars. [TREE-17]"""
-    spec = (ROOT / "spec" / "09-tree.md").read_text()
+    """The spec's table has a column each for blobs, sidecars and directories; seals are like sidecars. [SAFE-18]"""
+    spec = (ROOT / "spec" / "writing" / "17-safe-writing.md").read_text()
     (table,) = re.findall(r"^\| what lies there \|.*\n\|.*\n((?:\|.*\n)+)", spec, re.MULTILINE)
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
     kinds = {
@@ -105,7 +105,7 @@ def test_a_naive_writer_is_caught_outside(way: str) -> None:
         },
     }[way]
     ids = [
-        f"tree-at-{place}-{kind}"
+        f"safe-at-{place}-{kind}"
         for kind, classes in places.items()
         for place, at in TABLE["places"].items()
         if at["class"] in classes
@@ -117,7 +117,7 @@ def test_a_naive_writer_is_caught_outside(way: str) -> None:
 
 def test_the_writer_without_handles_passes_where_it_may_not_write_and_deep_down() -> None:
     """The other places are test_golden_cases.py's."""
-    cases = [case for case in ELSEWHERE if case.scene.during is None and case.chapter == "tree"]
+    cases = [case for case in ELSEWHERE if case.scene.during is None and case.chapter in ("tree", "safe", "into")]
     assert len(cases) >= 8
     # Each of 512 directories is entered from the top, by its path; that takes long, and is no hang.
     patient = replace(BY_PATH, limits=replace(BY_PATH.limits, seconds=120.0))

@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "ekvconform.toml").write_text(
         f'name = "mine"\ncommand = ["{sys.executable}", "{tmp_path}/decoder.py", "{{snapshot}}", "{{out}}"]\n'
     )
-    (tmp_path / "known.txt").write_text("rstr-expiry-*  FAIL  # bug 7\n")
+    (tmp_path / "known.txt").write_text("envl-expiry-*  FAIL  # bug 7\n")
     (tmp_path / "test_own.py").write_text(
         "import subprocess, pytest\n"
         "@pytest.fixture(scope='session', autouse=True)\n"
@@ -47,7 +47,7 @@ def run(project: Path, *words: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-SELECT = ["--ekvconform-select", "rstr-e*", "--ekvconform-select", "veri-no-seal"]
+SELECT = [f"--ekvconform-select={name}" for name in ("rstr-envelope", "envl-expiry-0", "veri-no-seal")]
 
 
 def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
@@ -55,16 +55,16 @@ def test_a_test_item_a_case_beside_the_projects_own(project: Path) -> None:
     assert status == 1
     assert "PASSED test_own.py::test_own" in reported
     assert "PASSED ekvconform::rstr-envelope" in reported
-    assert "FAILED ekvconform::rstr-expiry-0" in reported
-    assert "ekvconform repro rstr-expiry-0 --profile ekvconform.toml" in reported
-    assert "RSTR-7 (MUST): An expiry of 0 is an expiry" in reported
+    assert "FAILED ekvconform::envl-expiry-0" in reported
+    assert "ekvconform repro envl-expiry-0 --profile ekvconform.toml" in reported
+    assert "ENVL-8 (MUST): An expiry of 0 is an expiry" in reported
     assert "1 skipped" in reported, "it has no command that verifies"
     assert "ended the server" not in reported
 
 
 def test_known_failures_are_expected_ones(project: Path) -> None:
     words = ["--ekvconform-profile", "ekvconform.toml", "--ekvconform-known-failures", "known.txt"]
-    status, reported = run(project, *PLUGIN, *words, "--ekvconform-select", "rstr-expiry-*", "-k", "expiry")
+    status, reported = run(project, *PLUGIN, *words, "--ekvconform-select", "envl-expiry-*", "-k", "expiry")
     assert status == 0, reported
     assert "xfailed" in reported
     (project / "known.txt").write_text("rstr-bare-empty-key  FAIL  # bug 8\n")

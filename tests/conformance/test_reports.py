@@ -242,21 +242,21 @@ def test_the_command_writes_all_of_them(tmp_path: Path, capfd: pytest.CaptureFix
     files["markdown"].write_text("# What other steps said\n")
     words = [word for name, path in files.items() for word in (f"--{name}", str(path))]
     assert (
-        cli.main(["run", "--quiet", "--annotations", "rstr-expiry-0", *words, "--", "true", "{snapshot}", "{out}"]) == 1
+        cli.main(["run", "--quiet", "--annotations", "rstr-envelope", *words, "--", "true", "{snapshot}", "{out}"]) == 1
     )
     reported = capfd.readouterr().out
-    title = "1 case%3A missing%3A string in an envelope [RSTR-15]"
-    assert f"::error title={title}::rstr-expiry-0: redis/db_0/strings/k.bin: expected 2 bytes" in reported
-    assert "ekvconform repro rstr-expiry-0 -- true" in reported
+    title = "1 case%3A missing%3A string in an envelope [RSTR-6]"
+    assert f"::error title={title}::rstr-envelope: redis/db_0/strings/k.bin: expected 2 bytes" in reported
+    assert "ekvconform repro rstr-envelope -- true" in reported
     report = load_report(files["jsonl"])
     assert [row["verdict"] for row in report.rows] == ["FAIL"]
     assert files["markdown"].read_text().startswith("# What other steps said\n## ❌ true")
     assert "<failure" in files["junit"].read_text()
     assert json.loads(files["badge"].read_text())["color"] == "red"
-    assert "rstr-expiry-0" in files["html"].read_text()
+    assert "rstr-envelope" in files["html"].read_text()
     combined = tmp_path / "combined.html"
     assert cli.main(["combine", str(files["jsonl"]), "--html", str(combined)]) == 0
-    assert "rstr-expiry-0" in combined.read_text()
+    assert "rstr-envelope" in combined.read_text()
     assert cli.main(["combine", str(files["badge"]), "--html", str(combined)]) == 2
 
 
@@ -269,7 +269,7 @@ def test_what_a_program_prints_does_nothing_to_a_terminal(capfd: pytest.CaptureF
 
 
 def test_a_long_run_is_quiet_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *JUDGE_COMMAND, "rstr-expiry-0", "rstr-bare"]) == 0
+    assert cli.main(["run", *JUDGE_COMMAND, "envl-expiry-0", "rstr-bare"]) == 0
     reported: Any = capfd.readouterr()
     assert reported.err == ""
     assert "\x1b" not in reported.out

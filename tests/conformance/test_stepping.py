@@ -244,7 +244,7 @@ def test_the_command_says_at_which_moment(capfd: pytest.CaptureFixture[str]) -> 
     command = list(profile_of(LOOKS_FIRST).command)
     assert cli.main(["step", "rstr-envelope", "--", *command]) == 1
     reported = capfd.readouterr().out
-    words = "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/directory/k.bin [TREE-10]"
+    words = "ESCAPED swap at redis, before openat redis/k.bin: touched: canary/directory/k.bin [SAFE-5]"
     number = next(line for line in reported.splitlines() if words in line).partition(":")[0]
     assert f"    ekvconform step rstr-envelope --number {number} -- " in reported
     assert cli.main(["step", "rstr-envelope", "--number", number, "--", *command]) == 1

@@ -51,7 +51,7 @@ def test_what_is_removed_again_was_there(place: str, way: str, tmp_path: Path) -
     for judgement in judged(tmp_path, f"place = {PLACES[place]}\n{WAYS[way]}", COMPLETE, REFUSED):
         assert judgement.verdict == ESCAPED
         (difference,) = judgement.differences
-        assert (difference.clause, difference.found) == ("TREE-10", "made and removed")
+        assert (difference.clause, difference.found) == ("SAFE-5", "made and removed")
         assert difference.place.endswith("scratch, outside OUT")
 
 

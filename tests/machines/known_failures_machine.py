@@ -27,7 +27,7 @@ REACH = Reach("known-failures", WANTED)
 def judged(case_id: str, verdict: str, forms: frozenset[str]) -> Judgement:
     """Return a judgement as a program could have it: `m` is a form that the case is not about."""
     own = [Difference("files", "it", "good", "bad", form) for form in sorted(forms - {"m"})]
-    other = [Difference("modes", "it", "good", "bad", "m", "TREE-5")] if "m" in forms else []
+    other = [Difference("modes", "it", "good", "bad", "m", "TREE-7")] if "m" in forms else []
     if verdict in ("PASS", "UNSUPPORTED"):
         own = []
     if verdict == "UNSUPPORTED":

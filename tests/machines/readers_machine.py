@@ -12,10 +12,11 @@ from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import KeymapLine, iter_keymap
 from ekvdump.verify.manifest import decode_manifest
 from ekvformat.checksums import render_checksum_line
+from ekvformat.completeness import Counters
 from ekvformat.decode import Options, Summary
 from ekvformat.keymap import render_keymap_line
 from ekvformat.manifest import Provenance, render_manifest
-from ekvformat.outcomes import Counters, Fault
+from ekvformat.outcomes import Fault
 from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -33,15 +34,16 @@ PATHS = st.lists(PARTS, min_size=1).map(b"/".join)
 HASHES = st.binary(min_size=32, max_size=32).map(lambda data: data.hex().encode())
 # A line that nobody can read, and the clause that says so.
 BAD_KEYMAP_LINES = {
-    b"{": "KMAP-6", b"[]": "KMAP-6", b'{"encoded":"x","original":"","kind":null}': "KMAP-6", b"\xff": "KMAP-6",
-    b'{"encoded":"x","kind":"y"}': "KMAP-6", b'{"encoded":"","original":"","kind":"y"}': "KMAP-7",
-    b'{"encoded":"x","original":"","kind":""}': "KMAP-7", b'{"encoded":"x","original":"YQ==","kind":"y"}': "KMAP-8",
-    b'{"encoded":"x","original":"Y","kind":"y"}': "KMAP-8", b"": "KMAP-6",
+    b"{": "READ-7", b"[]": "READ-7", b'{"encoded":"x","original":"","kind":null}': "READ-7", b"\xff": "READ-7",
+    b'{"encoded":"x","kind":"y"}': "READ-7", b'{"encoded":"","original":"","kind":"y"}': "READ-8",
+    b'{"encoded":"x","original":"","kind":""}': "READ-8", b'{"encoded":"x","original":"YQ==","kind":"y"}': "READ-9",
+    b'{"encoded":"x","original":"Y","kind":"y"}': "READ-9", b"": "READ-7",
 }  # fmt: skip
 BAD_CHECKSUM_LINES = {
-    b"": "SUMS-7", b"no hash": "SUMS-7", b"0" * 63 + b"  x": "SUMS-7", b"0" * 64 + b" x": "SUMS-7",
-    b"\\" + b"0" * 64 + b"  x\\y": "SUMS-7", b"0" * 64 + b"  x\0": "SUMS-7", b"0" * 64 + b"  " + b"x" * 8200: "SUMS-7",
-    b"0" * 64 + b"  ": "SUMS-8", b"0" * 64 + b"  /x": "SUMS-13", b"0" * 64 + b"  x/../y": "SUMS-14",
+    b"": "READ-25", b"no hash": "READ-25", b"0" * 63 + b"  x": "READ-25", b"0" * 64 + b" x": "READ-25",
+    b"\\" + b"0" * 64 + b"  x\\y": "READ-25", b"0" * 64 + b"  x\0": "READ-25",
+    b"0" * 64 + b"  " + b"x" * 8200: "READ-25",
+    b"0" * 64 + b"  ": "READ-26", b"0" * 64 + b"  /x": "READ-27", b"0" * 64 + b"  x/../y": "READ-28",
 }  # fmt: skip
 
 
@@ -53,23 +55,23 @@ def of_each_clause(lines: dict[bytes, str]) -> st.SearchStrategy[bytes]:
 
 # A member of MANIFEST.json, a value that it may not have (None: it is taken away), and the clause that says so.
 BAD_MEMBERS: tuple[tuple[str, Any, str], ...] = (
-    ("format_version", 2, "MANI-10"), ("format_version", None, "MANI-10"), ("format_version", True, "MANI-10"),
-    ("phase", "phase2", "MANI-13"), ("wall_time_iso", "yesterday", "MANI-14"), ("adapters", [], "MANI-15"),
-    ("exclusions", None, "MANI-15"), ("checksum_format", "", "MANI-17"), ("key_segment_max_bytes", 0, "MANI-17"),
-    ("exclusions", dict.fromkeys(EXCLUSIONS[1:], True), "MANI-16"),
-    ("exclusions", dict.fromkeys(EXCLUSIONS, 0), "MANI-16"), ("live", {}, "MANI-18"),
+    ("format_version", 2, "READ-14"), ("format_version", None, "READ-14"), ("format_version", True, "READ-14"),
+    ("phase", "phase2", "READ-15"), ("wall_time_iso", "yesterday", "READ-16"), ("adapters", [], "READ-17"),
+    ("exclusions", None, "READ-17"), ("checksum_format", "", "READ-19"), ("key_segment_max_bytes", 0, "READ-19"),
+    ("exclusions", dict.fromkeys(EXCLUSIONS[1:], True), "READ-18"),
+    ("exclusions", dict.fromkeys(EXCLUSIONS, 0), "READ-18"), ("live", {}, "READ-20"),
 )  # fmt: skip
 ORDER_OF_MANIFEST = (
-    "MANI-11", "MANI-10", "MANI-13", "MANI-14", "MANI-15", "MANI-16", "MANI-17", "MANI-18", "MANI-21", "MANI-22",
+    "READ-13", "READ-14", "READ-15", "READ-16", "READ-17", "READ-18", "READ-19", "READ-20", "READ-21", "READ-22",
 )  # fmt: skip
 """In which a reader finds what is wrong."""
-TAILS = {"": "", "\n": "", " \t\r\n": "", "x": "MANI-11", "{}": "MANI-11", "\0": "MANI-11"}
+TAILS = {"": "", "\n": "", " \t\r\n": "", "x": "READ-13", "{}": "READ-13", "\0": "READ-13"}
 """What stands behind the object = the clause that it breaks."""
 TEXTS = st.none() | st.text(max_size=3)
 U64 = st.sampled_from([1, 2**53 + 1, 2**63, 2**64 - 1])
 WANTED = {
-    "KEYMAP read", "KMAP-9", "KMAP-10", "other kind", "other members", *BAD_KEYMAP_LINES.values(), "CHECKSUMS read",
-    "SUMS-2", "binary mark", "capital digits", *BAD_CHECKSUM_LINES.values(), "MANIFEST.json read", "MANI-12",
+    "KEYMAP read", "READ-10", "READ-11", "other kind", "other members", *BAD_KEYMAP_LINES.values(), "CHECKSUMS read",
+    "SUMS-2", "binary mark", "capital digits", *BAD_CHECKSUM_LINES.values(), "MANIFEST.json read", "READ-23",
     *ORDER_OF_MANIFEST, "MANIFEST.json written", "phase 1", "mended", "KEYMAP mended", "MANIFEST.json in another form",
 }  # fmt: skip
 REACH = Reach("readers", WANTED)
@@ -150,14 +152,14 @@ class Sidecars(RuleBasedStateMachine):
                 next(lines)
             assert caught.value.clause == bad
             assert caught.value.offset == sum(map(len, self.keymap[: len(good)]))
-            assert list(lines) == [], "for good [KMAP-9]"
-            REACH(bad, "KMAP-9")
+            assert list(lines) == [], "for good [READ-10]"
+            REACH(bad, "READ-10")
         last: dict[str, bytes] = {}
         for line in reversed(good):
             last.setdefault(line.encoded, line.original)
-        # [KMAP-10] Lines are given out in their order, and what comes last counts.
+        # [READ-11] Lines are given out in their order, and what comes last counts.
         assert {line.encoded: line.original for line in read} == last
-        REACH(*(["KMAP-10"] if len(last) < len(good) else []))
+        REACH(*(["READ-11"] if len(last) < len(good) else []))
 
     # ---- CHECKSUMS ----
 
@@ -221,7 +223,7 @@ class Sidecars(RuleBasedStateMachine):
         self.write(summary, Provenance("s.fsm", WALL_TIME, cluster_id, version), databases)
         self.broken.clear()
         REACH("MANIFEST.json written")
-        # Written by hand, as MANI-1, MANI-6 and MANI-24 say: what is not known is not there.
+        # Written by hand, as MANI-1, MANI-7 and INTO-7 say: what is not known is not there.
         optional = {"cluster_id": cluster_id, "elastickv_version": version, "snapshot_index": index}
         for name, value in {**optional, "last_commit_ts": last_commit}.items():
             assert self.manifest.get(name) == (value or None)
@@ -242,8 +244,8 @@ class Sidecars(RuleBasedStateMachine):
         if not has_source:
             self.manifest["source"] = None
         self.broken.pop("phase", None)
-        self.broken["live"] = "MANI-21" if self.manifest.get("source") else "MANI-22"
-        if self.broken["live"] == "MANI-22" and read_ts in (1, 2**64 - 1) and read_ts is not True:
+        self.broken["live"] = "READ-21" if self.manifest.get("source") else "READ-22"
+        if self.broken["live"] == "READ-22" and read_ts in (1, 2**64 - 1) and read_ts is not True:
             del self.broken["live"]
             REACH("phase 1")
 
@@ -288,14 +290,14 @@ class Sidecars(RuleBasedStateMachine):
         broken = [*self.broken.values(), *filter(None, [TAILS[self.tail]])]
         if not broken:
             assert decode_manifest(text) == self.manifest
-            REACH("MANIFEST.json read", *(["MANI-12"] if "new" in self.manifest else []))
+            REACH("MANIFEST.json read", *(["READ-23"] if "new" in self.manifest else []))
             return
         with pytest.raises(Fault) as caught:
             decode_manifest(text)
         first = min(broken, key=ORDER_OF_MANIFEST.index)
         assert caught.value.clause == first
         version = self.manifest.get("format_version")
-        assert (caught.value.name == "unsupported-manifest") == (version == 2 and first == "MANI-10")
+        assert (caught.value.name == "unsupported-manifest") == (version == 2 and first == "READ-14")
         REACH(first)
 
 

@@ -86,7 +86,7 @@ def seeds_of(config: pytest.Config, shard: int, count: int) -> range:
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_conv_8_a_corrupted_snapshot_is_refused_or_decoded_as_the_model_says(
+def test_conv_9_a_corrupted_snapshot_is_refused_or_decoded_as_the_model_says(
     shard: int, pytestconfig: pytest.Config
 ) -> None:
     seen: Counter[str] = Counter()
@@ -99,7 +99,7 @@ def test_conv_8_a_corrupted_snapshot_is_refused_or_decoded_as_the_model_says(
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_conv_8_a_corrupted_real_snapshot_too(shard: int, pytestconfig: pytest.Config) -> None:
+def test_conv_9_a_corrupted_real_snapshot_too(shard: int, pytestconfig: pytest.Config) -> None:
     seen: Counter[str] = Counter()
     for seed in seeds_of(pytestconfig, shard, COUNT // 2):
         dice = random.Random(seed)

@@ -71,7 +71,7 @@ def find(machine: type[RuleBasedStateMachine]) -> None:
         (
             Producer,
             "conv-found-by-the-producer",
-            "ekvformat.redis_strings.MAX_EXPIRY_MS",
+            "ekvformat.envelope.MAX_EXPIRY_MS",
             2**64,
             REFERENCE,
             run_reference,

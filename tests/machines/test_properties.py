@@ -10,7 +10,7 @@ import stores
 from ekvformat.decode import Options, Summary, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
-from ekvformat.tree import Tree
+from ekvformat.safe_writing import Tree
 from hypothesis import event, given
 from hypothesis import strategies as st
 from in_process import read_tree
@@ -77,7 +77,7 @@ def test_conv_1_salv_1_a_dump_is_what_the_model_says(
 
 
 @given(any_store(), TIMES)
-def test_mani_3_a_second_run_with_the_same_time_is_byte_identical(
+def test_mani_4_a_second_run_with_the_same_time_is_byte_identical(
     tmp_path_factory: pytest.TempPathFactory, entries: list[Entry], last_commit: int
 ) -> None:
     directory, data = tmp_path_factory.mktemp("twice"), snapshot(entries, last_commit=last_commit)

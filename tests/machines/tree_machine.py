@@ -55,8 +55,8 @@ OBSTACLES = (*((way, "file") for way in IN_THE_WAY), (CHECKSUMS, "hard link"), (
 """What a run with a database index meets."""
 PLANTS = st.lists(st.sampled_from(POSSIBLE), min_size=1, max_size=2)
 WANTED = {
-    "sealed", "partial", "refused", "TREE-4", "TREE-7", "TREE-13", "TREE-14", "TREE-15", "TREE-16", "TREE-31",
-    "TREE-32", "TREE-34", "TREE-35", "TREE-36", "TREE-37", "MANI-8", "MANI-24", *(f"planted {kind}" for kind in KINDS),
+    "sealed", "partial", "refused", "TREE-6", "SAFE-1", "SAFE-11", "SAFE-12", "SAFE-14", "SAFE-16", "SAFE-15",
+    "SAFE-17", "INTO-4", "INTO-5", "INTO-6", "INTO-3", "MANI-10", "INTO-7", *(f"planted {kind}" for kind in KINDS),
     "removed", "directory removed", "started anew",
 }  # fmt: skip
 REACH = Reach("tree", WANTED)
@@ -213,7 +213,7 @@ class Output(RuleBasedStateMachine):
             else:
                 outcome = run.run()
                 self.written(database, own, files, outcome.complete)
-                REACH(*(["TREE-31"] if replaced else []))
+                REACH(*(["SAFE-15"] if replaced else []))
             self.compare()
         except (Exception, pytest.fail.Exception):
             save_case("tree-found-by-the-machine", data, options, expect, scene, into_existing=into_existing)
@@ -230,35 +230,35 @@ class Output(RuleBasedStateMachine):
         return written(not stale, there, {"stale-file": stale} if stale else {})
 
     def refusals(self, own: str, into_existing: bool) -> set[str]:
-        """The clauses that a run may be refused for; none if it may not. [TREE-7] [TREE-33]"""
+        """The clauses that a run may be refused for; none if it may not. [SAFE-1] [INTO-1]"""
         if not into_existing:
             something = bool(self.model) or (self.out.is_dir() and any(self.out.iterdir()))
-            return {"TREE-7"} if something else set()
+            return {"SAFE-1"} if something else set()
         allowed = set()
         for place, content in self.model.items():
             path = self.out / place
             if content is None:
-                allowed.add("TREE-13" if path.is_symlink() else "TREE-14")
+                allowed.add("SAFE-11" if path.is_symlink() else "SAFE-12")
             elif place in (own.rstrip("/"), f"{own}strings", f"{own}hll", f"{own}unreadable", "redis"):
-                allowed.add("TREE-32")
+                allowed.add("SAFE-17")
             elif place == f"{own}strings_ttl.jsonl/x":
-                allowed.add("TREE-16")
+                allowed.add("SAFE-16")
             elif place in SEAL and self.is_link(place):
-                allowed.add("TREE-15")
+                allowed.add("SAFE-14")
         if (self.out / own / "strings_ttl.jsonl").is_dir():
-            allowed.add("TREE-16")
+            allowed.add("SAFE-16")
         return allowed
 
     def written(self, database: int, own: str, files: dict[str, bytes], complete: bool) -> None:
-        """Say what lies there after a run. [TREE-4] [TREE-34] .. [TREE-37]"""
+        """Say what lies there after a run. [TREE-6] [INTO-3] to [INTO-6]"""
         leftovers = [place for place in self.model if is_leftover(place)]
-        REACH(*(["TREE-34"] if any(name in self.model for name in SEAL) else []), *(["TREE-37"] if leftovers else []))
+        REACH(*(["INTO-4"] if any(name in self.model for name in SEAL) else []), *(["INTO-3"] if leftovers else []))
         earlier = dict(self.complete) if MANIFEST in self.model else {}
         for place in (*SEAL, *leftovers):
             self.model.pop(place, None)
         stale = [place for place in self.model if place.startswith(own) and place.removeprefix(own) not in files]
         others = [place for place in self.model if not place.startswith(own)]
-        REACH(*(["TREE-36"] if stale else []), *(["TREE-35"] if others else []))
+        REACH(*(["INTO-6"] if stale else []), *(["INTO-5"] if others else []))
         self.model.update({own + path: data for path, data in files.items()})
         self.is_there = True
         assert complete == (not stale)
@@ -267,10 +267,10 @@ class Output(RuleBasedStateMachine):
         databases = self.databases()
         assert manifest["adapters"].get("redis", {}).get("databases", []) == sorted(databases)
         if len(databases) > 1:
-            REACH("MANI-8", "TREE-4")
+            REACH("MANI-10", "TREE-6")
         reported = {each["database"]: each["complete"] for each in manifest["outcome"]["earlier"]}
         assert reported == {each: earlier.get(each) for each in sorted(databases) if each != database}
-        REACH(*(["MANI-24"] if any(earlier.get(each) is not None for each in reported) else []))
+        REACH(*(["INTO-7"] if any(earlier.get(each) is not None for each in reported) else []))
         self.complete = {each: known for each in reported if (known := reported[each]) is not None}
         self.complete[database] = complete
         for name in SEAL:

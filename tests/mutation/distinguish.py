@@ -1,6 +1,6 @@
 """A value that a mutant decodes otherwise than the reference does, for a golden case that has to catch it.
 
-    python tests/mutation/distinguish.py rstr-expiry-is-not-clamped
+    python tests/mutation/distinguish.py envl-expiry-is-not-clamped
 
 CrossHair's `diffbehavior` looks for it, with symbolic bytes. It is good for what decodes one
 value; it says nothing of what no value of a few bytes shows.

@@ -60,7 +60,7 @@ PROFILES: Final = {"ekvformat": REFERENCE, "ekvdump": COMMAND}
 IDLE: Final = ROOT / "build" / "idle-cases.txt"
 """Lists the cases that catch no mutant: one may be redundant, or its clause has no mutant yet."""
 MEMBERS: Final = {"name", "breaks", "what", "file", "edits", "caught_by", "faults", "failing"}
-FAILING_CASE: Final = "rstr-expiry-0"
+FAILING_CASE: Final = "envl-expiry-0"
 TRIALS_AT_ONCE: Final = 6
 """Trials that are run before the next ones are, if none of them catches the mutant."""
 NOT_CAUGHT: Final = (PASS, UNSUPPORTED, VOID)

@@ -21,4 +21,4 @@ def test_a_value_is_found_that_a_mutant_decodes_differently(tmp_path: Path) -> N
 
 def test_what_no_single_value_shows_is_not_looked_for(tmp_path: Path) -> None:
     with pytest.raises(BrokenMutantError, match=r"changes none of "):
-        find_body(MUTANTS["outc-detail-is-null"], tmp_path, 1)
+        find_body(MUTANTS["comp-detail-is-null"], tmp_path, 1)

@@ -64,7 +64,7 @@ def test_no_two_are_the_same() -> None:
 
 
 def mutant(**words: Any) -> Mutant:
-    (one,) = [each for each in ALL if each.name == "rstr-expiry-is-not-clamped"]
+    (one,) = [each for each in ALL if each.name == "envl-expiry-is-not-clamped"]
     return replace(one, **words)
 
 
@@ -128,10 +128,10 @@ def test_the_names_of_generated_mutants() -> None:
 
 
 def test_a_mutant_that_is_not_caught_is_reported() -> None:
-    cases = [CASES[name] for name in ("rstr-expiry-clamped", "rstr-expiry-0", "rstr-legacy")]
-    caught, missed = try_mutants([mutant(), mutant(name="missed", caught_by=("rstr-legacy",))], cases, 1)
+    cases = [CASES[name] for name in ("envl-expiry-clamped", "envl-expiry-0", "envl-legacy")]
+    caught, missed = try_mutants([mutant(), mutant(name="missed", caught_by=("envl-legacy",))], cases, 1)
     assert (caught.missed, caught.first) == ([], "FAIL")
-    assert (missed.missed, missed.first) == (["rstr-legacy"], "-")
+    assert (missed.missed, missed.first) == (["envl-legacy"], "-")
 
 
 def test_a_mutant_whose_text_is_gone_is_broken(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_mutant_whose_text_is_gone_is_broken(tmp_path: Path) -> None:
     "text",
     [
         "", "[[mutant]]\nname = 'visi-x'", "[[mutant]]\nname = 'rstr-x'\nbreaks = []\nwhat = ''\nedits = []",
-        "[[mutant]]\nname = 'rstr-x'\nbreaks = ['RSTR-1']\nwhat = ''\nedits = []\ncaught_by = ['rstr-legacy']",
+        "[[mutant]]\nname = 'rstr-x'\nbreaks = ['RSTR-1']\nwhat = ''\nedits = []\ncaught_by = ['envl-legacy']",
         "[[mutant]]\nname = 'rstr-x'\nwhy = ''",
     ],
 )  # fmt: skip

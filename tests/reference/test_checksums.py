@@ -12,8 +12,6 @@ from reference_runs import write_dump
 from store_strategies import ODD_PATHS
 from stores import REAL_SHAPED
 
-from spec import text_of
-
 SHA = b"0123456789abcdef" * 4
 
 
@@ -30,12 +28,6 @@ def test_sums_2_sha256sum_writes_the_same_lines(tmp_path: Path, name: bytes) -> 
     (tmp_path / os.fsdecode(name)).write_bytes(b"data")
     line = subprocess.run(["sha256sum", name], cwd=tmp_path, check=True, capture_output=True).stdout
     assert line == render_checksum_line(name, sha256_of(b"data"))
-
-
-def test_sums_1_sums_2_the_specs_example() -> None:
-    text = text_of("12-checksums.md").encode()
-    for path, content in ((b"redis/db_0/strings/a.bin", b"hi"), (b"redis/db_0/strings/a\nb", b"")):
-        assert b"\n" + render_checksum_line(path, sha256_of(content)) in text
 
 
 def test_sums_4_sha256sum_checks_a_dump(tmp_path: Path) -> None:

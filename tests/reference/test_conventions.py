@@ -13,38 +13,38 @@ from stores import REAL_SHAPED
 from writer import STR, envelope, put, snapshot
 
 
-def test_conv_5_fields_are_read_by_size_and_byte_order() -> None:
+def test_conv_7_fields_are_read_by_size_and_byte_order() -> None:
     cursor = Cursor(bytes(range(1, 28)), "truncated")
-    assert cursor.u8("a", "CONV-5") == 1
-    assert cursor.u16_be("b", "CONV-5") == 0x0203
-    assert cursor.u64_be("c", "CONV-5") == 0x04050607_08090A0B
-    assert cursor.u64_le("d", "CONV-5") == 0x13121110_0F0E0D0C
+    assert cursor.u8("a", "CONV-7") == 1
+    assert cursor.u16_be("b", "CONV-7") == 0x0203
+    assert cursor.u64_be("c", "CONV-7") == 0x04050607_08090A0B
+    assert cursor.u64_le("d", "CONV-7") == 0x13121110_0F0E0D0C
     assert cursor.offset == 19
-    assert cursor.take(0, "nothing", "CONV-5") == b""
+    assert cursor.take(0, "nothing", "CONV-7") == b""
     assert cursor.rest() == bytes(range(20, 28))
     assert cursor.rest() == b""
 
 
-def test_conv_6_offsets_count_from_the_start_of_the_snapshot() -> None:
+def test_conv_8_offsets_count_from_the_start_of_the_snapshot() -> None:
     cursor = Cursor(b"abc", "truncated", origin=100, key=b"k")
-    cursor.take(2, "first", "CONV-6")
+    cursor.take(2, "first", "CONV-8")
     with pytest.raises(Fault, match=r"^truncated") as caught:
-        cursor.u64_be("second", "RSTR-4")
-    assert fault_of(caught.value) == ("truncated", "RSTR-4", 102)
+        cursor.u64_be("second", "ENVL-5")
+    assert fault_of(caught.value) == ("truncated", "ENVL-5", 102)
     assert caught.value.key == b"k"
     assert caught.value.detail == "second is cut: 1 of 8 bytes are there"
     assert cursor.rest() == b"c"
 
 
-def test_conv_6_a_cut_names_the_field() -> None:
+def test_conv_8_a_cut_names_the_field() -> None:
     cursor = Cursor(b"", "truncated")
     for read in (cursor.u8, cursor.u16_be, cursor.u32_be, cursor.u64_be, cursor.u64_le):
         with pytest.raises(Fault, match=r"^truncated") as caught:
-            read("the field", "CONV-6")
+            read("the field", "CONV-8")
         assert caught.value.detail.startswith("the field is cut: 0 of ")
 
 
-def test_conv_5_a_prefix_is_taken_only_if_it_is_whole() -> None:
+def test_conv_7_a_prefix_is_taken_only_if_it_is_whole() -> None:
     cursor = Cursor(b"\xff\x01x", "truncated")
     assert not cursor.skip(b"\xff\x02")
     assert not Cursor(b"\xff", "truncated").skip(b"\xff\x01")
@@ -52,7 +52,7 @@ def test_conv_5_a_prefix_is_taken_only_if_it_is_whole() -> None:
     assert cursor.rest() == b"x"
 
 
-def test_conv_6_only_the_cursor_finds_that_bytes_are_missing() -> None:
+def test_conv_8_only_the_cursor_finds_that_bytes_are_missing() -> None:
     assert Cursor(b"", "truncated").rest() == b""
     with pytest.raises(Fault, match=r"suffix is cut: 3 of 8 bytes"):
         Cursor(b"abc", "too-short").take_all_but(8, "suffix", "VISI-1")
@@ -77,14 +77,14 @@ def test_conv_3_every_entry_is_counted_once() -> None:
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))
-def test_conv_9_keys_and_payloads_are_any_bytes(key: bytes, payload: bytes) -> None:
+def test_conv_10_keys_and_payloads_are_any_bytes(key: bytes, payload: bytes) -> None:
     dump = decode(snapshot([put(STR + key, 1, envelope(1, payload))]))
     assert list(dump.blobs.values()) == [payload]
 
 
 # Damaged snapshots are in tests/machines/test_corruption.py; these bytes were never one.
 @given(st.sampled_from([b"", b"EKVTHLC1", b"EKVTHLC2\x00\x10", b"EKVPBBL1", b"EKVSSTI1"]), st.binary(max_size=200))
-def test_conv_8_any_bytes_are_decoded_or_refused_with_a_fault_that_says_where(start: bytes, rest: bytes) -> None:
+def test_conv_9_any_bytes_are_decoded_or_refused_with_a_fault_that_says_where(start: bytes, rest: bytes) -> None:
     try:
         decode(start + rest)
     except Fault as fault:

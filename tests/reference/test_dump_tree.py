@@ -12,7 +12,7 @@ import pytest
 from ekvformat.decode import Options, decode
 from ekvformat.manifest import Provenance
 from ekvformat.outcomes import Fault
-from ekvformat.tree import Tree, fault_of
+from ekvformat.safe_writing import Tree, fault_of
 from in_process import read_tree
 from reference_runs import WALL_TIME, write_dump
 from writer import HLL, STR, envelope, put, snapshot
@@ -82,7 +82,7 @@ def open_descriptors() -> int:
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink", "fifo"])
-def test_tree_20_what_appears_at_the_temporary_name_is_unlinked(
+def test_safe_21_what_appears_at_the_temporary_name_is_unlinked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     (tmp_path / "canary").write_bytes(b"precious")
@@ -107,44 +107,44 @@ def test_tree_20_what_appears_at_the_temporary_name_is_unlinked(
     assert (tmp_path / "canary").read_bytes() == b"precious"
 
 
-def test_tree_42_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
+def test_safe_10_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     before_call(monkeypatch, "rename", "MANIFEST.json", lambda: swap(out / TEMPORARY))
-    assert refused(out, lambda: None) == ("unsafe-path", "TREE-42", "MANIFEST.json")
+    assert refused(out, lambda: None) == ("unsafe-path", "SAFE-10", "MANIFEST.json")
 
 
 @pytest.mark.parametrize("place", ["redis", "redis/db_0", "redis/db_0/hll", SIDECAR, "redis/db_0/KEYMAP.jsonl"])
-def test_tree_12_a_directory_or_sidecar_that_is_swapped_is_noticed(tmp_path: Path, place: str) -> None:
+def test_safe_8_a_directory_or_sidecar_that_is_swapped_is_noticed(tmp_path: Path, place: str) -> None:
     out = tmp_path / "out"
-    assert refused(out, lambda: swap(out / place)) == ("unsafe-path", "TREE-12", place)
+    assert refused(out, lambda: swap(out / place)) == ("unsafe-path", "SAFE-8", place)
 
 
-def test_tree_12_an_output_directory_that_becomes_a_link_to_itself_is_noticed(tmp_path: Path) -> None:
+def test_safe_8_an_output_directory_that_becomes_a_link_to_itself_is_noticed(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def tamper() -> None:
         out.rename(tmp_path / "moved")
         out.symlink_to(tmp_path / "moved")
 
-    assert refused(out, tamper) == ("unsafe-path", "TREE-12", ".")
+    assert refused(out, tamper) == ("unsafe-path", "SAFE-8", ".")
 
 
-def test_tree_12_a_sidecar_that_is_missing_at_the_end_is_noticed(tmp_path: Path) -> None:
+def test_safe_8_a_sidecar_that_is_missing_at_the_end_is_noticed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert refused(out, (out / SIDECAR).unlink) == ("unsafe-path", "TREE-12", SIDECAR)
+    assert refused(out, (out / SIDECAR).unlink) == ("unsafe-path", "SAFE-8", SIDECAR)
 
 
-def test_tree_45_a_blob_that_is_missing_at_the_end_is_noticed(tmp_path: Path) -> None:
+def test_safe_9_a_blob_that_is_missing_at_the_end_is_noticed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert refused(out, (out / BLOB).unlink) == ("unsafe-path", "TREE-45", BLOB)
+    assert refused(out, (out / BLOB).unlink) == ("unsafe-path", "SAFE-9", BLOB)
     write_dump(DATA, tmp_path / "again")
     again = tmp_path / "again"
-    assert refused(again, (again / BLOB).unlink, into_existing=True) == ("unsafe-path", "TREE-45", BLOB)
+    assert refused(again, (again / BLOB).unlink, into_existing=True) == ("unsafe-path", "SAFE-9", BLOB)
 
 
-def test_sums_12_tree_14_a_file_that_becomes_a_fifo_before_it_is_hashed_does_not_block(
+def test_read_34_safe_12_a_file_that_becomes_a_fifo_before_it_is_hashed_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -156,13 +156,13 @@ def test_sums_12_tree_14_a_file_that_becomes_a_fifo_before_it_is_hashed_does_not
         os.mkfifo(out / "notes.txt")
 
     before_call(monkeypatch, "rename", "MANIFEST.json", tamper)
-    assert refused(out, lambda: None, into_existing=True) == ("unsafe-path", "TREE-14", "notes.txt")
+    assert refused(out, lambda: None, into_existing=True) == ("unsafe-path", "SAFE-12", "notes.txt")
 
 
 # ---- the end of a run ----
 
 
-def test_tree_21_tree_22_one_flush_before_checksums_which_comes_last(
+def test_safe_22_safe_23_one_flush_before_checksums_which_comes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[set[str]] = []
@@ -174,8 +174,8 @@ def test_tree_21_tree_22_one_flush_before_checksums_which_comes_last(
     assert len(there) == 1
 
 
-@pytest.mark.parametrize("error", [Fault("changed", "FILE-20", "for a test"), KeyboardInterrupt()], ids=repr)
-def test_tree_39_a_run_that_fails_or_is_interrupted_leaves_no_seal_and_no_open_handle(
+@pytest.mark.parametrize("error", [Fault("changed", "FILE-22", "for a test"), KeyboardInterrupt()], ids=repr)
+def test_safe_24_a_run_that_fails_or_is_interrupted_leaves_no_seal_and_no_open_handle(
     tmp_path: Path, error: BaseException
 ) -> None:
     before = open_descriptors()
@@ -188,7 +188,7 @@ def test_tree_39_a_run_that_fails_or_is_interrupted_leaves_no_seal_and_no_open_h
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS"])
-def test_tree_39_an_interrupt_after_the_rename_of_a_seal_removes_it(
+def test_safe_24_an_interrupt_after_the_rename_of_a_seal_removes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     real = os.rename
@@ -228,10 +228,10 @@ def failing(call: str, number: int, code: int) -> Iterator[list[str]]:
 )
 @pytest.mark.parametrize(
     ("code", "fault"),
-    [(errno.ENOSPC, ("disk-full", "TREE-24")), (errno.EIO, ("io-error", "TREE-25"))],
+    [(errno.ENOSPC, ("disk-full", "SAFE-28")), (errno.EIO, ("io-error", "SAFE-29"))],
     ids=["full", "io"],
 )
-def test_tree_23_tree_24_tree_25_any_call_may_fail_and_no_seal_is_left(
+def test_safe_27_safe_28_safe_29_any_call_may_fail_and_no_seal_is_left(
     tmp_path: Path, call: str, code: int, fault: tuple[str, str]
 ) -> None:
     before = open_descriptors()
@@ -255,7 +255,7 @@ def test_tree_23_tree_24_tree_25_any_call_may_fail_and_no_seal_is_left(
     assert open_descriptors() == before
 
 
-def test_tree_26_a_write_may_take_only_some_of_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safe_30_a_write_may_take_only_some_of_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: real(descriptor, content[:3]))
     write_dump(DATA, tmp_path / "slow")
@@ -264,7 +264,7 @@ def test_tree_26_a_write_may_take_only_some_of_the_bytes(tmp_path: Path, monkeyp
     assert read_tree(tmp_path / "slow") == read_tree(tmp_path / "fast")
 
 
-def test_tree_27_a_close_that_fails_behind_a_write_that_failed_is_reported_too(
+def test_safe_31_a_close_that_fails_behind_a_write_that_failed_is_reported_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.close
@@ -282,8 +282,8 @@ def test_tree_27_a_close_that_fails_behind_a_write_that_failed_is_reported_too(
     assert {fault.path for fault in (caught.value, *caught.value.also)} == {caught.value.path}
 
 
-def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed, out = Fault("changed", "FILE-20", "for a test"), tmp_path / "out"
+def test_safe_31_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, out = Fault("changed", "FILE-22", "for a test"), tmp_path / "out"
     write_dump(DATA, out)
 
     def tamper() -> None:
@@ -296,12 +296,12 @@ def test_tree_27_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, mo
         write(out, tamper, into_existing=True)
     assert caught.value is changed
     assert [(fault.name, fault.clause, fault.path) for fault in changed.also] == [
-        ("io-error", "TREE-25", str(out / "MANIFEST.json")),
-        ("io-error", "TREE-25", str(out / "CHECKSUMS")),
+        ("io-error", "SAFE-29", str(out / "MANIFEST.json")),
+        ("io-error", "SAFE-29", str(out / "CHECKSUMS")),
     ]
 
 
-def test_tree_39_an_interrupt_stays_one_whatever_fails_while_cleaning_up(
+def test_safe_24_an_interrupt_stays_one_whatever_fails_while_cleaning_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tamper() -> None:
@@ -316,26 +316,26 @@ def test_tree_39_an_interrupt_stays_one_whatever_fails_while_cleaning_up(
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
-        (errno.ENOSPC, ("disk-full", "TREE-24")),
-        (errno.EDQUOT, ("disk-full", "TREE-24")),
-        (errno.ELOOP, ("unsafe-path", "TREE-13")),
-        (errno.ENXIO, ("unsafe-path", "TREE-14")),
-        (errno.EISDIR, ("unsafe-path", "TREE-16")),
-        (errno.ENOTEMPTY, ("unsafe-path", "TREE-16")),
-        (errno.ENOTDIR, ("unsafe-path", "TREE-32")),
-        (errno.EEXIST, ("unsafe-path", "TREE-12")),
-        (errno.ENOENT, ("unsafe-path", "TREE-12")),
-        (errno.EACCES, ("io-error", "TREE-25")),
-        (None, ("io-error", "TREE-25")),
+        (errno.ENOSPC, ("disk-full", "SAFE-28")),
+        (errno.EDQUOT, ("disk-full", "SAFE-28")),
+        (errno.ELOOP, ("unsafe-path", "SAFE-11")),
+        (errno.ENXIO, ("unsafe-path", "SAFE-12")),
+        (errno.EISDIR, ("unsafe-path", "SAFE-16")),
+        (errno.ENOTEMPTY, ("unsafe-path", "SAFE-16")),
+        (errno.ENOTDIR, ("unsafe-path", "SAFE-17")),
+        (errno.EEXIST, ("unsafe-path", "SAFE-8")),
+        (errno.ENOENT, ("unsafe-path", "SAFE-8")),
+        (errno.EACCES, ("io-error", "SAFE-29")),
+        (None, ("io-error", "SAFE-29")),
     ],
 )
-def test_tree_12_tree_24_tree_25_the_fault_that_an_error_stands_for(code: int | None, fault: tuple[str, str]) -> None:
+def test_safe_8_safe_28_safe_29_the_fault_that_an_error_stands_for(code: int | None, fault: tuple[str, str]) -> None:
     found = fault_of(OSError(code, "words") if code else OSError("words"), "place")
     assert (found.name, found.clause, found.path) == (*fault, "place")
     assert found.detail
 
 
 @pytest.mark.parametrize(("database", "name"), [(0, "db_0"), (3, "db_3"), (10_000, "db_10000"), (-1, "db_0")])
-def test_tree_1_tree_28_the_database_index_names_the_directory(tmp_path: Path, database: int, name: str) -> None:
+def test_tree_1_tree_2_the_database_index_names_the_directory(tmp_path: Path, database: int, name: str) -> None:
     write_dump(DATA, tmp_path / "out", Options(database))
     assert os.listdir(tmp_path / "out" / "redis") == [name]

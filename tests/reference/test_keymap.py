@@ -9,14 +9,8 @@ from model import base64url, segment_of
 from reference_runs import files_of
 from writer import HLL, STR, put
 
-from spec import text_of
-
 LONG = b"%" * 81
 """A key that is shown under a fallback segment."""
-
-
-def test_kmap_1_a_line_is_what_the_spec_shows() -> None:
-    assert render_keymap_line(segment_of(b"b64.x"), b"b64.x").decode() in text_of("10-keymap.md")
 
 
 @given(st.binary(max_size=400))

@@ -30,17 +30,17 @@ def test_keys_1_the_longest_prefix_wins(prefix: bytes, rest: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"\0", b"a", b'"', b"\x20!redis|str|k", b"\xff"])
-def test_keys_5_a_key_that_does_not_begin_with_the_mark_is_bare(key: bytes) -> None:
+def test_keys_3_a_key_that_does_not_begin_with_the_mark_is_bare(key: bytes) -> None:
     assert type_of(key) == "bare"
 
 
-def test_keys_4_the_types_wanted_decide_whether_unknown_records_make_the_dump_partial() -> None:
+def test_keys_10_the_types_wanted_decide_whether_unknown_records_make_the_dump_partial() -> None:
     unknown = put(b"!new|thing|x", 1, b"v")
     assert reasons_of(summary_of(unknown)) == [("unknown-prefix", "unknown", 1)]
     assert summary_of(unknown, only={"strings"}).warnings == []
 
 
-def test_keys_7_keys_8_keys_10_types_without_a_chapter_are_counted_by_name() -> None:
+def test_keys_5_keys_7_keys_6_types_without_a_chapter_are_counted_by_name() -> None:
     entries = [
         put(prefix.encode() + b"%d" % n, 1, b"v")
         for prefixes in TABLE["undecoded"].values()
@@ -56,14 +56,14 @@ def test_keys_7_keys_8_keys_10_types_without_a_chapter_are_counted_by_name() -> 
     assert reasons_of(summary) == [("undecoded-type", name, count) for name, count in counts.items()]
 
 
-def test_keys_8_types_that_are_not_wanted_do_not_make_the_dump_partial() -> None:
+def test_keys_7_types_that_are_not_wanted_do_not_make_the_dump_partial() -> None:
     entries = [put(b"!hs|fld|x", 1, b"v"), put(STR + b"k", 1, b"v"), put(TTL + b"x", 1, expiry(1))]
     summary = summary_of(*entries, only={"strings", "hll"})
     assert reasons_of(summary) == []
     assert summary.counters.undecoded["hash"] == 1
 
 
-def test_keys_7_a_hidden_record_is_not_a_record() -> None:
+def test_keys_5_a_hidden_record_is_not_a_record() -> None:
     hidden = (b"!hs|fld|x" + version_suffix(2), b"\x01" + bytes(8))
     assert reasons_of(summary_of(put(b"!hs|fld|x", 1, b"v"), hidden)) == []
 

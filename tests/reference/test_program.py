@@ -35,14 +35,14 @@ def run(*words: str) -> tuple[int, str, str]:
         (["s", "out", "--wall-time=2026-08-22T12:00:00+00:00"], "--wall-time: not an RFC 3339 time in UTC"),
     ],
 )
-def test_outc_6_a_command_line_that_makes_no_sense_is_status_2(words: list[str], message: str) -> None:
+def test_outc_7_a_command_line_that_makes_no_sense_is_status_2(words: list[str], message: str) -> None:
     status, out, err = run(*words)
     assert (status, out) == (2, "")
     assert err.splitlines()[-1] == f"ekvformat: error: {message}"
     assert not Path("out").exists()
 
 
-def test_outc_6_an_interrupted_run_is_status_130_and_leaves_no_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outc_7_an_interrupted_run_is_status_130_and_leaves_no_seal(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -51,23 +51,23 @@ def test_outc_6_an_interrupted_run_is_status_130_and_leaves_no_seal(monkeypatch:
     assert set(read_tree(Path("out"))) == {"redis/db_0/strings/k.bin"}
 
 
-def test_outc_7_tree_27_faults_of_cleaning_up_are_printed_and_the_first_fault_decides(
+def test_outc_8_safe_31_faults_of_cleaning_up_are_printed_and_the_first_fault_decides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def failing(*_: object) -> None:
-        fault = Fault("changed", "FILE-20", "it grew", None, "s")
-        fault.also = (Fault("io-error", "TREE-25", "broken disk", None, "out/MANIFEST.json"),)
+        fault = Fault("changed", "FILE-22", "it grew", None, "s")
+        fault.also = (Fault("io-error", "SAFE-29", "broken disk", None, "out/MANIFEST.json"),)
         raise fault
 
     monkeypatch.setattr(program, "check_unchanged", failing)
     assert run("s", "out", "--no-sync") == (
         4,
         "",
-        "ekvformat: changed [FILE-20] at s: it grew\nekvformat: io-error [TREE-25] at out/MANIFEST.json: broken disk\n",
+        "ekvformat: changed [FILE-22] at s: it grew\nekvformat: io-error [SAFE-29] at out/MANIFEST.json: broken disk\n",
     )
 
 
-def test_outc_9_a_warning_is_printed_with_its_count_and_what_it_is_about() -> None:
+def test_comp_3_a_warning_is_printed_with_its_count_and_what_it_is_about() -> None:
     Path("s").write_bytes(snapshot([put(b"!new|thing|%d" % n, 1, b"v") for n in range(3)]))
     status, out, err = run("s", "out", "--no-sync")
     assert (status, err) == (3, "")
@@ -85,7 +85,7 @@ def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("index", ["1_0", "+1", " 1", "1.0", "-", "\u0663", "\u00b2", "2147483648", "9" * 300, ""])
-def test_tree_44_what_is_no_database_index_is_a_usage_error(tmp_path: Path, index: str) -> None:
+def test_tree_3_what_is_no_database_index_is_a_usage_error(tmp_path: Path, index: str) -> None:
     assert run(str(tmp_path / "missing"), str(tmp_path / "out"), f"--db={index}")[0] == 2
     assert not (tmp_path / "out").exists()
 
@@ -93,5 +93,5 @@ def test_tree_44_what_is_no_database_index_is_a_usage_error(tmp_path: Path, inde
 @pytest.mark.parametrize(
     ("text", "index"), [("0", 0), ("007", 7), ("2147483647", 2**31 - 1), ("-1", -1), ("-999999999", -999_999_999)]
 )
-def test_tree_44_a_database_index_has_ascii_digits(text: str, index: int) -> None:
+def test_tree_3_a_database_index_has_ascii_digits(text: str, index: int) -> None:
     assert decode_database_index(text) == index

@@ -16,12 +16,12 @@ DATA = snapshot([])
 def cannot_read(path: str) -> None:
     with pytest.raises(Fault) as caught:
         read_snapshot(path)
-    assert fault_of(caught.value) == ("io-error", "FILE-22", None)
+    assert fault_of(caught.value) == ("io-error", "FILE-24", None)
     assert caught.value.path == path
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "nothing", "name with a NUL"])
-def test_file_22_a_snapshot_is_a_regular_file(tmp_path: Path, kind: str) -> None:
+def test_file_24_a_snapshot_is_a_regular_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("a\0b" if kind == "name with a NUL" else "snapshot")
     if kind == "directory":
         path.mkdir()
@@ -30,7 +30,7 @@ def test_file_22_a_snapshot_is_a_regular_file(tmp_path: Path, kind: str) -> None
     cannot_read(str(path))
 
 
-def test_file_22_an_error_of_reading_has_the_path() -> None:
+def test_file_24_an_error_of_reading_has_the_path() -> None:
     # A regular file that can be opened; but nothing is mapped where reading begins.
     cannot_read("/proc/self/mem")
 
@@ -53,7 +53,7 @@ def touch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [append, replace, touch, Path.unlink])
-def test_file_20_a_snapshot_that_changed_is_noticed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_file_22_a_snapshot_that_changed_is_noticed(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = tmp_path / "snapshot"
     path.write_bytes(DATA)
     data, identity = read_snapshot(str(path))
@@ -62,7 +62,7 @@ def test_file_20_a_snapshot_that_changed_is_noticed(tmp_path: Path, change: Call
     change(path)
     with pytest.raises(Fault) as caught:
         check_unchanged(str(path), identity)
-    assert fault_of(caught.value) == ("changed", "FILE-20", None)
+    assert fault_of(caught.value) == ("changed", "FILE-22", None)
     assert caught.value.path == str(path)
 
 
@@ -80,5 +80,5 @@ def test_file_20_a_snapshot_that_changed_is_noticed(tmp_path: Path, change: Call
         ("", None),
     ],
 )
-def test_file_23_sixteen_small_hex_digits_give_the_applied_index(name: str, index: int | None) -> None:
+def test_file_25_sixteen_small_hex_digits_give_the_applied_index(name: str, index: int | None) -> None:
     assert decode_snapshot_name(name) == index

@@ -56,7 +56,7 @@ def test_rttl_1_a_row_that_is_not_visible_is_not_judged() -> None:
         pytest.param([delete(STR + b"k", 1)], "orphan", None, id="rttl_14-deleted-string"),
     ],
 )
-def test_rttl_4_rttl_5_rttl_6_rttl_7_rttl_8_rttl_9_rttl_14_the_key_that_a_row_decides_about(
+def test_rttl_5_rttl_6_rttl_7_rttl_8_rttl_9_rttl_10_rttl_4_the_key_that_a_row_decides_about(
     owners: list[Entry], fate: str, sidecar: str | None
 ) -> None:
     counts = summary_of(TTL_ROW, *owners).counters.ttls
@@ -65,11 +65,11 @@ def test_rttl_4_rttl_5_rttl_6_rttl_7_rttl_8_rttl_9_rttl_14_the_key_that_a_row_de
     assert sidecars == ({sidecar: ROW} if sidecar else {})
 
 
-def test_rttl_8_unclaimed_rows_give_no_warning() -> None:
+def test_rttl_9_unclaimed_rows_give_no_warning() -> None:
     assert [warning.name for warning in summary_of(TTL_ROW, COLLECTION).warnings] == ["undecoded-type"]
 
 
-def test_rttl_15_one_warning_gives_the_exact_count_and_eight_segments() -> None:
+def test_rttl_11_one_warning_gives_the_exact_count_and_eight_segments() -> None:
     entries = [put(TTL + b"k%02d" % n, 1, expiry(9)) for n in range(30)] + [put(TTL + b"k0", 1, expiry(9))]
     (warning,) = summary_of(*entries).warnings
     assert (warning.name, warning.count) == ("orphan-ttl", 31)
@@ -77,5 +77,5 @@ def test_rttl_15_one_warning_gives_the_exact_count_and_eight_segments() -> None:
     assert list(warning.about) == [f"k{n:02}" for n in range(8)]
 
 
-def test_rttl_12_a_row_has_no_spaces_and_ends_with_lf() -> None:
+def test_rttl_14_a_row_has_no_spaces_and_ends_with_lf() -> None:
     assert render_expiry_row("a%20b", MAX_EXPIRY_MS) == b'{"key":"a%20b","expire_at_ms":9223372036854775807}\n'

@@ -1,7 +1,6 @@
 """Chapter SEGM: keys as file names."""
 
 import hashlib
-import re
 import string
 import urllib.parse
 
@@ -9,8 +8,6 @@ from ekvformat.segments import encode_binary_segment, encode_fallback, encode_se
 from hypothesis import given
 from model import segment_of
 from store_strategies import KEYS_OF_EACH_FORM
-
-from spec import text_of
 
 
 def sha(key: bytes) -> str:
@@ -48,12 +45,3 @@ def test_segm_8_nothing_but_its_padding_is_taken_from_base64url() -> None:
     assert encode_binary_segment(b"\0\0\x17") == "b64.AAAX"
     assert encode_binary_segment(b"\x5d\0\0") == "b64.XQAA"
     assert encode_binary_segment(b"\x5d") == "b64.XQ"
-
-
-def test_the_specs_examples() -> None:
-    examples = text_of("08-segments.md").split("## Worked examples")[1]
-    rows = re.findall(r"^(\S+) {2,}(\S+)$", examples, re.MULTILINE)
-    assert ("b64.x", "261e3e281e06e9789437999358e26046__b64.x") in rows
-    assert rows.pop(0) == ("key", "segment")
-    for key, segment in rows:
-        assert encode_segment(key.encode()) == segment

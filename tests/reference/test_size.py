@@ -10,7 +10,7 @@ import imports
 import prose
 import pytest
 
-TOUCHING = {"tree", "snapshot_file", "__main__"}
+TOUCHING = {"safe_writing", "snapshot_file", "__main__"}
 """Modules that may touch the file system."""
 FILE_SYSTEM = re.compile(
     r"\b(?:open|os\.(?!path\.(?:join|basename|dirname)\b|fsencode\b|fsdecode\b)\w+|shutil\.\w+|pathlib\.\w+|tempfile\.\w+)\b"
@@ -42,7 +42,7 @@ def test_nothing_is_too_large_or_too_terse() -> None:
 def test_what_is_too_large_or_too_terse_is_reported() -> None:
     long = prose.Size("keys", prose.MAX_LINES + 1, code=20, prose=10, longest_function=prose.MAX_FUNCTION_LINES + 1)
     assert len(list(prose.iter_excesses([long]))) == 3
-    assert list(prose.iter_excesses([long._replace(module="tree", lines=30, longest_function=1)])) == []
+    assert list(prose.iter_excesses([long._replace(module="safe_writing", lines=30, longest_function=1)])) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -51,15 +51,15 @@ def test_a_module_imports_nothing_but_the_standard_library_a_crc_and_the_referen
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_only_tree_and_snapshot_file_touch_the_file_system(path: Path) -> None:
+def test_only_safe_writing_and_snapshot_file_touch_the_file_system(path: Path) -> None:
     touched = {name for name in names_used(path) if FILE_SYSTEM.match(name)}
     assert path.stem in TOUCHING or touched == set()
 
 
 def test_the_file_system_is_recognized() -> None:
-    used = {stem: names_used(prose.REFERENCE / f"{stem}.py") for stem in ("tree", "snapshot_file")}
+    used = {stem: names_used(prose.REFERENCE / f"{stem}.py") for stem in ("safe_writing", "snapshot_file")}
     touched = {stem: {name for name in names if FILE_SYSTEM.match(name)} for stem, names in used.items()}
-    assert touched["tree"] >= {"open", "os.open", "os.mkdir", "os.unlink", "os.rename", "os.write"}
+    assert touched["safe_writing"] >= {"open", "os.open", "os.mkdir", "os.unlink", "os.rename", "os.write"}
     assert touched["snapshot_file"] >= {"open", "os.open", "os.fstat", "os.stat"}
 
 

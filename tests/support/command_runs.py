@@ -39,7 +39,7 @@ class MemorySource:
         self.most_at_once = 0
 
     def read(self, offset: int, size: int) -> bytes:
-        assert 0 <= offset <= offset + size <= self.size, "the decoder judged sizes wrongly [FILE-12]"
+        assert 0 <= offset <= offset + size <= self.size, "the decoder judged sizes wrongly [FILE-14]"
         self.most_at_once = max(self.most_at_once, size)
         return self.data[offset : offset + size]
 

@@ -10,7 +10,7 @@ PROFILES: Final = Path(__file__).resolve().parents[2] / "conformance" / "profile
 
 
 def that_flushes(profile: Profile) -> Profile:
-    """Return the same decoder without the option that switches the flush to disk off. [TREE-21]"""
+    """Return the same decoder without the option that switches the flush to disk off. [SAFE-22]"""
     return replace(profile, command=tuple(word for word in profile.command if word != "--no-sync"))
 
 

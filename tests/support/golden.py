@@ -17,7 +17,7 @@ from ekvformat.outcomes import Fault
 from in_process import Runner
 from reference_runs import all_files, reasons_of, run_reference
 
-SLOW: Final = {"tree-512-directories-deep", "tree-513-directories-deep", "conv-two-thousand-keys"}
+SLOW: Final = {"into-512-directories-deep", "into-513-directories-deep", "conv-two-thousand-keys"}
 """Cases that take seconds each, and reach nothing that others do not."""
 OF_MEMORY: Final = {"file", "visi", "keys", "rstr", "rhll", "rttl", "segm", "kmap", "salv", "conv"}
 """Chapters whose cases say something of a snapshot, and nothing of the path it has or the directory written to."""
@@ -55,7 +55,7 @@ TWINS: Final = [
     if case.twin is not None and runs_in_process(case.twin) and case.id not in SLOW
 ]
 """Repaired twins, of any verb."""
-AT_PLACES: Final = [case for case in CASES if case.id.startswith("tree-at-")]
+AT_PLACES: Final = [case for case in CASES if case.id.startswith("safe-at-")]
 """Those with something in the way at one place of the tree."""
 IN_MEMORY: Final = [case for case in CASES if is_in_memory(case)]
 _VERB: Final = COMMAND.command.index("decode") + 1

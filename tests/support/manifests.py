@@ -1,12 +1,11 @@
 """The spec's example of a MANIFEST.json, and the same with other members."""
 
 import json
-import re
 from typing import Any
 
-from spec import text_of
+from spec import blocks
 
-(EXAMPLE,) = re.findall(r"^```json\n(.*?)^```", text_of("11-manifest.md"), re.MULTILINE | re.DOTALL)
+EXAMPLE = blocks("json")["mani-example"]
 
 
 def edited(**members: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import Any
 import google_crc32c
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
-TABLE = tomllib.loads((SPEC / "keys.toml").read_text())
-OUTCOMES = tomllib.loads((SPEC / "outcomes.toml").read_text())
+TABLE = tomllib.loads((SPEC / "companions" / "keys.toml").read_text())
+OUTCOMES = tomllib.loads((SPEC / "companions" / "outcomes.toml").read_text())
 MOST_MS = 9_223_372_036_854_775_807
 META = {
     b"_meta_last_commit_ts",
@@ -70,7 +70,7 @@ def is_operational(key: bytes, value: bytes) -> bool:
 
 
 def type_of(storage_key: bytes) -> str:
-    """[KEYS-1] [KEYS-3] [KEYS-5]"""
+    """[KEYS-1] [KEYS-8] [KEYS-3]"""
     best, size = ("unknown" if storage_key[:1] == b"!" else "bare"), 0
     for group in TABLE.values():
         for name, prefixes in group.items():
@@ -94,16 +94,16 @@ def segment_of(key: bytes) -> str:
     return text
 
 
-def read_value(body: bytes, version: int, chapter: str) -> tuple[bytes, int | None, bool]:
-    """Payload, expiry, and whether it is an envelope. [RSTR-2] .. [RSTR-11] [RHLL-2] .. [RHLL-11]"""
-    if body[:2] != bytes([255, version]):
+def read_value(body: bytes, kind: int) -> tuple[bytes, int | None, bool]:
+    """Payload, expiry, and whether it is an envelope. [ENVL-1] to [ENVL-9]"""
+    if body[:2] != bytes([255, kind]):
         return body, None, False
     if len(body) == 2:
-        raise UnreadableError(f"{chapter}-3", 2)
+        raise UnreadableError("ENVL-4", 2)
     if body[2] % 2 == 0:
         return body[3:], None, True
     if len(body) < 11:
-        raise UnreadableError(f"{chapter}-4", 3)
+        raise UnreadableError("ENVL-5", 3)
     return body[11:], min(MOST_MS, int.from_bytes(body[3:11], "big")), True
 
 
@@ -112,7 +112,7 @@ Found = dict[str, dict[bytes, tuple[bytes, int]]]
 
 
 def visible(entries: Iterable[tuple[bytes, bytes]], last_commit: int, place: int, counts: Counter[str]) -> Found:
-    """What is visible; the classes of the others are counted. The first entry stands at `place`. [OUTC-14]"""
+    """What is visible; the classes of the others are counted. The first entry stands at `place`. [COMP-7]"""
     versions: dict[bytes, list[tuple[int, bytes, int]]] = defaultdict(list)
     for key, value in entries:
         body_offset = place + 8 + len(key) + 8 + 9
@@ -164,7 +164,7 @@ def expected_dump(
         result.entries["undecoded"] += len(found[type_])
     broken = _show(found, want, f"redis/db_{database}", result)
     if broken and not salvage:
-        # The first in output order that is broken by itself; a row that breaks another comes last. [OUTC-4]
+        # The first in output order that is broken by itself; a row that breaks another comes last. [OUTC-5]
         first = next(each for each in broken if each["kind"] == "ttl" or each["clause"] != "RTTL-1")
         return Expected(refusal=("invalid-value", first["clause"], first["key"], first["offset"]))
     _list_unreadable(broken, f"redis/db_{database}", result)
@@ -173,7 +173,7 @@ def expected_dump(
 
 
 def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dict[str, Any]]:
-    """Fill files and counters; return what is unreadable, in output order. [OUTC-4] [SALV-2]"""
+    """Fill files and counters; return what is unreadable, in output order. [OUTC-5] [SALV-2]"""
     string, bare, hll, ttl = (
         {key[len(prefix) :]: value for key, value in found[type_].items()}
         for type_, prefix in (
@@ -201,7 +201,7 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
         if expiry_ms is not None:
             rows[kind].append((segment, expiry_ms))
 
-    def take(records: dict[bytes, tuple[bytes, int]], kind: str, prefix: bytes, version: int, chapter: str) -> None:
+    def take(records: dict[bytes, tuple[bytes, int]], kind: str, prefix: bytes, envelope_kind: int) -> None:
         fates = result.hlls if kind == "hll" else result.strings
         for key in sorted(records, key=canonical):
             body, offset = records[key]
@@ -213,7 +213,7 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
                 continue
             try:
                 payload, expiry_ms, enveloped = (
-                    (body, None, False) if records is bare else read_value(body, version, chapter)
+                    (body, None, False) if records is bare else read_value(body, envelope_kind)
                 )
                 if key in bad_rows and not enveloped and (kind == "strings" or not (key in string or key in bare)):
                     raise UnreadableError("RTTL-1", 0)
@@ -225,9 +225,9 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
             fates["written"] += 1
             show(kind, key, payload, expiry_ms)
 
-    take(hll, "hll", b"!redis|hll|", 2, "RHLL")
-    take(string, "strings", b"!redis|str|", 1, "RSTR")
-    take(bare, "strings", b"", 0, "")
+    take(hll, "hll", b"!redis|hll|", 2)
+    take(string, "strings", b"!redis|str|", 1)
+    take(bare, "strings", b"", 0)
 
     collections = sum(result.undecoded[name] for name in ("hash", "list", "set", "zset", "stream"))
     examples = result.about.setdefault("orphan-ttl", [])
@@ -269,7 +269,7 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
 
 
 def _list_unreadable(broken: list[dict[str, Any]], base: str, result: Expected) -> None:
-    """[SALV-3] [SALV-4] [SALV-5]"""
+    """[SALV-6] [SALV-7] [SALV-8]"""
     lines = []
     for each in broken:
         segment = segment_of(each["user_key"])
@@ -303,7 +303,7 @@ def beginnings(entries: Iterable[tuple[bytes, bytes]], unknown: set[bytes]) -> l
 
 
 def _warnings(result: Expected, everything: bool, own: str) -> list[tuple[str, int, list[str]]]:
-    """All but those that the file itself gives. [OUTC-11]"""
+    """All but those that the file itself gives. [COMP-5]"""
     warnings: list[tuple[str, int, list[str]]] = [("future-version", result.entries["future"], [])]
     if everything:
         warnings.append(("unknown-prefix", result.entries["unknown"], result.about["unknown-prefix"]))
@@ -321,7 +321,7 @@ def _warnings(result: Expected, everything: bool, own: str) -> list[tuple[str, i
 
 
 def expected_counters(result: Expected) -> dict[str, dict[str, int]]:
-    """[OUTC-16]"""
+    """[COMP-9]"""
     names = dict(OUTCOMES["counters"])
     names["undecoded"] = list(TABLE["undecoded"])
     return {
@@ -396,7 +396,7 @@ def base64url(data: bytes) -> str:
 
 
 def json_lines(objects: Iterable[dict[str, Any]]) -> bytes:
-    """[RTTL-12] [KMAP-1]"""
+    """[RTTL-14] [KMAP-1]"""
     return b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in objects)
 
 
@@ -427,13 +427,13 @@ class Read:
 
 
 def read_file(data: bytes) -> Read:
-    """Read a snapshot, byte by byte. Raises `RefusedError` as FILE, VISI-1 to VISI-6, OUTC-2 and OUTC-3 say."""
+    """Read a snapshot, byte by byte. Raises `RefusedError` as FILE, VISI-1 to VISI-6, OUTC-3 and OUTC-4 say."""
     place, has_header = read_header(data)
     magic = data[place : place + 8]
     if magic == b"EKVSSTI1":
-        raise RefusedError("unsupported", "FILE-6", place)
+        raise RefusedError("unsupported", "FILE-7", place)
     require_magic(magic, place, [b"EKVPBBL1", b"EKVSSTI1"] if has_header else [b"EKVPBBL1", b"EKVSSTI1", *HEADERS])
-    require_bytes(data, place + 8, 8, "FILE-8")
+    require_bytes(data, place + 8, 8, "FILE-9")
     last_commit = int.from_bytes(data[place + 8 : place + 16], "little")
     place += 16
     entries: list[tuple[bytes, bytes]] = []
@@ -441,19 +441,19 @@ def read_file(data: bytes) -> Read:
     begin, previous = place, None
     while len(data) - place not in (0, 4):
         start = place
-        key, place = take(data, place, 1_048_584, "FILE-10")
-        # The order is at the entry's own offset, which is below those of its value. [OUTC-3]
+        key, place = take(data, place, 1_048_584, "FILE-12")
+        # The order is at the entry's own offset, which is below those of its value. [OUTC-4]
         if previous is not None and key <= previous:
-            raise RefusedError("out-of-order", "FILE-14", start)
-        value, place = take(data, place, 268_435_499, "FILE-11")
+            raise RefusedError("out-of-order", "FILE-16", start)
+        value, place = take(data, place, 268_435_499, "FILE-13")
         previous = key
         entries.append((key, value))
         offsets.append((start + 8, place - len(value)))
     has_footer = place < len(data)
     if has_header and not has_footer:
-        raise RefusedError("truncated", "FILE-17", place)
+        raise RefusedError("truncated", "FILE-19", place)
     if has_footer and google_crc32c.value(data[:place]).to_bytes(4, "big") != data[place:]:
-        raise RefusedError("footer-mismatch", "FILE-16", place)
+        raise RefusedError("footer-mismatch", "FILE-18", place)
     for (key, value), (key_offset, value_offset) in zip(entries, offsets, strict=True):
         if not is_operational(key, value):
             judge_header(key, value, key_offset, value_offset)
@@ -464,28 +464,28 @@ HEADERS = [b"EKVTHLC1", b"EKVTHLC2"]
 
 
 def read_header(data: bytes) -> tuple[int, bool]:
-    """Where the payload part begins, and whether there is a header. [FILE-1] to [FILE-4] [FILE-8]"""
+    """Where the payload part begins, and whether there is a header. [FILE-1] to [FILE-10]"""
     if data[:8] == b"EKVTHLC1":
-        require_bytes(data, 8, 8, "FILE-8")
+        require_bytes(data, 8, 8, "FILE-9")
         return 16, True
     if data[:8] == b"EKVTHLC2":
-        require_bytes(data, 8, 2, "FILE-8")
+        require_bytes(data, 8, 2, "FILE-9")
         size = int.from_bytes(data[8:10], "big")
         if not 16 <= size <= 1024:
-            raise RefusedError("bad-header", "FILE-3", 8)
-        require_bytes(data, 10, size, "FILE-8")
+            raise RefusedError("bad-header", "FILE-4", 8)
+        require_bytes(data, 10, size, "FILE-9")
         return 10 + size, True
     if data[:7] == b"EKVTHLC" and len(data) > 7:
-        raise RefusedError("unsupported", "FILE-4", 7)
+        raise RefusedError("unsupported", "FILE-5", 7)
     return 0, False
 
 
 def require_magic(found: bytes, place: int, magics: list[bytes]) -> None:
-    """[FILE-7] [FILE-26]"""
+    """[FILE-8] [FILE-10]"""
     if len(found) < 8 and any(magic.startswith(found) for magic in magics):
-        raise RefusedError("truncated", "FILE-8", place)
+        raise RefusedError("truncated", "FILE-9", place)
     if found != b"EKVPBBL1":
-        raise RefusedError("bad-magic", "FILE-7", place)
+        raise RefusedError("bad-magic", "FILE-8", place)
 
 
 def require_bytes(data: bytes, place: int, size: int, clause: str) -> None:
@@ -494,12 +494,12 @@ def require_bytes(data: bytes, place: int, size: int, clause: str) -> None:
 
 
 def take(data: bytes, place: int, limit: int, clause: str) -> tuple[bytes, int]:
-    """A key or a value with its size in front, and where the next thing stands. [FILE-10] to [FILE-13]"""
-    require_bytes(data, place, 8, "FILE-13")
+    """A key or a value with its size in front, and where the next thing stands. [FILE-12] to [FILE-15]"""
+    require_bytes(data, place, 8, "FILE-15")
     size = int.from_bytes(data[place : place + 8], "little")
     if size > limit:
         raise RefusedError("too-large", clause, place)
-    require_bytes(data, place + 8, size, "FILE-13")
+    require_bytes(data, place + 8, size, "FILE-15")
     return data[place + 8 : place + 8 + size], place + 8 + size
 
 

@@ -97,20 +97,20 @@ def plant(path: Path, kind: str, canary: Canary) -> None:
 
 
 LINKS = {
-    "symlink to a file": "TREE-13",
-    "symlink to a directory": "TREE-13",
-    "dangling symlink": "TREE-13",
-    "looping symlink": "TREE-13",
+    "symlink to a file": "SAFE-11",
+    "symlink to a directory": "SAFE-11",
+    "dangling symlink": "SAFE-11",
+    "looping symlink": "SAFE-11",
 }
 
 
-SPECIAL = {"FIFO": "TREE-14", "socket": "TREE-14"}
+SPECIAL = {"FIFO": "SAFE-12", "socket": "SAFE-12"}
 if os.geteuid() == 0:
-    SPECIAL["device"] = "TREE-14"
+    SPECIAL["device"] = "SAFE-12"
 
 
 class Planter:
-    """Plants something right before the first output goes to the tree. [TREE-7] lets nothing lie there earlier."""
+    """Plants something right before the first output goes to the tree. [SAFE-1] lets nothing lie there earlier."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
         self.done = False

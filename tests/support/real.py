@@ -53,7 +53,7 @@ def read_dump(out: Path) -> dict[str, dict[bytes, tuple[bytes, int | None]]]:
         if (base / sidecar).exists():
             for text in (base / sidecar).read_text().splitlines():
                 row = json.loads(text)
-                assert row["key"] not in expiries, "two rows for a key [RTTL-11]"
+                assert row["key"] not in expiries, "two rows for a key [RTTL-13]"
                 expiries[row["key"]] = row["expire_at_ms"]
         found[kind] = {}
         for blob in base.glob(f"{kind}/*.bin"):

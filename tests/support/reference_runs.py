@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 from ekvformat.__main__ import main
-from ekvformat.decode import NO_OPTIONS, Dump, Options, Summary, database_directory, decode
+from ekvformat.completeness import DumpWarning, PartialReason, partial_reasons
+from ekvformat.decode import NO_OPTIONS, Dump, Options, Summary, decode
 from ekvformat.manifest import Provenance
-from ekvformat.outcomes import DumpWarning, Fault, PartialReason, partial_reasons
-from ekvformat.tree import Tree
+from ekvformat.outcomes import Fault
+from ekvformat.safe_writing import Tree
+from ekvformat.tree import database_directory
 from in_process import runner_of
 from writer import Entry, snapshot
 
 WALL_TIME = "2026-08-22T12:00:00Z"
 MAX_EXPIRY_MS = 9_223_372_036_854_775_807
-"""By hand, as RSTR-6 says."""
+"""By hand, as ENVL-7 says."""
 
 run_reference = runner_of(main, "ekvformat")
 """Runs `python -m ekvformat` in this process."""

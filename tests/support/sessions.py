@@ -23,7 +23,7 @@ def listen() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "spec" / "output.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "command" / "output.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 

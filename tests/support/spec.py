@@ -6,26 +6,32 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SPEC: Final = ROOT / "spec"
-CHAPTERS: Final = sorted(SPEC.glob("[0-9][0-9]-*.md"))
-TEXTS: Final = {chapter: chapter.read_text(encoding="utf-8") for chapter in CHAPTERS}
-"""Path of a chapter = its text."""
-DEFINITION: Final = re.compile(r"^\*\*([A-Z]{4}-[0-9]+)\*\* · (MUST|SHOULD|MAY|defines|retired) · ", re.MULTILINE)
-DIVERGENCE: Final = re.compile(r"^\| \*\*(DIVR-[0-9]+)\*\* \|", re.MULTILINE)
+CHAPTERS: Final = sorted(SPEC.glob("*/[0-9][0-9]-*.md"), key=lambda path: path.name)
+"""Paths of the chapters and appendices, in the order of reading."""
+LINKS: Final = re.compile(r"\n+(?:\[[A-Z]{4}-[0-9]+\]: [^\n]*\n)*\Z")
+"""The definitions of links at the end of a chapter."""
+TEXTS: Final = {chapter: LINKS.sub("\n", chapter.read_text(encoding="utf-8")) for chapter in CHAPTERS}
+"""Path of a chapter = its text, without the definitions of links."""
+DEFINITION: Final = re.compile(r'^<a id="([a-z0-9-]+)"></a>\*\*([A-Z]{4}-[0-9]+)\*\* ', re.MULTILINE)
+"""Anchor and ID at the beginning of a clause."""
+DIVERGENCE: Final = re.compile(r'^\| <a id="[a-z0-9-]+"></a>\*\*(DIVR-[0-9]+)\*\* \|', re.MULTILINE)
 CITATION: Final = re.compile(r"\b([A-Z]{4}-[0-9]+)\b")
-HEX_BLOCK: Final = re.compile(r"^```hex ([a-z0-9-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK: Final = re.compile(r"^```([a-z]+) ([a-z0-9-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+"""A worked example that has a name: its kind, its name and its lines."""
 
-DEFINED: Final = [match.groups() for text in TEXTS.values() for match in DEFINITION.finditer(text)]
-"""ID and level of each clause, in the order of the spec."""
+DEFINED: Final = [match[2] for text in TEXTS.values() for match in DEFINITION.finditer(text)]
+"""ID of each clause, in the order of the spec."""
 DIVERGENCES: Final = [match[1] for text in TEXTS.values() for match in DIVERGENCE.finditer(text)]
 """IDs of the divergences of the production decoder."""
-IDS: Final = {name for name, _ in DEFINED} | set(DIVERGENCES)
+IDS: Final = set(DEFINED) | set(DIVERGENCES)
 CHAPTER_IDS: Final = {name.split("-")[0] for name in IDS}
 """The four letters of each chapter."""
 
 
 def text_of(name: str) -> str:
     """Return the text of a chapter, by the name of its file."""
-    return TEXTS[SPEC / name]
+    (text,) = [text for path, text in TEXTS.items() if path.name == name]
+    return text
 
 
 def python_files(*directories: str) -> list[Path]:
@@ -40,13 +46,20 @@ def citations(text: str) -> set[str]:
     return {name for name in CITATION.findall(text) if name.split("-")[0] in CHAPTER_IDS}
 
 
-def hex_blocks() -> dict[str, bytes]:
-    """Return the worked examples in hex, by name."""
-    found: dict[str, bytes] = {}
+def blocks(kind: str) -> dict[str, str]:
+    """Return the worked examples of one kind (`hex`, `text`, `json`), by name."""
+    found: dict[str, str] = {}
     for text in TEXTS.values():
-        for name, lines in HEX_BLOCK.findall(text):
-            assert name not in found
-            found[name] = b"".join(
-                bytes.fromhex(line.split("  ")[0]) for line in lines.splitlines() if line and line[0] != " "
-            )
+        for each, name, lines in BLOCK.findall(text):
+            if each == kind:
+                assert name not in found
+                found[name] = lines
     return found
+
+
+def hex_blocks() -> dict[str, bytes]:
+    """Return the bytes of the worked examples in hex, by name."""
+    return {
+        name: b"".join(bytes.fromhex(line.split("  ")[0]) for line in lines.splitlines() if line and line[0] != " ")
+        for name, lines in blocks("hex").items()
+    }

@@ -40,7 +40,7 @@ MAX_NEIGHBOURS: Final = 60
 SIZES: Final = (
     0, 1, 7, 8, 9, 255, 1_048_584, 1_048_585, 268_435_499, 268_435_500, 2**31, 2**32, 2**63, 2**64 - 1,
 )  # fmt: skip
-"""Sizes at and around the limits. [FILE-10] [FILE-11]"""
+"""Sizes at and around the limits. [FILE-12] [FILE-13]"""
 WAYS: Final = ("flip",) * 4 + ("byte",) * 3 + ("cut", "take out", "repeat", "splice", "size", "size")
 """How a snapshot is damaged, the frequent ways several times."""
 OTHER_KEYS: Final = (

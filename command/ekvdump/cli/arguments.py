@@ -101,7 +101,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=words[0].lower() + words[1:], description=f"{words}.", epilog=epilog, formatter_class=formatter
         )
-        command.add_argument("--json", action="store_true", help="one JSON object on stdout (spec/output.schema.json)")
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
         command.add_argument("--quiet", action="store_true", help="print errors only, show no progress")
         return command
 

@@ -58,7 +58,7 @@ class Moment:
         return self.run.sealed_outcome if self.run is not None else None
 
     def is_late(self) -> bool:
-        """Return True while the decode fails and cleans up, which a signal must not disturb. [TREE-39]"""
+        """Return True while the decode fails and cleans up, which a signal must not disturb. [SAFE-24]"""
         return self.run is not None and self.run.is_ending
 
 

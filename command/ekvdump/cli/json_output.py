@@ -1,6 +1,6 @@
 """The JSON object that each command prints with `--json`.
 
-Its shape is specified in `spec/output.schema.json`; the names, clauses and counters in it
+Its shape is specified in `command/output.schema.json`; the names, clauses and counters in it
 are those of chapter OUTC.
 """
 

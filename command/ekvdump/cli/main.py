@@ -1,4 +1,4 @@
-"""The program `ekvdump`: streams, signals, one command, exit status. [OUTC-6]"""
+"""The program `ekvdump`: streams, signals, one command, exit status. [OUTC-7]"""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ekvdump.exit_statuses import EXIT_INTERRUPTED, EXIT_IO_ERROR
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. [OUTC-6]
+    """Run the command; return its exit status. [OUTC-7]
 
     Without `arguments` the process is expected to exit next, and signals stay ignored. With
     `arguments` the caller's signal handlers are restored; a stream that could not be written
@@ -82,7 +82,7 @@ def _end_early(moment: Moment) -> None:
     """End an interrupted command; one that already has an answer keeps its exit status."""
     sealed = moment.sealed_outcome
     if moment.ending is not None or moment.options is None:
-        # There may be no reader: printing more could wait for one. A dump that is sealed is whole. [OUTC-6]
+        # There may be no reader: printing more could wait for one. A dump that is sealed is whole. [OUTC-7]
         status = _status_of(moment) or (EXIT_INTERRUPTED if sealed is None else sealed.exit_status)
         moment.ending = Ending(status)
         silence(sys.stdout)

@@ -1,7 +1,7 @@
 """Signals that end a run.
 
 The rules this module lives by: the first signal raises `Interrupted` in the main program;
-later signals are ignored until everything is cleaned up [TREE-39]; and a signal that the
+later signals are ignored until everything is cleaned up [SAFE-24]; and a signal that the
 caller ignores, as a shell does for background jobs, stays ignored.
 """
 
@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a run; SIGHUP is sent when a terminal or a connection is closed. [TREE-39]"""
+"""Signals that end a run; SIGHUP is sent when a terminal or a connection is closed. [SAFE-24]"""
 
 
 class Interrupted(BaseException):
-    """The user or the system wants the run to end. [TREE-39]
+    """The user or the system wants the run to end. [SAFE-24]
 
     Not an `Exception`, so that it passes through the code that handles faults.
     """

@@ -37,11 +37,11 @@ HEADER_VERSIONS: Final = {HEADER_V1_MAGIC: 1, HEADER_V2_MAGIC: 2}
 LONGEST_START: Final = MAGIC_SIZE + 2 + MAX_HEADER_V2_SIZE + MAGIC_SIZE + 8
 """Size of the largest header, the payload magic and the last commit, in bytes."""
 SIZE_FIELD: Final = struct.Struct("<Q")
-"""u64_le, before each key and each value. [FILE-9]"""
+"""u64_le, before each key and each value. [FILE-11]"""
 SIZE_FIELD_SIZE: Final = 8
 """Bytes of a size field."""
 VALUE_HEAD_SIZE: Final = VALUE_HEADER_SIZE + 11
-"""Size of the part of a value that an entry includes: the header of VISI-2 and the fields before a payload. [RSTR-4]"""
+"""Size of the part of a value that an entry includes: the header of VISI-2 and the fields before a payload. [ENVL-5]"""
 
 
 class Start(NamedTuple):
@@ -55,7 +55,7 @@ class Start(NamedTuple):
 
     @property
     def has_header(self) -> bool:
-        """True if the snapshot comes from a node's own directory. [FILE-17]"""
+        """True if the snapshot comes from a node's own directory. [FILE-19]"""
         return self.header_version is not None
 
 
@@ -92,8 +92,8 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
     """Yield the entries between two offsets and check their structure.
 
     `end` is the end of the file or the offset of an entry. Raises
-    `too-large`, `truncated` or `out-of-order`, at the lowest offset [OUTC-3]. Memory
-    is limited to one window, whatever the sizes claim. [FILE-12]
+    `too-large`, `truncated` or `out-of-order`, at the lowest offset [OUTC-4]. Memory
+    is limited to one window, whatever the sizes claim. [FILE-14]
     """
     read_size = SIZE_FIELD.unpack_from
     window, window_offset, window_size = b"", start, 0
@@ -103,7 +103,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
     footer_at = end - FOOTER_SIZE
     while True:
         offset = window_offset + at
-        # [FILE-15] Nothing left: there is no footer. Four bytes left: too few for a size field, so they are the footer.
+        # [FILE-17] Nothing left: there is no footer. Four bytes left: too few for a size field, so they are the footer.
         if offset >= footer_at and offset in (end, footer_at):
             return
 
@@ -111,7 +111,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             window = source.read(offset, min(WINDOW_SIZE, end - offset))
             window_offset, window_size, at = offset, len(window), 0
             if window_size < SIZE_FIELD_SIZE:
-                raise Fault("truncated", "FILE-13", f"cut inside key size: {window_size} of 8 bytes are there", offset)
+                raise Fault("truncated", "FILE-15", f"cut inside key size: {window_size} of 8 bytes are there", offset)
         (key_size,) = read_size(window, at)
 
         # Both sizes, the key and the head of the value must be in the window together. If they are, the
@@ -119,38 +119,38 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
         key_at = at + SIZE_FIELD_SIZE
         value_size_at = key_at + key_size
         if value_size_at + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE > window_size:
-            # [FILE-10] [FILE-12] The limit first, then what is left.
+            # [FILE-12] [FILE-14] The limit first, then what is left.
             if key_size > MAX_KEY_SIZE:
-                raise Fault("too-large", "FILE-10", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
+                raise Fault("too-large", "FILE-12", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
             left = end - offset - SIZE_FIELD_SIZE
             if left < key_size:
                 detail = f"cut inside key: {left} of {key_size} bytes are there"
-                raise Fault("truncated", "FILE-13", detail, offset + SIZE_FIELD_SIZE)
+                raise Fault("truncated", "FILE-15", detail, offset + SIZE_FIELD_SIZE)
             needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE
             window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
             window_offset, window_size, key_at = offset, len(window), SIZE_FIELD_SIZE
             value_size_at = key_at + key_size
         key = window[key_at:value_size_at]
 
-        # [FILE-14] The first key may be empty.
+        # [FILE-16] The first key may be empty.
         if previous is not None and key <= previous:
-            raise Fault("out-of-order", "FILE-14", "the key is not greater than the key before", offset, None, key)
+            raise Fault("out-of-order", "FILE-16", "the key is not greater than the key before", offset, None, key)
         previous = key
 
         value_at = value_size_at + SIZE_FIELD_SIZE
         if value_at > window_size:
             detail = f"cut inside value size: {window_size - value_size_at} of 8 bytes are there"
-            raise Fault("truncated", "FILE-13", detail, window_offset + value_size_at)
+            raise Fault("truncated", "FILE-15", detail, window_offset + value_size_at)
         (value_size,) = read_size(window, value_size_at)
         value_offset = window_offset + value_at
-        # [FILE-11] [FILE-12]
+        # [FILE-13] [FILE-14]
         if value_size > MAX_VALUE_SIZE:
             detail = f"value size {value_size} is above {MAX_VALUE_SIZE}"
-            raise Fault("too-large", "FILE-11", detail, value_offset - SIZE_FIELD_SIZE)
+            raise Fault("too-large", "FILE-13", detail, value_offset - SIZE_FIELD_SIZE)
         at = value_at + value_size
         if window_offset + at > end:
             detail = f"cut inside value: {end - value_offset} of {value_size} bytes are there"
-            raise Fault("truncated", "FILE-13", detail, value_offset)
+            raise Fault("truncated", "FILE-15", detail, value_offset)
 
         head_end = at if value_size < VALUE_HEAD_SIZE else value_at + VALUE_HEAD_SIZE
         yield Entry(offset, key, value_offset, value_size, window[value_at:head_end])
@@ -162,17 +162,17 @@ def decode_footer(source: Source, crc: Crc32cReader, end: int, *, has_header: bo
     Raises `footer-mismatch`, or `truncated` if a header requires a footer.
     """
     if end == source.size:
-        # [FILE-17] [FILE-18]
+        # [FILE-19] [FILE-20]
         if has_header:
             raise Fault(
-                "truncated", "FILE-17", "a snapshot with a header ends with a footer, and this one has none", end
+                "truncated", "FILE-19", "a snapshot with a header ends with a footer, and this one has none", end
             )
         return None
-    # [FILE-16]
+    # [FILE-18]
     stored = int.from_bytes(source.read(end, FOOTER_SIZE), "big")
     found = crc.crc32c_up_to(end)
     if stored != found:
         raise Fault(
-            "footer-mismatch", "FILE-16", f"the footer says {stored:08x}, the bytes before it give {found:08x}", end
+            "footer-mismatch", "FILE-18", f"the footer says {stored:08x}, the bytes before it give {found:08x}", end
         )
     return stored

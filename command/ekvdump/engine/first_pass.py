@@ -1,6 +1,6 @@
 """The first pass over a snapshot: check the whole file, count every entry, locate the sections.
 
-Nothing is written before this pass has ended [FILE-19]. It keeps counters and a few offsets,
+Nothing is written before this pass has ended [FILE-21]. It keeps counters and a few offsets,
 never keys or values.
 """
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ekvformat import keys
+from ekvformat.completeness import Counters
 from ekvformat.decode import PREFIX_OF_TYPE
-from ekvformat.outcomes import Counters, Fault
+from ekvformat.outcomes import Fault
 from ekvformat.visibility import APPLIED_INDEX_KEY, VERSION_SUFFIX_SIZE, applied_index_of
 
 from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, iter_entries
@@ -48,18 +49,18 @@ class FirstPass:
 
     @property
     def has_collections(self) -> bool:
-        """True if a TTL row may belong to a type without a chapter. [RTTL-8]"""
+        """True if a TTL row may belong to a type without a chapter. [RTTL-9]"""
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 
 Observer = Callable[[Entry, str], None]
-"""Called with each entry with sound headers and its class. [OUTC-14]"""
+"""Called with each entry with sound headers and its class. [COMP-7]"""
 
 
 def run_first_pass(source: Source) -> FirstPass:
     """Check a whole snapshot and count its entries.
 
-    Raises the fault that OUTC-2 and OUTC-3 select.
+    Raises the fault that OUTC-3 and OUTC-4 select.
     """
     first_pass = FirstPass(decode_start(source))
     classify_entries(source, first_pass)
@@ -69,7 +70,7 @@ def run_first_pass(source: Source) -> FirstPass:
 def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | None = None) -> None:
     """Check and count the entries; after a fault `first_pass` has the counts up to it.
 
-    Raises the fault that OUTC-2 and OUTC-3 select.
+    Raises the fault that OUTC-3 and OUTC-4 select.
     """
     reader = Crc32cReader(source)
     counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
@@ -80,7 +81,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
     for entry in iter_entries(reader, end, source.size):
         offset, key, value_offset, value_size, _ = entry
         end = value_offset + value_size
-        what = versions.classify(entry)  # [OUTC-14]
+        what = versions.classify(entry)  # [COMP-7]
 
         if what == OPERATIONAL:
             counts[what] += 1
@@ -88,7 +89,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
                 first_pass.applied_index = applied_index_of([entry.as_in_memory()])
             continue
 
-        # [OUTC-2] [OUTC-3] The first header fault is raised only when structure and footer have been checked.
+        # [OUTC-3] [OUTC-4] The first header fault is raised only when structure and footer have been checked.
         if what == FAULTY:
             first_pass.faulty_count += 1
             header_fault = header_fault or find_header_fault(entry)
@@ -102,7 +103,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
         if what == EXISTS:
             what = type_
             if type_ in keys.UNDECODED:
-                undecoded[type_] += 1  # [KEYS-7]
+                undecoded[type_] += 1  # [KEYS-5]
                 what = "undecoded"
             elif type_ == keys.UNKNOWN and len(first_pass.beginnings) < keys.MAX_BEGINNINGS:
                 beginning = keys.beginning_of(storage_key)

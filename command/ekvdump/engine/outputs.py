@@ -1,27 +1,25 @@
-"""The outputs of one run, in output order [OUTC-4]: blobs, and rows for the sidecars.
+"""The outputs of one run, in output order [OUTC-5]: blobs, and rows for the sidecars.
 
 The second pass reads the sections of the snapshot; this module decodes the records, decides
 which of them are shown, and knows nothing of files. Sections are joined by key without
-holding either of them [RTTL-7] [RSTR-13].
+holding either of them [RTTL-8] [RSTR-4].
 """
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, cast
 
 from ekvformat import keys
+from ekvformat.completeness import Counters
 from ekvformat.decode import (
     BARE_SECTION,
     HLL_SECTION,
-    HLLS,
     PREFIX_OF_TYPE,
     STRING_SECTION,
-    STRINGS,
     Options,
     Section,
-    database_directory,
 )
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
-from ekvformat.outcomes import Counters, Fault
+from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
 from ekvformat.redis_ttls import MAX_ORPHAN_EXAMPLES, TTL_VALUE_SIZE, decode_ttl_value, render_expiry_row
 from ekvformat.salvage import (
@@ -32,6 +30,7 @@ from ekvformat.salvage import (
     render_unreadable_line,
 )
 from ekvformat.segments import encode_segment, is_fallback
+from ekvformat.tree import HLLS, STRINGS, database_directory
 
 from ekvdump.engine.first_pass import FirstPass, iter_section
 from ekvdump.engine.merge_join import MergeJoin
@@ -42,7 +41,7 @@ Parts = tuple[str, ...]
 """Names from the output directory down to a file."""
 
 SELECTABLE: Final = (STRINGS, HLLS)
-"""The kinds of blobs that a caller can select, and the names of their directories. [OUTC-13]"""
+"""The kinds of blobs that a caller can select, and the names of their directories. [COMP-1]"""
 
 
 class Blob(NamedTuple):
@@ -62,7 +61,7 @@ class Row(NamedTuple):
 
 
 def redis_directory(database: int) -> Parts:
-    """Return the directory of one database. [TREE-1] [TREE-4] [TREE-28]"""
+    """Return the directory of one database. [TREE-1] [TREE-6] [TREE-2]"""
     return tuple(database_directory(database).split("/"))
 
 
@@ -86,9 +85,9 @@ class Outputs:
         self._directory: Parts = redis_directory(options.database)
         self.counters = first_pass.counters
         self.orphan_examples: list[str] = []
-        """Segments of orphans. [RTTL-15]"""
+        """Segments of orphans. [RTTL-11]"""
         self.unreadable_examples: list[str] = []
-        """Segments of unreadable records. [SALV-6]"""
+        """Segments of unreadable records. [SALV-9]"""
 
     def __iter__(self) -> Iterator[Blob | Row]:
         for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
@@ -96,7 +95,7 @@ class Outputs:
         yield from self._iter_ttl_rows()
 
     def _wants(self, selectable: str) -> bool:
-        """Return True if a kind of `SELECTABLE` is selected. [OUTC-13]"""
+        """Return True if a kind of `SELECTABLE` is selected. [COMP-1]"""
         return self.options.only is None or selectable in self.options.only
 
     # ---- records ----
@@ -121,7 +120,7 @@ class Outputs:
     def _iter_section(self, section: Section) -> Iterator[Blob | Row]:
         counters = self.counters
         fates = counters.hlls if section is HLL_SECTION else counters.strings
-        # [OUTC-17]
+        # [COMP-2]
         if not self._wants(section.directory):
             fates["excluded"] += counters.entries[section.type]
             return
@@ -132,7 +131,7 @@ class Outputs:
 
         for record in self._records(section.type):
             user_key = record.storage_key[prefix_size:]
-            # [RSTR-13] [SALV-8]
+            # [RSTR-4] [SALV-4]
             if shadowing is not None and shadowing.find(user_key) is not None:
                 fates["shadowed"] += 1
                 continue
@@ -149,12 +148,12 @@ class Outputs:
                 fates["unreadable"] += 1
                 continue
             fates["written"] += 1
-            # [RSTR-15] [RHLL-12]
+            # [RSTR-6] [RHLL-2]
             yield Blob((*self._directory, section.directory), segment, value.payload)
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
                 yield Row(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
-            # [RSTR-16] [RHLL-13] [RTTL-13]
+            # [RSTR-7] [RHLL-3] [RTTL-15]
             if value.expiry_ms is not None:
                 yield Row(self._directory, section.sidecar, render_expiry_row(segment, value.expiry_ms))
             del body, value  # at most two copies of a payload are held, and none while the next is read
@@ -167,7 +166,7 @@ class Outputs:
         if not self.options.salvage:
             return lambda _: False
         rows = MergeJoin(self._records(keys.TTL), keys.TTL_PREFIX)
-        # [RTTL-7] If the key has a string too, the row governs the string.
+        # [RTTL-8] If the key has a string too, the row governs the string.
         others = [self._join(STRING_SECTION), self._join(BARE_SECTION)] if section is HLL_SECTION else []
 
         def is_damaged(user_key: bytes) -> bool:
@@ -203,7 +202,7 @@ class Outputs:
             raise fault
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
-        # [SALV-4]
+        # [SALV-7]
         yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", body)
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
@@ -212,11 +211,11 @@ class Outputs:
     # ---- TTL rows ----
 
     def _iter_ttl_rows(self) -> Iterator[Blob | Row]:
-        """Classify each TTL row. [RTTL-14]"""
+        """Classify each TTL row. [RTTL-4]"""
         fates = self.counters.ttls
-        # [RTTL-7] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-13]
+        # [RTTL-8] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-4]
         owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
-        without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-8] [RTTL-9]
+        without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-9] [RTTL-10]
 
         for record in self._records(keys.TTL):
             user_key = record.storage_key[len(keys.TTL_PREFIX) :]
@@ -224,13 +223,13 @@ class Outputs:
             try:
                 expiry_ms = decode_ttl_value(body, record.body_offset, record.storage_key)
             except Fault as fault:
-                yield from self._unreadable(TTL_KIND, encode_segment(user_key), record, body, fault)  # [SALV-7]
+                yield from self._unreadable(TTL_KIND, encode_segment(user_key), record, body, fault)  # [SALV-3]
                 fates["unreadable"] += 1
                 continue
 
             found = [(section, owner) for section, records in owners if (owner := records.find(user_key))]
             if not found:
-                # [RTTL-9] [RTTL-10] All are counted; the segments of a few are kept as examples.
+                # [RTTL-10] [RTTL-12] All are counted; the segments of a few are kept as examples.
                 fates[without_owner] += 1
                 if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
                     self.orphan_examples.append(encode_segment(user_key))
@@ -238,9 +237,9 @@ class Outputs:
 
             section, owner = found[0]
             if not self._wants(section.directory):
-                fates["excluded"] += 1  # [OUTC-17]
+                fates["excluded"] += 1  # [COMP-2]
             elif self._is_envelope(section, owner):
-                fates["redundant"] += 1  # [RTTL-4]
+                fates["redundant"] += 1  # [RTTL-5]
             else:
-                fates["applied"] += 1  # [RTTL-5] [RTTL-6]
+                fates["applied"] += 1  # [RTTL-6] [RTTL-7]
                 yield Row(self._directory, section.sidecar, render_expiry_row(encode_segment(user_key), expiry_ms))

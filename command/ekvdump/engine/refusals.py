@@ -11,8 +11,8 @@ from ekvformat.snapshot_file import FOOTER_SIZE
 from ekvdump.engine.source import WINDOW_SIZE, SnapshotFile, Source
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 
-STRUCTURE: Final = frozenset(f"FILE-{number}" for number in (3, 4, 6, 7, 8, 10, 11, 13, 14))
-"""Clauses of faults of structure, without that of a missing footer. [OUTC-2]"""
+STRUCTURE: Final = frozenset(f"FILE-{number}" for number in (4, 5, 7, 8, 9, 12, 13, 15, 16))
+"""Clauses of faults of structure, without that of a missing footer. [OUTC-3]"""
 FITS: Final = "its last four bytes are the checksum of all others, so it was written like this"
 FITS_NOT: Final = (
     "its last four bytes are not the checksum of the others, so it was cut or damaged after it was written"
@@ -30,7 +30,7 @@ def judged_whole(file: SnapshotFile) -> Iterator[None]:
     """Look at the whole file once more, if the first pass over it refuses it.
 
     Raises `changed` instead if the file has changed meanwhile: of a file that is still being
-    written nothing else can be said [FILE-20]. A fault of structure becomes a `StructureFault`.
+    written nothing else can be said [FILE-22]. A fault of structure becomes a `StructureFault`.
     """
     try:
         yield
@@ -48,7 +48,7 @@ def judged_whole(file: SnapshotFile) -> Iterator[None]:
 
 
 def footer_fits(source: Source) -> bool:
-    """Return True if the last four bytes are the CRC-32C of all others. [FILE-16]"""
+    """Return True if the last four bytes are the CRC-32C of all others. [FILE-18]"""
     crc, offset, end = 0, 0, source.size - FOOTER_SIZE
     if end < 0:
         return False

@@ -2,7 +2,7 @@
 
 The rules this module lives by: a file is never mapped into memory, since a file that is
 cut while it is read must give a fault and not a signal; no read is larger than its caller
-asks for; and a file that changes while it is read is refused. [FILE-20] [FILE-21]
+asks for; and a file that changes while it is read is refused. [FILE-22] [FILE-23]
 """
 
 import os
@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Source(Protocol):
-    """The bytes of a snapshot, read by position. [FILE-21]"""
+    """The bytes of a snapshot, read by position. [FILE-23]"""
 
     size: int
 
@@ -36,28 +36,28 @@ READ_FLAGS: Final = (
 )
 """How a snapshot is opened; a platform may lack some of these."""
 WINDOW_SIZE = 256 * 1024
-"""Largest number of bytes that are read at a time, unless one entry needs more. [FILE-21]"""
+"""Largest number of bytes that are read at a time, unless one entry needs more. [FILE-23]"""
 
 
 class SnapshotFile:
     """An open snapshot. A context manager.
 
-    Raises `io-error` if it cannot be opened or is not a regular file [FILE-22], and `changed`
-    if it has changed since it was opened [FILE-20].
+    Raises `io-error` if it cannot be opened or is not a regular file [FILE-24], and `changed`
+    if it has changed since it was opened [FILE-22].
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        check_spelling(path, "FILE-22")
+        check_spelling(path, "FILE-24")
         try:
-            # [FILE-22] A FIFO without a writer would block a plain open.
+            # [FILE-24] A FIFO without a writer would block a plain open.
             self._fd = os.open(path, READ_FLAGS)
             status = os.fstat(self._fd)
         except OSError as error:
             raise snapshot_fault(error, "open", path) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
-            raise Fault("io-error", "FILE-22", "the snapshot is not a regular file", None, path)
+            raise Fault("io-error", "FILE-24", "the snapshot is not a regular file", None, path)
         self.size = status.st_size
         self._identity = identity_of(status)
 
@@ -77,7 +77,7 @@ class SnapshotFile:
                 more = os.pread(self._fd, size - len(data), offset + len(data))
                 if not more:
                     raise Fault(
-                        "changed", "FILE-20", "the snapshot became shorter while it was read", offset, self.path
+                        "changed", "FILE-22", "the snapshot became shorter while it was read", offset, self.path
                     )
                 data += more
         except OSError as error:
@@ -85,7 +85,7 @@ class SnapshotFile:
         return data
 
     def check_unchanged(self) -> None:
-        """Raise `changed` if the file has changed since it was opened. [FILE-20]"""
+        """Raise `changed` if the file has changed since it was opened. [FILE-22]"""
         try:
             # By its path and not by its handle, so that a file which replaced the open one is noticed.
             unchanged = identity_of(os.stat(self.path)) == self._identity
@@ -93,12 +93,12 @@ class SnapshotFile:
             unchanged = False
         if not unchanged:
             raise Fault(
-                "changed", "FILE-20", "size, inode or modification time changed while it was read", None, self.path
+                "changed", "FILE-22", "size, inode or modification time changed while it was read", None, self.path
             )
 
 
 class Crc32cReader:
-    """Reads a snapshot forward and computes the CRC-32C of every byte it passes. [FILE-16]
+    """Reads a snapshot forward and computes the CRC-32C of every byte it passes. [FILE-18]
 
     The last four bytes are not part of it until it is known that they are not a footer.
     """

@@ -211,12 +211,12 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
 def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
     """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
 
-    The first pass has checked the entries, so a faulty one raises `changed`. [FILE-20]
+    The first pass has checked the entries, so a faulty one raises `changed`. [FILE-22]
     """
     versions = Versions(last_commit_ts)
     for entry in entries:
         if versions.classify(entry) == FAULTY:
-            raise Fault("changed", "FILE-20", "this entry is no longer what the first pass read", entry.offset)
+            raise Fault("changed", "FILE-22", "this entry is no longer what the first pass read", entry.offset)
         if versions.closed:
             for record in versions.take_records():
                 if belongs(record.storage_key):

@@ -1,4 +1,4 @@
-"""Directories by their paths, for platforms without safe calls. [TREE-38]
+"""Directories by their paths, for platforms without safe calls. [SAFE-7]
 
 Every name is used by its path, after all directories down to it have been checked again.
 Another process can come in between; the dump then carries a warning.
@@ -14,7 +14,7 @@ from ekvdump.filesystem.directories import CREATE_FILE, DIRECTORY_MODE, FILE_MOD
 
 
 class PathDirectory:
-    """An open directory, used by its path, which is checked again before every use. [TREE-38]"""
+    """An open directory, used by its path, which is checked again before every use. [SAFE-7]"""
 
     def __init__(self, path: str, above: "PathDirectory | None") -> None:
         self._path = path
@@ -35,7 +35,7 @@ class PathDirectory:
         if inode_of(os.lstat(self._path)) != self.inode:
             raise Fault(
                 "unsafe-path",
-                "TREE-12",
+                "SAFE-8",
                 "something else lies here than the directory that was opened",
                 None,
                 self._path,
@@ -60,7 +60,7 @@ class PathDirectory:
         if not stat.S_ISREG(before.st_mode):
             raise Fault(
                 "unsafe-path",
-                "TREE-38",
+                "SAFE-7",
                 "a link, FIFO, socket, device or directory lies where a file belongs",
                 None,
                 path,
@@ -68,7 +68,7 @@ class PathDirectory:
         descriptor = os.open(path, flags)
         if inode_of(os.fstat(descriptor)) != inode_of(before):
             os.close(descriptor)
-            raise Fault("unsafe-path", "TREE-12", "something else lies here than what was looked at", None, path)
+            raise Fault("unsafe-path", "SAFE-8", "something else lies here than what was looked at", None, path)
         return descriptor
 
     def unlink(self, name: str) -> None:

@@ -3,8 +3,8 @@
 Two classes implement the protocol `Directory`, each with the safest calls of its platform:
 
 `HandleDirectory`  uses every name relative to the handle of an open directory, with calls that
-                   do not follow links. Check and action are one step. [TREE-11]
-`PathDirectory`    uses paths, for platforms without these calls. [TREE-38]
+                   do not follow links. Check and action are one step. [SAFE-6]
+`PathDirectory`    uses paths, for platforms without these calls. [SAFE-7]
 
 Every method raises `OSError`, or `unsafe-path` if the path of a directory leads to something
 else than the directory that was opened.
@@ -18,14 +18,14 @@ from typing import Final, Protocol
 from ekvformat.outcomes import Fault
 
 FILE_MODE: Final = 0o600
-"""Mode of every file. [TREE-5]"""
+"""Mode of every file. [TREE-7]"""
 DIRECTORY_MODE: Final = 0o755
-"""Mode of every directory, before the umask. [TREE-6]"""
+"""Mode of every directory, before the umask. [TREE-8]"""
 MAX_DEPTH: Final = 512
-"""Levels of directories that a walk descends. [TREE-33]"""
+"""Levels of directories that a walk descends. [INTO-1]"""
 
 MAX_PATH_SIZE: Final = 4000
-"""Largest size in bytes of a path below the output directory; `sha256sum` cannot open longer ones. [TREE-33]"""
+"""Largest size in bytes of a path below the output directory; `sha256sum` cannot open longer ones. [INTO-1]"""
 
 # A flag that the platform lacks is 0; `PathDirectory` checks the file type instead.
 NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -43,7 +43,7 @@ HAS_HANDLES: Final = (
     and {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
     and os.scandir in os.supports_fd
 )
-"""True if the platform has the calls that `HandleDirectory` needs. [TREE-11]"""
+"""True if the platform has the calls that `HandleDirectory` needs. [SAFE-6]"""
 
 Parts = tuple[str, ...]
 """The names on the path from a directory down to a place below it; () is the directory itself."""
@@ -67,7 +67,7 @@ class Directory(Protocol):
         ...
 
     def make(self, name: str) -> None:
-        """Create a subdirectory. [TREE-6]"""
+        """Create a subdirectory. [TREE-8]"""
         ...
 
     def look(self, name: str) -> os.stat_result:
@@ -155,7 +155,7 @@ def entered(top: Directory, parts: Parts) -> Iterator[Directory]:
 def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
     """Yield every place below `top` with its kind, in no particular order. One directory is open at a time.
 
-    `shown` is the path of `top` for messages. [TREE-33]
+    `shown` is the path of `top` for messages. [INTO-1]
     """
     pending: list[Parts] = [()]
     while pending:
@@ -165,11 +165,11 @@ def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
             for name, kind in directory.iter_names():
                 if len(os.fsencode(name)) > room:
                     detail = f"a path of more than {MAX_PATH_SIZE} bytes"
-                    raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
+                    raise Fault("unsafe-path", "INTO-1", detail, None, os.path.join(shown, *parts, name))
                 if kind == DIRECTORY:
                     if len(parts) == MAX_DEPTH:
                         detail = f"more than {MAX_DEPTH} directories below one another"
-                        raise Fault("unsafe-path", "TREE-33", detail, None, os.path.join(shown, *parts, name))
+                        raise Fault("unsafe-path", "INTO-1", detail, None, os.path.join(shown, *parts, name))
                     pending.append((*parts, name))
                 yield (*parts, name), kind
 
@@ -196,7 +196,7 @@ def look_if_there(directory: Directory, name: str) -> os.stat_result | None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, in pieces, so that a signal is handled soon. [TREE-26]"""
+    """Write all of `data`, in pieces, so that a signal is handled soon. [SAFE-30]"""
     written = os.write(descriptor, data) if len(data) <= WRITE_SIZE else 0
     while written < len(data):
         written += os.write(descriptor, memoryview(data)[written : written + WRITE_SIZE])

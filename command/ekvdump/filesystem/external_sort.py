@@ -1,4 +1,4 @@
-"""Sorting more records than memory holds, with sorted runs in unlinked temporary files. [SUMS-6] [VERI-17]
+"""Sorting more records than memory holds, with sorted runs in unlinked temporary files. [SUMS-6] [VERI-20]
 
 A record is a key (any bytes but NUL) and a note (bytes without NUL and LF). In a run
 it is a line, key NUL note LF, so that the order of lines is the order of keys:

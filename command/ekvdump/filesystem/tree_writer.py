@@ -1,4 +1,4 @@
-"""Writing the dump tree. Implements spec chapter TREE.
+"""Writing the dump tree. Implements spec chapters TREE, SAFE and INTO.
 
     <out>/MANIFEST.json
     <out>/CHECKSUMS
@@ -11,7 +11,7 @@
     <out>/redis/db_<n>/unreadable/<segment>.<kind>.bin
 
 The rules this module lives by: every name is used relative to an open directory that was
-itself opened without following a link [TREE-11]; a file is checked by its handle after it
+itself opened without following a link [SAFE-6]; a file is checked by its handle after it
 was opened, and not written to before; and a file gets its name only when it is whole.
 """
 
@@ -27,12 +27,12 @@ from itertools import groupby
 from typing import BinaryIO, Final, NamedTuple
 
 from ekvformat.checksums import CHECKSUMS_NAME, render_checksum_line
-from ekvformat.decode import HLLS, STRINGS
 from ekvformat.keymap import KEYMAP_NAME
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, check_size
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
+from ekvformat.tree import HLLS, STRINGS
 
 from ekvdump.engine.outputs import Blob, Row
 from ekvdump.filesystem.directories import (
@@ -57,22 +57,22 @@ from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.system_faults import FaultsAt, check_directory, check_file, check_spelling, first_of
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
-"""The name of a file until it is whole. [TREE-20]"""
+"""The name of a file until it is whole. [SAFE-21]"""
 OWN_DIRECTORIES: Final = frozenset((STRINGS, HLLS, UNREADABLE_DIRECTORY))
 """Directories of blobs in the directory of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
-"""Files that a failed run never leaves. [TREE-23]"""
+"""Files that a failed run never leaves. [SAFE-27]"""
 BLOB_SUFFIX: Final = ".bin"
-"""Follows the segment in the name of a blob. [TREE-2]"""
+"""Follows the segment in the name of a blob. [TREE-4]"""
 MAX_STALE_EXAMPLES: Final = 16
-"""Paths that the warning lists at most. [TREE-36]"""
+"""Paths that the warning lists at most. [INTO-6]"""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
 """The name of the directory of one database. [TREE-1]"""
 OWN_SIDECARS: Final = frozenset((KEYMAP_NAME, STRINGS_TTL_NAME, HLL_TTL_NAME, UNREADABLE_NAME))
 """Sidecars in the directory of a database."""
 
 FLUSHES_EACH_FILE: Final = not hasattr(os, "sync")
-"""True if the platform has no call that flushes everything at once. [TREE-21]"""
+"""True if the platform has no call that flushes everything at once. [SAFE-22]"""
 SIDECAR_BUFFER_SIZE: Final = 64 * 1024
 
 THERE: Final = b""
@@ -83,10 +83,10 @@ class Inventory(NamedTuple):
     """What the output directory contains besides the files of this run."""
 
     databases: list[int]
-    """Indexes of the databases that contain a file, ascending. [MANI-8]"""
+    """Indexes of the databases that contain a file, ascending. [MANI-10]"""
     stale_count: int
     stale_examples: tuple[bytes, ...]
-    """Paths of stale files. [TREE-36]"""
+    """Paths of stale files. [INTO-6]"""
 
 
 class Sidecar:
@@ -117,18 +117,18 @@ class TreeWriter:
 
     Every method but `rollback` raises `unsafe-path`, `not-empty`, `disk-full` or `io-error`, with
     the path; the caller then calls `rollback`. `handles` selects the platform's safe calls
-    [TREE-38].
+    [SAFE-7].
     """
 
     def __init__(
         self, out: str, own: Parts = (), *, into_existing: bool = False, sync: bool = True, handles: bool = HAS_HANDLES
     ) -> None:
-        # A slash at the end would make the system follow a link at the last name. [TREE-10]
+        # A slash at the end would make the system follow a link at the last name. [SAFE-5]
         self._out = out.rstrip("/") or out[:1]
         self._own = own
         self._into_existing = into_existing
         self._handles = handles
-        # [TREE-21] One call flushes everything, just before CHECKSUMS appears, or else each file is flushed.
+        # [SAFE-22] One call flushes everything, just before CHECKSUMS appears, or else each file is flushed.
         self._flush_each = os.fsync if sync and FLUSHES_EACH_FILE else None
         self._flush_last = (self._flush_each or flush_file_system) if sync else None
         self._directories: dict[Parts, Directory] = {}
@@ -141,7 +141,7 @@ class TreeWriter:
         self._own_places: list[Parts] = []
         """Files to remove if the run fails."""
         self.earlier_manifest = b""
-        """The MANIFEST.json of the earlier dump, empty if there was none. [MANI-24]"""
+        """The MANIFEST.json of the earlier dump, empty if there was none. [INTO-7]"""
         self.is_touched = False
         """True if anything in the output directory was created or changed."""
         self.is_sealed = False
@@ -150,15 +150,13 @@ class TreeWriter:
     # ---- the output directory ----
 
     def check(self) -> None:
-        """Check that the output directory may be written to; change nothing. [OUTC-5]"""
-        check_spelling(self._out, "TREE-25")
+        """Check that the output directory may be written to; change nothing. [OUTC-6]"""
+        check_spelling(self._out, "SAFE-29")
         with FaultsAt(self._out, ()):
-            # [TREE-29] The parent directory is the caller's; links on the path to it are followed. [TREE-10]
+            # [SAFE-3] The parent directory is the caller's; links on the path to it are followed. [SAFE-5]
             parent = os.path.dirname(self._out) or "."
             if not self._out or not os.path.isdir(parent):
-                raise Fault(
-                    "io-error", "TREE-29", "the directory above the output directory is not there", None, parent
-                )
+                raise Fault("io-error", "SAFE-3", "the directory above the output directory is not there", None, parent)
             if not os.path.lexists(self._out):
                 return
             top = self._open_top()
@@ -168,20 +166,20 @@ class TreeWriter:
                 top.close()
 
     def _open_top(self) -> Directory:
-        # This check gives the message; opening checks again, in one step. [TREE-11]
+        # This check gives the message; opening checks again, in one step. [SAFE-6]
         status = os.lstat(self._out)
         if stat.S_ISREG(status.st_mode):
             detail = "a file lies where the output directory belongs: are the arguments in order?"
-            raise Fault("unsafe-path", "TREE-32", detail, None, self._out)
+            raise Fault("unsafe-path", "SAFE-17", detail, None, self._out)
         check_directory(status, self._out)
         return open_top(self._out, handles=self._handles)
 
     def _check_contents(self, top: Directory) -> list[Parts]:
         """Check the contents of the output directory; return the places of temporary files of killed runs."""
         if not self._into_existing:
-            # [TREE-7]
+            # [SAFE-1]
             if next(top.iter_names(), None) is not None:
-                raise Fault("not-empty", "TREE-7", "the output directory is not empty", None, self._out)
+                raise Fault("not-empty", "SAFE-1", "the output directory is not empty", None, self._out)
             return []
         leftovers = [parts for parts in self._iter_files(top) if parts[-1] == TEMPORARY_NAME]
         for name in (CHECKSUMS_NAME, MANIFEST_NAME):
@@ -190,32 +188,32 @@ class TreeWriter:
         return leftovers
 
     def _iter_files(self, top: Directory) -> Iterator[Parts]:
-        """Yield every regular file; raise `unsafe-path` for anything that must not be there. [TREE-33]"""
+        """Yield every regular file; raise `unsafe-path` for anything that must not be there. [INTO-1]"""
         own = self._own
         for parts, kind in iter_tree(top, self._out):
             if kind == FILE:
                 if parts == own[: len(parts)] or (parts[:-1] == own and parts[-1] in OWN_DIRECTORIES):
                     detail = "a file lies where a directory belongs"
-                    raise Fault("unsafe-path", "TREE-32", detail, None, self._shown(parts))
+                    raise Fault("unsafe-path", "SAFE-17", detail, None, self._shown(parts))
                 yield parts
             elif kind == DIRECTORY:
                 if parts[-1] == TEMPORARY_NAME or (parts[:-1] == own and parts[-1] in OWN_SIDECARS):
                     detail = "a directory lies where a file belongs"
-                    raise Fault("unsafe-path", "TREE-16", detail, None, self._shown(parts))
+                    raise Fault("unsafe-path", "SAFE-16", detail, None, self._shown(parts))
             elif kind == SYMLINK:
                 raise Fault(
-                    "unsafe-path", "TREE-13", "a symlink lies in the output directory", None, self._shown(parts)
+                    "unsafe-path", "SAFE-11", "a symlink lies in the output directory", None, self._shown(parts)
                 )
             else:
                 detail = "a FIFO, socket or device lies in the output directory"
-                raise Fault("unsafe-path", "TREE-14", detail, None, self._shown(parts))
+                raise Fault("unsafe-path", "SAFE-12", detail, None, self._shown(parts))
 
     def _iter_names(self, top: Directory) -> Iterator[Parts]:
         """Yield every regular file, whatever else lies there."""
         return (parts for parts, kind in iter_tree(top, self._out) if kind == FILE)
 
     def unseal(self) -> None:
-        """Create or open the output directory for writing, and remove its seal and leftovers. [TREE-8]
+        """Create or open the output directory for writing, and remove its seal and leftovers. [SAFE-2]
 
         Once, after `check` and before everything below.
         """
@@ -239,7 +237,7 @@ class TreeWriter:
                 with opened(top, (MANIFEST_NAME,)) as file:
                     self.earlier_manifest = file.read(MAX_MANIFEST_SIZE + 1)
             self.is_touched = True
-            # [TREE-34] The seal first; then the leftovers. [TREE-37]
+            # [INTO-4] The seal first; then the leftovers. [INTO-3]
             seals = [(CHECKSUMS_NAME,), (MANIFEST_NAME,)] if self._into_existing else []
             self._own_places += reversed(seals)
             for parts in (*seals, *leftovers):
@@ -247,12 +245,12 @@ class TreeWriter:
                     directory.unlink(parts[-1])
 
     def _directory(self, parts: Parts) -> Directory:
-        """Return an open directory below the output directory, created at its first use. [TREE-3] [TREE-12]"""
+        """Return an open directory below the output directory, created at its first use. [TREE-5] [SAFE-8]"""
         directory = self._directories.get(parts)
         if directory is None:
             above, name = self._directory(parts[:-1]), parts[-1]
             with FaultsAt(self._out, parts):
-                # [TREE-6] An existing directory is opened and checked like a new one.
+                # [TREE-8] An existing directory is opened and checked like a new one.
                 with suppress(FileExistsError):
                     above.make(name)
                 check_directory(above.look(name), self._shown(parts))
@@ -279,7 +277,7 @@ class TreeWriter:
             self._sidecars[place].append(output.line)
 
     def _publish(self, place: Parts, pieces: Iterable[bytes]) -> None:
-        """Write a file under its temporary name and rename it. [TREE-18] [TREE-19]"""
+        """Write a file under its temporary name and rename it. [SAFE-19] [SAFE-20]"""
         directory = self._directory(place[:-1])
         with FaultsAt(self._out, place):
             sha256, inode = self._write_temporary(directory, place, pieces, self._flush_each)
@@ -292,7 +290,7 @@ class TreeWriter:
     ) -> tuple[bytes, Inode]:
         """Write a file under its temporary name; return the SHA-256 of its contents, in hex, and its inode."""
         temporary = (*place[:-1], TEMPORARY_NAME)
-        # Listed before it is created: an interrupt may come at any moment. [TREE-39]
+        # Listed before it is created: an interrupt may come at any moment. [SAFE-24]
         self._own_places.append(temporary)
         try:
             descriptor = create_temporary(directory)
@@ -315,18 +313,18 @@ class TreeWriter:
     def _name(self, directory: Directory, place: Parts, inode: Inode) -> None:
         """Rename the temporary file to its name."""
         name = place[-1]
-        # A rename never follows a link and never writes through one; this check implements TREE-13 to
-        # TREE-17. A file that appears after it is replaced, but not written to.
+        # A rename never follows a link and never writes through one; this check implements SAFE-11 to
+        # SAFE-18. A file that appears after it is replaced, but not written to.
         if found := look_if_there(directory, name):
             check_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
         if name in SEAL_NAMES:
             self._own_places.append(place)
         directory.rename(TEMPORARY_NAME, name)
         self._own_places.remove((*place[:-1], TEMPORARY_NAME))
-        # [TREE-42] Another process may have replaced the temporary file.
+        # [SAFE-10] Another process may have replaced the temporary file.
         if inode_of(directory.look(name)) != inode:
             detail = "something else lies here than the file that was written"
-            raise Fault("unsafe-path", "TREE-42", detail, None, self._shown(place))
+            raise Fault("unsafe-path", "SAFE-10", detail, None, self._shown(place))
 
     # ---- the end of a run ----
 
@@ -339,7 +337,7 @@ class TreeWriter:
         with FaultsAt(self._out, ()):
             for place, sidecar in self._sidecars.items():
                 self._files.add(path_of(place), sidecar.sha256.hexdigest().encode("ascii"))
-            # [TREE-45] In a new dump only the number is compared: where there are fewer, one is missing.
+            # [SAFE-9] In a new dump only the number is compared: where there are fewer, one is missing.
             written = len(self._sidecars) + self._blob_count
             is_listed = self._into_existing or sum(1 for _ in self._iter_names(top)) < written
             for parts in (self._iter_files(top) if self._into_existing else self._iter_names(top)) if is_listed else ():
@@ -353,13 +351,13 @@ class TreeWriter:
             if len(parts) > 2 and parts[0] == "redis" and (match := DATABASE_NAME.fullmatch(parts[1])):
                 databases.add(int(match[1]))
             if notes == [THERE] and parts[: len(self._own)] == self._own:
-                stale_count += 1  # [TREE-36]
+                stale_count += 1  # [INTO-6]
                 if len(stale_examples) < MAX_STALE_EXAMPLES:
                     stale_examples.append(path)
             elif is_listed and notes[0] != THERE:
                 self._check_places()  # where a directory is another one, that is why
                 detail = "a file that was written is not there under its name"
-                raise Fault("unsafe-path", "TREE-45", detail, None, os.path.join(self._out, os.fsdecode(path)))
+                raise Fault("unsafe-path", "SAFE-9", detail, None, os.path.join(self._out, os.fsdecode(path)))
         return Inventory(sorted(databases), stale_count, tuple(stale_examples))
 
     def _iter_files_and_notes(self) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -368,7 +366,7 @@ class TreeWriter:
                 yield path, [note for _, note in records]
 
     def seal(self, manifest: bytes) -> None:
-        """Write MANIFEST.json and then CHECKSUMS, after `inventory`. [TREE-22]"""
+        """Write MANIFEST.json and then CHECKSUMS, after `inventory`. [SAFE-23]"""
         self._publish((MANIFEST_NAME,), (check_size(manifest, os.path.join(self._out, MANIFEST_NAME)),))
         top = self._directory(())
         with FaultsAt(self._out, (CHECKSUMS_NAME,)):
@@ -384,15 +382,15 @@ class TreeWriter:
             yield render_checksum_line(path, notes[-1] or self._hash_other(top, path))
 
     def _hash_other(self, top: Directory, path: bytes) -> bytes:
-        """Return the SHA-256, in hex, of a file that this run did not write. [TREE-35]"""
+        """Return the SHA-256, in hex, of a file that this run did not write. [INTO-5]"""
         parts = tuple(os.fsdecode(path).split("/"))
         with FaultsAt(self._out, parts):
             return hash_file(top, parts)
 
     def rollback(self) -> list[Fault]:
-        """Close everything and remove what a failed run must not leave. [TREE-23] [TREE-39]
+        """Close everything and remove what a failed run must not leave. [SAFE-27] [SAFE-24]
 
-        A dump that is sealed stays. Returns the faults met on the way. [TREE-27]
+        A dump that is sealed stays. Returns the faults met on the way. [SAFE-31]
         """
         faults = self._close_sidecars()
         # The newest file first, so that CHECKSUMS is removed before MANIFEST.json.
@@ -406,7 +404,7 @@ class TreeWriter:
         return faults
 
     def _close_sidecars(self) -> list[Fault]:
-        """Flush and close every sidecar; return every fault, not only the first. [TREE-27]"""
+        """Flush and close every sidecar; return every fault, not only the first. [SAFE-31]"""
         faults: list[Fault] = []
         for place, sidecar in self._sidecars.items():
             try:
@@ -420,7 +418,7 @@ class TreeWriter:
         return faults
 
     def _check_places(self) -> None:
-        """Check that the name of every directory and sidecar still refers to it. [TREE-12]"""
+        """Check that the name of every directory and sidecar still refers to it. [SAFE-8]"""
         for parts, directory in self._directories.items():
             self._check_place(parts, directory.inode)
         for place, sidecar in self._sidecars.items():
@@ -431,7 +429,7 @@ class TreeWriter:
             status = self._directories[place[:-1]].look(place[-1]) if place else os.lstat(self._out)
         if inode_of(status) != inode:
             detail = "something else lies here than what was written to"
-            raise Fault("unsafe-path", "TREE-12", detail, None, self._shown(place))
+            raise Fault("unsafe-path", "SAFE-8", detail, None, self._shown(place))
 
     def _close_handles(self) -> None:
         self._files.close()
@@ -469,7 +467,7 @@ def open_sidecar(directory: Directory, name: str, shown: str) -> int:
         descriptor = directory.create(name)
         correct_mode(descriptor, os.fstat(descriptor))
         return descriptor
-    # [TREE-30] Opening a device can have effects, so it is checked first. The check by handle below decides. [TREE-11]
+    # [SAFE-13] Opening a device can have effects, so it is checked first. The check by handle below decides. [SAFE-6]
     check_file(directory.look(name), shown, is_blob=False)
     descriptor = directory.open(name, WRITE_FILE)
     try:
@@ -483,13 +481,13 @@ def open_sidecar(directory: Directory, name: str, shown: str) -> int:
 
 
 def correct_mode(descriptor: int, status: os.stat_result) -> None:
-    """Set the mode of an open file, if an older file or the umask gave it another. [TREE-5]"""
+    """Set the mode of an open file, if an older file or the umask gave it another. [TREE-7]"""
     if stat.S_IMODE(status.st_mode) != FILE_MODE and hasattr(os, "fchmod"):
         os.fchmod(descriptor, FILE_MODE)
 
 
 def create_temporary(directory: Directory) -> int:
-    """Create the temporary file of a directory and return its descriptor. [TREE-20]"""
+    """Create the temporary file of a directory and return its descriptor. [SAFE-21]"""
     with suppress(FileExistsError):
         return directory.create(TEMPORARY_NAME)
     # The name is reserved for this program; unlinking touches neither a link's target nor a FIFO's reader.
@@ -498,7 +496,7 @@ def create_temporary(directory: Directory) -> int:
 
 
 def flush_file_system(descriptor: int) -> None:
-    """Flush the whole file system of an open file to disk. [TREE-21]"""
+    """Flush the whole file system of an open file to disk. [SAFE-22]"""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()  # a system without syncfs; sync reports no errors

@@ -48,5 +48,5 @@ class Finding(Fault):
 
     @property
     def exit_status(self) -> int:
-        """Exit status of a verification that finds anything. [OUTC-6]"""
+        """Exit status of a verification that finds anything. [OUTC-7]"""
         return EXIT_FINDINGS

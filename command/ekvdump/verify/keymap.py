@@ -1,4 +1,4 @@
-"""Lines of KEYMAP.jsonl as keys. Implements the reading half of spec chapter KMAP.
+"""Lines of KEYMAP.jsonl as keys. Implements part of spec chapter READ.
 
 The writing half, and what a line looks like, is `ekvformat.keymap`.
 """
@@ -14,7 +14,7 @@ from ekvdump.verify.lines import iter_bounded_lines
 from ekvdump.verify.segments import decode_base64url
 
 MAX_LINE_SIZE: Final = 4 * 1024 * 1024
-"""Most bytes of a line, LF included. [KMAP-5]"""
+"""Most bytes of a line, LF included. [READ-6]"""
 MEMBERS: Final = ("encoded", "original", "kind")
 """Names of the members of a line. [KMAP-1]"""
 
@@ -29,32 +29,32 @@ class KeymapLine(NamedTuple):
 
 
 def iter_keymap(lines: BinaryIO, path: str = KEYMAP_NAME) -> Iterator[KeymapLine]:
-    """Yield the lines of a KEYMAP. Raises `invalid-keymap` at the first bad line, for good. [KMAP-9]"""
+    """Yield the lines of a KEYMAP. Raises `invalid-keymap` at the first bad line, for good. [READ-10]"""
     for offset, line in iter_bounded_lines(lines, MAX_LINE_SIZE):
-        # [KMAP-5]
+        # [READ-6]
         if len(line) > MAX_LINE_SIZE:
-            raise Finding("invalid-keymap", "KMAP-5", f"a line of more than {MAX_LINE_SIZE} bytes", offset, path)
+            raise Finding("invalid-keymap", "READ-6", f"a line of more than {MAX_LINE_SIZE} bytes", offset, path)
         yield decode_keymap_line(line, offset, path)
 
 
 def decode_keymap_line(line: bytes, offset: int = 0, path: str = KEYMAP_NAME) -> KeymapLine:
     """Decode one line, which begins at `offset` in the file. Raises `invalid-keymap`."""
-    # [KMAP-6]
+    # [READ-7]
     try:
         members = decode_json(line)
     except ValueError as error:
-        raise Finding("invalid-keymap", "KMAP-6", f"not JSON: {error}", offset, path) from error
+        raise Finding("invalid-keymap", "READ-7", f"not JSON: {error}", offset, path) from error
     if not isinstance(members, dict):
-        raise Finding("invalid-keymap", "KMAP-6", "not a JSON object", offset, path)
+        raise Finding("invalid-keymap", "READ-7", "not a JSON object", offset, path)
     for member in MEMBERS:
         if not isinstance(members.get(member), str):
-            raise Finding("invalid-keymap", "KMAP-6", f"{member} is missing, null or no string", offset, path)
-    # [KMAP-7]
+            raise Finding("invalid-keymap", "READ-7", f"{member} is missing, null or no string", offset, path)
+    # [READ-8]
     for member in ("encoded", "kind"):
         if not members[member]:
-            raise Finding("invalid-keymap", "KMAP-7", f"{member} is empty", offset, path)
-    # [KMAP-8]
+            raise Finding("invalid-keymap", "READ-8", f"{member} is empty", offset, path)
+    # [READ-9]
     original = decode_base64url(members["original"])
     if original is None:
-        raise Finding("invalid-keymap", "KMAP-8", "original is not base64url without padding", offset, path)
+        raise Finding("invalid-keymap", "READ-9", "original is not base64url without padding", offset, path)
     return KeymapLine(members["encoded"], original, members["kind"])

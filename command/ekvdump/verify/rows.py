@@ -1,14 +1,14 @@
 """Rows of sidecars, as a verifier reads them: expiry rows and lines of `unreadable.jsonl`.
 
-A decoder returns None for a row that is malformed; the caller reports it. [VERI-11]
+A decoder returns None for a row that is malformed; the caller reports it. [VERI-14]
 """
 
 import re
 from typing import Any, Final, TypeGuard
 
+from ekvformat.envelope import MAX_EXPIRY_MS
 from ekvformat.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
 from ekvformat.manifest import decode_json, is_number
-from ekvformat.redis_strings import MAX_EXPIRY_MS
 from ekvformat.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_DIRECTORY
 from ekvformat.segments import encode_segment
 
@@ -16,7 +16,7 @@ from ekvdump.verify.findings import Finding
 from ekvdump.verify.segments import decode_base64url, decode_segment
 
 CLAUSE_SHAPE: Final = re.compile(r"[A-Z]{4}-[0-9]+")
-"""The form of a clause ID. [SALV-3]"""
+"""The form of a clause ID. [SALV-6]"""
 PREFIX_OF_KIND: Final = {STRING_KIND: STRING_PREFIX, HLL_KIND: HLL_PREFIX, TTL_KIND: TTL_PREFIX}
 
 
@@ -30,7 +30,7 @@ def decode_row(text: bytes) -> dict[str, Any]:
 
 
 def decode_expiry_row(text: bytes) -> tuple[str] | None:
-    """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-11] [RTTL-12]"""
+    """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-14] [RTTL-14]"""
     row = decode_row(text)
     segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
     if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
@@ -39,7 +39,7 @@ def decode_expiry_row(text: bytes) -> tuple[str] | None:
 
 
 def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
-    """Return directory and name of the file that a line of `unreadable.jsonl` lists, or None. [VERI-11] [SALV-3]"""
+    """Return directory and name of the file that a line of `unreadable.jsonl` lists, or None. [VERI-14] [SALV-6]"""
     row = decode_row(text)
     segment, storage_key, kind = row.get("segment"), row.get("storage_key"), row.get("kind")
     offset = row.get("offset")
@@ -58,17 +58,17 @@ def decode_unreadable_line(text: bytes) -> tuple[str, str] | None:
 
 
 def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
-    """Return the segments that a record with this storage key and kind may have. [SALV-3]"""
+    """Return the segments that a record with this storage key and kind may have. [SALV-6]"""
     if storage_key is None:
         return []
     prefix = PREFIX_OF_KIND[kind]
     segments = [encode_segment(storage_key.removeprefix(prefix))] if storage_key.startswith(prefix) else []
-    # [RSTR-12] A bare string has no prefix.
+    # [RSTR-2] A bare string has no prefix.
     return [*segments, encode_segment(storage_key)] if kind == STRING_KIND else segments
 
 
 def is_segment(value: object) -> TypeGuard[str]:
-    """Return True if a JSON value is a segment. [SEGM-14]"""
+    """Return True if a JSON value is a segment. [READ-5]"""
     if not isinstance(value, str):
         return False
     try:

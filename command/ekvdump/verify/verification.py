@@ -7,8 +7,8 @@
     every sidecar     the blobs of its database, and some blobs with their rows
 
 The rules this module lives by: nothing is written in the dump and no link in it is followed
-[VERI-18]; paths, lines and segments are sorted in unlinked temporary files, so that memory
-does not grow with the dump [VERI-17].
+[VERI-21]; paths, lines and segments are sorted in unlinked temporary files, so that memory
+does not grow with the dump [VERI-20].
 """
 
 import os
@@ -98,7 +98,7 @@ class Verification:
         self._databases: set[int] = set()
         self._top_files: set[str] = set()
         self.counts: Counter[str] = Counter()
-        """Number of findings by name. [VERI-16]"""
+        """Number of findings by name. [VERI-19]"""
         self.file_count = 0
         """Regular files in the tree."""
         self.manifest: dict[str, Any] | None = None
@@ -110,7 +110,7 @@ class Verification:
         outcome = (self.manifest or {}).get("outcome")
         if not isinstance(outcome, dict):
             return None
-        # [MANI-24] One database that is not known to be complete is enough for None.
+        # [INTO-7] One database that is not known to be complete is enough for None.
         earlier = outcome.get("earlier")
         every = [outcome, *(earlier if isinstance(earlier, list) else [])]
         answers = [each.get("complete") if isinstance(each, dict) else None for each in every]
@@ -120,10 +120,10 @@ class Verification:
 
     def run(self) -> None:
         """Verify the dump."""
-        check_spelling(self._out, "TREE-25")
+        check_spelling(self._out, "SAFE-29")
         with FaultsAt(self._out, ()):
             if not os.path.lexists(self._out):
-                raise Fault("io-error", "VERI-20", "there is no such directory", None, self._out)
+                raise Fault("io-error", "VERI-1", "there is no such directory", None, self._out)
             check_directory(os.lstat(self._out), self._out)
         try:
             self._temporary_directory = tempfile.gettempdir()
@@ -156,7 +156,7 @@ class Verification:
         with FaultsAt(self._out, ()):
             yield from iter_tree(self._top, self._out)
 
-    # [VERI-21] The path of a finding is relative to the dump.
+    # [VERI-2] The path of a finding is relative to the dump.
 
     def _report(self, name: str, clause: str, detail: str, path: bytes | str, offset: int | None = None) -> None:
         self._pass_on(Finding(name, clause, detail, offset, os.fsdecode(path)))
@@ -176,10 +176,10 @@ class Verification:
                 self._note_file(parts, path)
             elif kind == SYMLINK:
                 self._note(self._paths, path, NO_FILE)
-                self._report("symlink", "VERI-4", "a symlink; it was not followed", path)
+                self._report("symlink", "VERI-6", "a symlink; it was not followed", path)
             elif kind != DIRECTORY:
                 self._note(self._paths, path, NO_FILE)
-                self._report("not-regular", "VERI-4", "a FIFO, socket or device; it was not opened", path)
+                self._report("not-regular", "VERI-6", "a FIFO, socket or device; it was not opened", path)
 
     def _note_file(self, parts: Parts, path: bytes) -> None:
         if len(parts) == 1:
@@ -200,24 +200,24 @@ class Verification:
                 if kind in KINDS:
                     self._report_segment(segment, path)
                 else:
-                    self._report("invalid-segment", "SALV-4", f"the name does not end in one of {KINDS}", path)
+                    self._report("invalid-segment", "SALV-7", f"the name does not end in one of {KINDS}", path)
                 self._note(self._names, name_of(parts[1], UNREADABLE_DIRECTORY, stem), UNREADABLE_BLOB)
 
     def _report_segment(self, segment: str, path: bytes) -> None:
         try:
             key = decode_segment(segment)
         except Finding as finding:
-            if finding.name != "needs-keymap":  # `_compare_names` checks that it has a line [VERI-8]
+            if finding.name != "needs-keymap":  # `_compare_names` checks that it has a line [VERI-11]
                 self._report(finding.name, finding.clause, finding.detail, path)
             return
         if encode_segment(key) != segment:
-            self._report("unusual-segment", "VERI-7", f"this key's segment is {encode_segment(key)}", path)
+            self._report("unusual-segment", "VERI-10", f"this key's segment is {encode_segment(key)}", path)
 
     # ---- MANIFEST.json ----
 
     def _read_manifest(self) -> None:
         if MANIFEST_NAME not in self._top_files:
-            self._report("no-manifest", "VERI-2", "the dump has no MANIFEST.json", MANIFEST_NAME)
+            self._report("no-manifest", "VERI-4", "the dump has no MANIFEST.json", MANIFEST_NAME)
             return
         with FaultsAt(self._out, (MANIFEST_NAME,)), opened(self._top, (MANIFEST_NAME,)) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
@@ -228,16 +228,16 @@ class Verification:
             return
         redis = self.manifest["adapters"].get("redis")
         named = redis.get("databases") if isinstance(redis, dict) else None
-        # [VERI-15] Other decoders may leave them out.
+        # [VERI-18] Other decoders may leave them out.
         if named is not None and not (named == sorted(self._databases) and all(map(is_number, named))):
             detail = f"`databases` says {named!r:.80}, the directories say {sorted(self._databases)!r:.80}"
-            self._report("wrong-databases", "VERI-15", detail, MANIFEST_NAME)
+            self._report("wrong-databases", "VERI-18", detail, MANIFEST_NAME)
 
     # ---- CHECKSUMS ----
 
     def _read_checksums(self) -> None:
         if CHECKSUMS_NAME not in self._top_files:
-            self._report("no-seal", "VERI-1", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
+            self._report("no-seal", "VERI-3", "the dump has no CHECKSUMS, so it is not whole", CHECKSUMS_NAME)
             return
         previous, offset = b"", -1
         for offset, text in self._iter_lines((CHECKSUMS_NAME,), MAX_CHECKSUM_LINE_SIZE + 1):
@@ -246,20 +246,20 @@ class Verification:
             except Finding as finding:
                 self._pass_on(finding)
                 continue
-            # [VERI-5] Empty parts and `.` are removed, as the system does when it opens a path.
+            # [VERI-7] Empty parts and `.` are removed, as the system does when it opens a path.
             path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
             if render_checksum_line(path, line.sha256) != text:
                 detail = "the line would have been written otherwise"
-                self._report("unusual-line", "VERI-5", detail, CHECKSUMS_NAME, offset)
-            # [VERI-6]
+                self._report("unusual-line", "VERI-7", detail, CHECKSUMS_NAME, offset)
+            # [VERI-8]
             if path < previous:
                 detail = "the path comes before the path of the line before"
-                self._report("unsorted-line", "VERI-6", detail, CHECKSUMS_NAME, offset)
+                self._report("unsorted-line", "VERI-8", detail, CHECKSUMS_NAME, offset)
             previous = path
             self._note(self._paths, path or b".", A_LINE + line.sha256)
-        # [SUMS-10]
+        # [READ-29]
         if offset < 0:
-            self._report("no-line", "SUMS-10", "there is no line", CHECKSUMS_NAME)
+            self._report("no-line", "READ-29", "there is no line", CHECKSUMS_NAME)
 
     def _compare_files(self) -> None:
         """Compare every file with its line, in the order of paths."""
@@ -281,16 +281,16 @@ class Verification:
                 done += 1
                 if self._progress:
                     self._progress(VERIFYING, done, self.file_count)
-            # [VERI-19]
+            # [VERI-9]
             for _ in range(line_count - 1):
-                self._report("repeated-path", "VERI-19", "the path has more than one line", path)
+                self._report("repeated-path", "VERI-9", "the path has more than one line", path)
             if differs:
-                # [SUMS-11]
-                self._report("mismatch", "SUMS-11", f"the file has the SHA-256 {found.decode()}", path)
+                # [READ-33]
+                self._report("mismatch", "READ-33", f"the file has the SHA-256 {found.decode()}", path)
             elif not is_file and not is_seen:
                 self._report_missing(path)
             elif is_file and not line_count and path != CHECKSUMS_NAME.encode() and CHECKSUMS_NAME in self._top_files:
-                self._report("foreign-file", "VERI-3", "the file has no line in CHECKSUMS", path)
+                self._report("foreign-file", "VERI-5", "the file has no line in CHECKSUMS", path)
 
     def _report_missing(self, path: bytes) -> None:
         """Report why a path that has a line is not a file of the dump."""
@@ -302,15 +302,15 @@ class Verification:
             except OSError:
                 status = None
             if status and stat.S_ISLNK(status.st_mode):
-                self._report("symlink", "SUMS-9", "a symlink on the path of this line; it was not followed", path)
+                self._report("symlink", "READ-30", "a symlink on the path of this line; it was not followed", path)
                 return
             is_special = status and not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode))
             if is_special or (status and size == len(parts)):
                 self._report(
-                    "not-regular", "SUMS-16", "not a regular file, or behind something that is not a directory", path
+                    "not-regular", "READ-32", "not a regular file, or behind something that is not a directory", path
                 )
                 return
-        self._report("missing-file", "SUMS-15", "the file is not there", path)
+        self._report("missing-file", "READ-31", "the file is not there", path)
 
     def _hash(self, parts: Parts) -> bytes:
         with FaultsAt(self._out, parts):
@@ -337,7 +337,7 @@ class Verification:
         for offset, text in self._iter_lines(parts, MAX_LINE_SIZE):
             names = decode(text) if len(text) <= MAX_LINE_SIZE else None
             if names is None:
-                self._report("invalid-row", "VERI-11", "not a row of this sidecar", "/".join(parts), offset)
+                self._report("invalid-row", "VERI-14", "not a row of this sidecar", "/".join(parts), offset)
             else:
                 self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
 
@@ -346,14 +346,14 @@ class Verification:
             for line in self._iter_keymap(parts):
                 if line.kind != SHA_FALLBACK:
                     continue
-                # [VERI-9]
+                # [VERI-12]
                 if encode_segment(line.original) != line.encoded:
                     detail = f"the key of this line has the segment {encode_segment(line.original)}"
-                    self._report("keymap-mismatch", "VERI-9", detail, "/".join(parts))
+                    self._report("keymap-mismatch", "VERI-12", detail, "/".join(parts))
                 else:
                     self._note(self._names, name_of(parts[1], line.encoded), KEYMAP_LINE)
         except Finding as finding:
-            self._pass_on(finding)  # [KMAP-9]
+            self._pass_on(finding)  # [READ-10]
 
     def _compare_names(self) -> None:
         """Compare rows and lines with blobs, in the order of databases and segments."""
@@ -362,27 +362,27 @@ class Verification:
             base, _, stem = os.fsdecode(name).rpartition("/")
             for row, sidecar in SIDECAR_OF_ROW.items():
                 where = f"{base.removesuffix('/' + UNREADABLE_DIRECTORY)}/{sidecar}"
-                # [VERI-13]
+                # [VERI-16]
                 for _ in range(notes[row] - 1):
-                    self._report("repeated-row", "VERI-13", f"{stem} has more than one row", where)
-                # [VERI-12]
+                    self._report("repeated-row", "VERI-16", f"{stem} has more than one row", where)
+                # [VERI-15]
                 if notes[row] and not notes[BLOB_OF_ROW[row]]:
-                    self._report("row-without-blob", "VERI-12", f"{stem} has a row and no blob", where)
-            # [VERI-14]
+                    self._report("row-without-blob", "VERI-15", f"{stem} has a row and no blob", where)
+            # [VERI-17]
             if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
-                self._report("blob-without-row", "VERI-14", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
+                self._report("blob-without-row", "VERI-17", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
             blobs = [directory for directory, note in BLOB_NOTES.items() if notes[note]]
-            # [VERI-8]
+            # [VERI-11]
             if blobs and needs_keymap(stem) and not notes[KEYMAP_LINE]:
                 detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
-                self._report("needs-keymap", "VERI-8", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
-            # [VERI-10]
+                self._report("needs-keymap", "VERI-11", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
+            # [VERI-13]
             if notes[KEYMAP_LINE] and not blobs:
-                self._report("line-without-blob", "VERI-10", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
+                self._report("line-without-blob", "VERI-13", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
 
 
 def open_unnamed() -> FileIO:
-    """Create an unlinked temporary file in the system's directory for them. [VERI-18]"""
+    """Create an unlinked temporary file in the system's directory for them. [VERI-21]"""
     descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
     os.unlink(path)
     return FileIO(descriptor, "r+")

@@ -24,21 +24,21 @@ and, without intercepting calls:
     judged                                                        verdict
     ------------------------------------------------------------  ---------------------
     reported as complete, and the dump is wrong                   FAIL
-    reported as complete, although a flush or close failed        FAIL [TREE-27]
-    refused, and there is a seal                                  FAIL [TREE-23]
-    a partial blob under its final name                           FAIL [TREE-18]
-    a seal over an incomplete tree                                FAIL [TREE-22]
-    CHECKSUMS appears without a flush before it                   FAIL [TREE-21]
-    interrupted, and a file is left that does not belong to a     FAIL [TREE-39]
+    reported as complete, although a flush or close failed        FAIL [SAFE-31]
+    refused, and there is a seal                                  FAIL [SAFE-27]
+    a partial blob under its final name                           FAIL [SAFE-19]
+    a seal over an incomplete tree                                FAIL [SAFE-23]
+    CHECKSUMS appears without a flush before it                   FAIL [SAFE-22]
+    interrupted, and a file is left that does not belong to a     FAIL [SAFE-24]
     dump
-    interrupted, and there is a seal without the dump             FAIL [TREE-39]
-    after "EIO on", fewer faults reported than calls failed       FAIL [TREE-27]
-    killed, and more than one file is left that does not belong   FAIL [TREE-40]
+    interrupted, and there is a seal without the dump             FAIL [SAFE-24]
+    after "EIO on", fewer faults reported than calls failed       FAIL [SAFE-31]
+    killed, and more than one file is left that does not belong   FAIL [SAFE-25]
     to a dump
-    killed or interrupted, and the same run again neither         FAIL [TREE-43]
+    killed or interrupted, and the same run again neither         FAIL [SAFE-26]
     completes nor names what must be removed first
-    a full disk that is not reported as one, or another fault     WRONG_REASON [TREE-24],
-    that is, as far as the profile maps the message               [TREE-25]
+    a full disk that is not reported as one, or another fault     WRONG_REASON [SAFE-28],
+    that is, as far as the profile maps the message               [SAFE-29]
     the program did something unobservable; the call was not      VOID
     made
 
@@ -178,13 +178,13 @@ def iter_trials(case: Case, moments: Sequence[Moment]) -> Iterator[Trial]:
 
 
 def judge_flush(moments: Sequence[Moment]) -> Tried:
-    """Judge whether anything is flushed to disk before CHECKSUMS appears. [TREE-21]"""
+    """Judge whether anything is flushed to disk before CHECKSUMS appears. [SAFE-22]"""
     for moment in moments:
         kind = CALLS[moment.name].kind
         if kind == FLUSH:
             break
         if moment.writes and kind in (RENAME, LINK, OPEN) and moment.places[-1:] == ("CHECKSUMS",):
-            return Tried(Trial(FLUSHED), FAIL, f"nothing is flushed {moment} [TREE-21]")
+            return Tried(Trial(FLUSHED), FAIL, f"nothing is flushed {moment} [SAFE-22]")
     return Tried(Trial(FLUSHED), PASS, "flushed")
 
 
@@ -308,7 +308,7 @@ class _Attempt:
 
     def _escaped(self) -> str:
         paths = touched(self._before, self._box.look_outside(), self._may_lose)
-        return f"touched: {', '.join(paths)} [TREE-10]" if paths else ""
+        return f"touched: {', '.join(paths)} [SAFE-5]" if paths else ""
 
     # ---- how it ended ----
 
@@ -317,7 +317,7 @@ class _Attempt:
         if differences := [*self._differences(), *self._differences_of_manifest()]:
             return FAIL, f"reported as {self._case.expected.outcome}, and {self._reported(differences[0])}"
         if trial.moment and trial.fault != "EINTR" and settles(trial.moment, links=trial.links):
-            return FAIL, f"a failed {trial.moment.name} is not reported [TREE-27]"
+            return FAIL, f"a failed {trial.moment.name} is not reported [SAFE-31]"
         return PASS, "went on"
 
     def _judge_refused(self, finish: Finish) -> tuple[str, str]:
@@ -326,12 +326,12 @@ class _Attempt:
             return FAIL, f"exit status {finish.exit_status}, which means neither a dump nor a refusal"
         found = set() if self._is_as_it_was() else files_of(self._box)
         if seals := [name.decode() for name in SEAL_NAMES if name in found]:
-            return FAIL, f"refused, and {' and '.join(seals)} is there [TREE-23]"
+            return FAIL, f"refused, and {' and '.join(seals)} is there [SAFE-27]"
         if partial := self._partial_blob():
             return FAIL, partial
-        fault, clause = IO_ERROR, "TREE-25"
+        fault, clause = IO_ERROR, "SAFE-29"
         if trial.fault in ("ENOSPC", "EDQUOT", FULL_DISK, NO_INODE):
-            fault, clause = DISK_FULL, "TREE-24"
+            fault, clause = DISK_FULL, "SAFE-28"
         reason = profile.reason_in(finish.stderr)
         if reason is not None and reason.fault != fault:
             return WRONG_REASON, f"reported as {reason.fault}, not {fault} [{clause}]: {first_line(finish.stderr)}"
@@ -342,7 +342,7 @@ class _Attempt:
         if trial.fault == EIO_ON and profile.texts:
             count = profile.count_reasons(finish.stderr)
             if count < self._failed_count:
-                return FAIL, f"{self._failed_count} calls failed, and {count} are reported [TREE-27]"
+                return FAIL, f"{self._failed_count} calls failed, and {count} are reported [SAFE-31]"
         return PASS, "refused"
 
     def _judge_killed(self, finish: Finish) -> tuple[str, str]:
@@ -354,17 +354,17 @@ class _Attempt:
         now = look(self._box.out)
         found = {path for path in files_of(self._box) if self._is_own(path, now)}
         if CHECKSUMS_NAME in found and (differences := self._differences()):
-            return FAIL, f"CHECKSUMS is there, and {differences[0]} [TREE-22]"
+            return FAIL, f"CHECKSUMS is there, and {differences[0]} [SAFE-23]"
         if MANIFEST_NAME in found and (differences := self._differences_of_manifest()):
-            return FAIL, f"MANIFEST.json is there, and incomplete: {differences[0]} [TREE-19]"
+            return FAIL, f"MANIFEST.json is there, and incomplete: {differences[0]} [SAFE-20]"
         if MANIFEST_NAME in found:
             # An extra file may be the temporary file of CHECKSUMS.
             missing = [each for each in self._differences_of_tree() if each.expected != NO_FILE]
             if missing:
-                return FAIL, f"MANIFEST.json is there, and {missing[0]} [TREE-22]"
+                return FAIL, f"MANIFEST.json is there, and {missing[0]} [SAFE-23]"
         known = {*self._case.expected.tree, *SEAL_NAMES, *self._planted_files()}
         if len(others := sorted(found - known)) > 1:
-            return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-40]"
+            return FAIL, f"killed, and it left {b', '.join(others).decode(errors='backslashreplace')} [SAFE-25]"
         return self._judge_again()
 
     def _judge_interrupted(self, finish: Finish) -> tuple[str, str]:
@@ -382,14 +382,14 @@ class _Attempt:
         if CHECKSUMS_NAME in found and not differences:
             return PASS, "too late"
         if finish.exit_status in self._profile.exits[self._case.expected.outcome]:
-            return FAIL, f"interrupted, reported as {self._case.expected.outcome}, and {differences[0]} [TREE-39]"
+            return FAIL, f"interrupted, reported as {self._case.expected.outcome}, and {differences[0]} [SAFE-24]"
         now = look(self._box.out)
         found = {path for path in found if self._is_own(path, now)}
         if seals := [name.decode() for name in SEAL_NAMES if name in found]:
-            return FAIL, f"interrupted, and {' and '.join(seals)} is there [TREE-39]"
+            return FAIL, f"interrupted, and {' and '.join(seals)} is there [SAFE-24]"
         known = {*self._case.expected.tree, *self._planted_files()}
         if others := sorted(found - known):
-            return FAIL, f"interrupted, and it left {b', '.join(others).decode(errors='backslashreplace')} [TREE-39]"
+            return FAIL, f"interrupted, and it left {b', '.join(others).decode(errors='backslashreplace')} [SAFE-24]"
         return self._judge_again()
 
     def _judge_again(self) -> tuple[str, str]:
@@ -399,7 +399,7 @@ class _Attempt:
         if finish.exit_status in self._profile.refused and not bad_ending(finish, self._profile):
             named = named_paths(finish.stderr, self._box.out)
             if not named:
-                return FAIL, f"again: refused, without saying what to remove [TREE-43]: {first_line(finish.stderr)}"
+                return FAIL, f"again: refused, without saying what to remove [SAFE-26]: {first_line(finish.stderr)}"
             for path in named:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             words = f"again: removed {', '.join(os.path.relpath(path, self._box.out) for path in named)}, then complete"
@@ -409,7 +409,7 @@ class _Attempt:
         if ending := bad_ending(finish, self._profile):
             return ending[0], f"again: {ending[1]}"
         if finish.exit_status not in self._profile.exits[self._case.expected.outcome]:
-            return FAIL, f"again: refused [TREE-43]: {first_line(finish.stderr)}"
+            return FAIL, f"again: refused [SAFE-26]: {first_line(finish.stderr)}"
         if differences := self._differences():
             return FAIL, f"again: {self._reported(differences[0])}"
         return PASS, words
@@ -453,7 +453,7 @@ class _Attempt:
             if BLOB.fullmatch(os.fsdecode(path)):
                 data = (self._box.out / os.fsdecode(path)).read_bytes()
                 if data not in (self._case.expected.tree.get(path), planted.get(path)):
-                    return f"a partial blob under its final name, {os.fsdecode(path)} [TREE-18]"
+                    return f"a partial blob under its final name, {os.fsdecode(path)} [SAFE-19]"
         return ""
 
     def _planted_files(self) -> dict[bytes, bytes]:

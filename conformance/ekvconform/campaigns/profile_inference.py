@@ -21,9 +21,9 @@ from ekvconform.run.sandbox import make_sandbox, run_program
 from ekvconform.run.time_limit import WALL_FACTOR
 
 PROBES: Final = (
-    *SMOKE, "tree-empty-output-directory", "tree-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
+    *SMOKE, "safe-empty-output-directory", "safe-output-not-empty", "file-snapshot-missing", "file-cut-in-key",
     "file-header-v2-too-small", "file-header-unknown-version", "file-key-size-limit", "visi-key-too-short",
-    "visi-reserved-bit-4", "rhll-without-flags", "visi-future-version", "rttl-orphans",
+    "visi-reserved-bit-4", "envl-hll-without-flags", "visi-future-version", "rttl-orphans",
     "veri-no-seal", "veri-foreign-file", "veri-row-without-blob", "veri-symlink",
 )  # fmt: skip
 """Cases that are run: some refusals of each fault, and some that show a feature."""
@@ -157,7 +157,7 @@ def infer_profile(every: Sequence[Probe]) -> Inferred:
 
 def _takes_existing_output(probes: Sequence[Probe], taken: set[int]) -> bool:
     """Return False only if the program refuses an empty OUT for a reason of its own."""
-    there = next((each for each in probes if each.case.id == "tree-empty-output-directory"), None)
+    there = next((each for each in probes if each.case.id == "safe-empty-output-directory"), None)
     elsewhere = {each.line for each in probes if not each.case.scene.has_output}
     return there is None or there.exit_status in taken or there.line in elsewhere
 
@@ -170,7 +170,7 @@ def _options(every: Sequence[Probe], taken: set[int]) -> dict[str, tuple[str, ..
         for name in each.case.scene.options
         if each.exit_status in taken and each.sealed
     }
-    always = next((each for each in every if each.case.id == "tree-output-not-empty"), None)
+    always = next((each for each in every if each.case.id == "safe-output-not-empty"), None)
     if always is not None and always.exit_status in taken and "into_existing" not in found:
         found["into_existing"] = ()
     return found

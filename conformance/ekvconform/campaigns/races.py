@@ -163,9 +163,9 @@ def _do(step: Step, case: Case, profile: Profile, directory: Path, stop: int) ->
 
     held = hold_program(command, box, profile.limits, decide, stop)
     if changed := rearrangement.touched():
-        return Stepped(step, ESCAPED, f"touched: {', '.join(changed)} [TREE-10]")
+        return Stepped(step, ESCAPED, f"touched: {', '.join(changed)} [SAFE-5]")
     if paths := _sealed_tampered_files(case, box):
-        return Stepped(step, FAIL, f"sealed bytes of another process: {', '.join(paths)} [TREE-42]")
+        return Stepped(step, FAIL, f"sealed bytes of another process: {', '.join(paths)} [SAFE-10]")
     if held.unseen:
         return Stepped(step, VOID, f"not observable: {held.unseen[0]}")
     if not met:
@@ -191,7 +191,7 @@ def _place(step: Step, call: Call, box: Sandbox, names: Names) -> Path:
 def _sealed_tampered_files(case: Case, box: Sandbox) -> list[str]:
     """Return the files of the dump whose line in CHECKSUMS has the hash of the tampered bytes.
 
-    A file that was there before the run is sealed as it is. [TREE-35]
+    A file that was there before the run is sealed as it is. [INTO-5]
     """
     sealed = box.out / "CHECKSUMS"
     if not sealed.is_file() or sealed.is_symlink():

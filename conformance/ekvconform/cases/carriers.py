@@ -33,7 +33,7 @@ HEADER_AND_FOOTER: Final = "header-and-footer"
 CARRIERS: Final = (NODE_FILE, HEADER_AND_FOOTER, PAYLOAD_WITH_FOOTER, BARE_PAYLOAD)
 """Richest first."""
 RULE_OF_CARRIER: Final = {
-    NODE_FILE: "VISI-9", HEADER_AND_FOOTER: "FILE-1", PAYLOAD_WITH_FOOTER: "FILE-15", BARE_PAYLOAD: "FILE-18",
+    NODE_FILE: "VISI-9", HEADER_AND_FOOTER: "FILE-1", PAYLOAD_WITH_FOOTER: "FILE-17", BARE_PAYLOAD: "FILE-20",
 }  # fmt: skip
 """The rule that a program does not follow if it reads the next carrier and not this one."""
 HEADER: Final = "header"
@@ -44,8 +44,8 @@ PARTS: Final = {
     PAYLOAD_WITH_FOOTER: frozenset((FOOTER,)), BARE_PAYLOAD: frozenset[str](),
 }  # fmt: skip
 RULES: Final = {
-    HEADER: re.compile("FILE-(1|2|3|4|7|8|17|25|26)"),
-    FOOTER: re.compile("FILE-(15|16|17|18)"),
+    HEADER: re.compile("FILE-(1|2|3|4|5|8|9|10|19)"),
+    FOOTER: re.compile("FILE-(17|18|19|20)"),
     ROWS: re.compile("FILE-.*|VISI-(7|8|9|10)"),
 }
 """Part of a file = the clauses that rule it."""
@@ -65,7 +65,7 @@ OFFSET: Final = re.compile(rb'"offset":(\d+)')
 CRC: Final = "source.fsm_crc32c"
 ENTRIES: Final = "outcome.counters.entries"
 NO_FOOTER: Final = "no-footer"
-"""The warning about a file without a footer. [FILE-18]"""
+"""The warning about a file without a footer. [FILE-20]"""
 
 
 def carry(case: Case, carrier: str) -> Case:
@@ -183,7 +183,7 @@ def _moves(parts: Parts, carried: Parts) -> Callable[[int], int]:
     def moved(offset: int) -> int:
         shift = len(carried.header) - len(parts.header)
         for start, by in starts:
-            # The end of a value belongs to it: a field of which nothing is there is cut there. [RSTR-9]
+            # The end of a value belongs to it: a field of which nothing is there is cut there. [ENVL-10]
             if offset > start:
                 shift = by
         return offset + shift
@@ -206,7 +206,7 @@ def _expect(expected: Expected, parts: Parts, carried: Parts, moved: Callable[[i
 
 
 def _without_footer(expected: Expected) -> Expected:
-    """Return the expectation for the same file without its footer. [FILE-18]"""
+    """Return the expectation for the same file without its footer. [FILE-20]"""
     if expected.outcome not in (COMPLETE, PARTIAL):
         return expected
     return replace(expected, warnings=expected.warnings | {NO_FOOTER: 1}, carriers_warnings=frozenset((NO_FOOTER,)))

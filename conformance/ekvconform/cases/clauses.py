@@ -7,10 +7,15 @@ from typing import Final
 
 from ekvconform.cases.data_files import SPEC
 
+CHAPTERS: Final = "*/[0-9][0-9]-*.md"
+"""Pattern of the chapters' paths below the spec; the numbers are the order of reading."""
 CLAUSE: Final = re.compile(
-    r"^\*\*(?P<id>[A-Z]{4}-[0-9]+)\*\* · (?P<level>MUST|SHOULD|MAY|defines|retired) · (?P<text>.*?)(?=\n\n|\Z)",
+    r'^<a id="[a-z0-9-]+"></a>\*\*(?P<id>[A-Z]{4}-[0-9]+)\*\* (?P<text>.*?)(?=\n\n(?!- |[0-9]+\. )|\Z)',
     re.MULTILINE | re.DOTALL,
 )
+"""A clause: a paragraph that begins with an anchor and an ID, and the list right behind it."""
+LEVELS: Final = ("MUST", "SHOULD", "MAY")
+"""The words of RFC 2119 that give a clause its level, the strongest first. [CONV-4]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,9 @@ class Clause:
 
     id: str
     level: str
+    """The strongest word of RFC 2119 in the clause; `defines` if there is none, `retired` if it is out of use."""
     text: str
+    """The words of the clause, without links and line breaks."""
 
     @property
     def faults(self) -> frozenset[str]:
@@ -27,11 +34,26 @@ class Clause:
         return frozenset(re.findall(r"(?:fault|finding) `([a-z-]+)`", self.text))
 
 
+def level_of(text: str) -> str:
+    """Return the level of a clause with this text."""
+    if text.startswith("*Retired.*"):
+        return "retired"
+    words = re.sub(r"`[^`]*`", "", text)
+    return next((level for level in LEVELS if re.search(rf"\b{level}\b", words)), "defines")
+
+
+def plain_text(text: str) -> str:
+    """Return the text of a clause without the marks of links and lists, on one line."""
+    text = re.sub(r"\[([^\]]+)\](?:\([^)]*\))?", r"\1", text)
+    return " ".join(re.sub(r"^(?:-|[0-9]+\.) ", "", text, flags=re.MULTILINE).split())
+
+
 @cache
 def load_clauses() -> dict[str, Clause]:
     """Read all clauses, by ID, in the order of the spec."""
     found = {}
-    for path in sorted(SPEC.glob("[0-9][0-9]-*.md")):
+    for path in sorted(SPEC.glob(CHAPTERS), key=lambda path: path.name):
         for match in CLAUSE.finditer(path.read_text(encoding="utf-8")):
-            found[match["id"]] = Clause(match["id"], match["level"], " ".join(match["text"].split()))
+            text = plain_text(match["text"])
+            found[match["id"]] = Clause(match["id"], level_of(text), text)
     return found

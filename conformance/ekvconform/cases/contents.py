@@ -192,7 +192,7 @@ def _content(entry: Entry, end: int, last_commit: int, newest: dict[bytes, int])
 
 
 def type_of(storage_key: bytes) -> tuple[str, int]:
-    """Return the type of a storage key, and the size of its prefix. [KEYS-1] [KEYS-3] [KEYS-5]"""
+    """Return the type of a storage key, and the size of its prefix. [KEYS-1] [KEYS-8] [KEYS-3]"""
     if not storage_key.startswith(b"!"):
         return BARE, 0
     found = max((prefix for prefix in PREFIXES if storage_key.startswith(prefix)), key=len, default=b"")

@@ -8,7 +8,7 @@ PACKAGE: Final = Path(__file__).resolve().parent.parent
 ROOT: Final = PACKAGE if (PACKAGE / "fixtures").is_dir() else PACKAGE.parent.parent
 FIXTURES: Final = ROOT / "fixtures"
 SPEC: Final = ROOT / "spec"
-OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "outcomes.toml").read_text(encoding="utf-8"))
-KEYS_TABLE: Final = tomllib.loads((SPEC / "keys.toml").read_text(encoding="utf-8"))
-FATE_PATH: Final = SPEC / "fate.toml"
+OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "companions" / "outcomes.toml").read_text(encoding="utf-8"))
+KEYS_TABLE: Final = tomllib.loads((SPEC / "companions" / "keys.toml").read_text(encoding="utf-8"))
+FATE_PATH: Final = SPEC / "companions" / "fate.toml"
 FATE_TABLE: Final = tomllib.loads(FATE_PATH.read_text(encoding="utf-8"))

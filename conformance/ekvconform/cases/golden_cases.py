@@ -61,7 +61,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
                    "(absent)" for one that must not be there, "(present)" for one
                    with any value, "(null)"; {directory} in a text is the
                    snapshot's directory. Other members are not compared.
-    canonical      true: MANIFEST.json is written as MANI-1 and MANI-19 say
+    canonical      true: MANIFEST.json is written as MANI-1 and MANI-2 say
     [findings]     fault = paths from OUT, each as often as it is reported
     strict         names of tolerances (spec chapter TOLE) that are withdrawn
 

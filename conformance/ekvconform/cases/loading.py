@@ -20,7 +20,7 @@ SMOKE: Final = (
     "file-no-entry", "file-header-v1", "file-header-v2", "file-bare-without-footer", "file-empty-file",
     "file-bad-magic", "file-footer-mismatch", "file-cut-in-value", "file-out-of-order", "visi-newest-counts",
     "visi-deleted", "visi-encrypted", "visi-reserved-bit-3", "visi-meta-applied-index", "keys-unknown", "rstr-envelope",
-    "rstr-expiry-0", "rstr-legacy", "rstr-bare", "rstr-envelope-without-flags", "rhll-envelope", "rttl-row-of-7-bytes",
+    "envl-expiry-0", "envl-legacy", "rstr-bare", "envl-envelope-without-flags", "rhll-envelope", "rttl-row-of-7-bytes",
     "segm-escapes", "segm-243-fallback-form", "tree-database-index",
 )  # fmt: skip
 """Cases to try first: some of each chapter, and a refusal of each class."""

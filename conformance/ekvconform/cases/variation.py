@@ -53,12 +53,12 @@ from ekvconform.cases.writer import (
 
 KEYS_MATTER: Final = re.compile("KEYS-.*|VISI-(5|7|8|9|10)")
 """Clauses of cases whose user keys stay."""
-TIMES_MATTER: Final = re.compile("FILE-5|KEYS-2|VISI-(1|15|16|17|18|19|20|21)")
+TIMES_MATTER: Final = re.compile("FILE-6|KEYS-2|VISI-(1|15|16|17|18|19|20|21)")
 """Clauses of cases whose timestamps stay."""
-INDEXES_MATTER: Final = re.compile("FILE-(23|24)|VISI-(7|8|9|10)")
+INDEXES_MATTER: Final = re.compile("FILE-(25|26)|VISI-(7|8|9|10)")
 """Clauses of cases whose operational rows stay."""
 OF_USER_KEYS: Final = (HLL, STRING, BARE, TTL)
-"""Types whose storage keys hold a user key, in output order. [OUTC-4]"""
+"""Types whose storage keys hold a user key, in output order. [OUTC-5]"""
 LETTERS: Final = string.ascii_lowercase.encode()
 SAME: Final = bytes(range(256))
 """A table for `bytes.translate` that changes nothing."""
@@ -309,7 +309,7 @@ class _Variation:
             start += len(encoded_entry(entry))
 
         def moved(offset: int) -> int:
-            # The end of a value belongs to it: a field of which nothing is there is cut there. [RSTR-9]
+            # The end of a value belongs to it: a field of which nothing is there is cut there. [ENVL-10]
             old, new = max((each for each in starts if each[0] < offset), default=(0, 0))
             return offset - old + new
 
@@ -380,7 +380,7 @@ class _Varied:
         return path, self._unreadable(lines) if text.endswith("/unreadable.jsonl") else data
 
     def _rows(self, lines: list[bytes], type_: str) -> bytes:
-        """Return a sidecar: rows of envelopes first, each group in canonical order. [RTTL-13]"""
+        """Return a sidecar: rows of envelopes first, each group in canonical order. [RTTL-15]"""
         envelopes = {encode_segment(each.user_key) for each in self._of(type_) if each.is_envelope}
         keys = {encode_segment(each.user_key): each.user_key for each in self._visible}
         rows = [(self._segment(row["key"]), row["expire_at_ms"]) for row in map(json.loads, lines)]
@@ -401,7 +401,7 @@ class _Varied:
         return b"".join(render_keymap_line(encode_segment(key), key) for key in keys)
 
     def _unreadable(self, lines: list[bytes]) -> bytes:
-        """Return unreadable.jsonl, in output order. [SALV-5]"""
+        """Return unreadable.jsonl, in output order. [SALV-8]"""
         found = []
         for words in map(json.loads, lines):
             key = self._variation.storage_key(_base64(words["storage_key"]))

@@ -26,25 +26,25 @@ def header_v2(extension: bytes = b"", size: int | None = None) -> bytes:
 
 
 def payload_start(last_commit: int) -> bytes:
-    """Write payload magic and last commit. [FILE-5]"""
+    """Write payload magic and last commit. [FILE-6]"""
     return b"EKVPBBL1" + struct.pack("<Q", last_commit)
 
 
 def encoded_entry(entry: Entry) -> bytes:
-    """Write an entry. [FILE-9]"""
+    """Write an entry. [FILE-11]"""
     key, value = entry
     return struct.pack("<Q", len(key)) + key + struct.pack("<Q", len(value)) + value
 
 
 def footer(before: bytes) -> bytes:
-    """Write the footer for the bytes before it. [FILE-16]"""
+    """Write the footer for the bytes before it. [FILE-18]"""
     return struct.pack(">I", google_crc32c.value(before))
 
 
 def snapshot(
     entries: Iterable[Entry], *, last_commit: int = 1000, header: bytes = HEADER_V1, with_footer: bool = True
 ) -> bytes:
-    """Write a whole snapshot; entries are sorted. [FILE-14]"""
+    """Write a whole snapshot; entries are sorted. [FILE-16]"""
     body = header + payload_start(last_commit) + b"".join(map(encoded_entry, sorted(entries)))
     return body + footer(body) if with_footer else body
 
@@ -81,7 +81,7 @@ def writers_row(node: bytes = b"\0\0\0\7", suffix: bytes = b"\0\1", value: bytes
 
 
 def envelope(version: int, payload: bytes, expiry_ms: int | None = None, *, other_flags: int = 0) -> bytes:
-    """Write an envelope: version 1 of a string [RSTR-2], version 2 of an HLL [RHLL-2]."""
+    """Write an envelope: version 1 of a string [ENVL-1], version 2 of an HLL [ENVL-2]."""
     expiry = b"" if expiry_ms is None else struct.pack(">Q", expiry_ms)
     return bytes((0xFF, version, other_flags | bool(expiry))) + expiry + payload
 
@@ -113,7 +113,7 @@ UNESCAPED = frozenset(string.ascii_letters + string.digits + "-._")
 
 
 def render_unreadable_line(storage_key: bytes, segment: str, offset: int, clause: str, kind: str) -> bytes:
-    """Write a line of unreadable.jsonl. [SALV-3]"""
+    """Write a line of unreadable.jsonl. [SALV-6]"""
     key = encode_base64url(storage_key)
     return (
         f'{{"segment":"{segment}","storage_key":"{key}","offset":{offset},"clause":"{clause}","kind":"{kind}"}}\n'
@@ -126,7 +126,7 @@ def render_keymap_line(segment: str, user_key: bytes) -> bytes:
 
 
 def render_expiry_row(segment: str, expiry_ms: int) -> bytes:
-    """Write a row of a sidecar of expiries. [RTTL-12]"""
+    """Write a row of a sidecar of expiries. [RTTL-14]"""
     return f'{{"key":"{segment}","expire_at_ms":{expiry_ms}}}\n'.encode()
 
 

@@ -13,7 +13,7 @@ from ekvconform.judge.suite_run import ANY, CHOICES
 PROGRAM: Final = "[-- CMD ... {snapshot} {out} {db}]"
 STEPPED: Final = ("tree-every-kind-of-file", "tree-other-database-stays")
 """Default cases of `step`: a new dump with all kinds of files, and one beside another dump."""
-FAILING: Final = (*STEPPED, "rstr-large-value")
+FAILING: Final = (*STEPPED, "envl-large-value")
 """Default cases of `faults`; one has a file of many pages."""
 EPILOG: Final = """\
 examples:
@@ -21,7 +21,7 @@ examples:
   ekvconform init -- ./decoder {snapshot} {out} {db}    infer a profile and known failures
   ekvconform run                                        ./ekvconform.toml and the list beside it
   ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
-  ekvconform show visi-deleted                          a case with its clauses; RSTR-7: a clause with its cases
+  ekvconform show visi-deleted                          a case with its clauses; ENVL-8: a clause with its cases
   ekvconform compare last.jsonl new.jsonl               what a release has fixed and broken
   ekvconform step -- ./decoder {snapshot} {out}         tamper with the tree at each moment of a run
   ekvconform repro visi-deleted -- ./decoder {snapshot} {out}

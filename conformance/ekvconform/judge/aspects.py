@@ -61,7 +61,7 @@ ASPECTS: Final = (
     *RULED,
 )  # fmt: skip
 """The first that differs says most about the cause."""
-WIDE_CHAPTERS: Final = ("tree", "conv")
+WIDE_CHAPTERS: Final = ("tree", "safe", "into", "conv")
 """Chapters with so many rules that a case is only about those that it names."""
 
 

@@ -87,7 +87,7 @@ def key_of(difference: Difference) -> Key:
 
 def is_symptom(difference: Difference) -> bool:
     """Predicate: does the difference follow from others, where there are any?"""
-    return difference.aspect in SYMPTOMS or (difference.aspect == OUTCOME and difference.clause == "OUTC-6")
+    return difference.aspect in SYMPTOMS or (difference.aspect == OUTCOME and difference.clause == "OUTC-7")
 
 
 def find_causes(

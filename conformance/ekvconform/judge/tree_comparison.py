@@ -49,7 +49,7 @@ CLOSED_MEMBERS: Final = {
     "outcome.counters.undecoded": tuple(KEYS_TABLE["undecoded"]),
     "outcome.earlier.*": ("database", "complete", "partial_reasons", "fsm_path"),
 } | {f"outcome.counters.{name}": tuple(members) for name, members in OUTCOMES_TABLE["counters"].items()}  # fmt: skip
-"""The same for all other objects, in the order of MANI-6, MANI-9, MANI-24, OUTC-11, OUTC-12 and OUTC-16."""
+"""The same for all other objects, in the order of MANI-7, MANI-11, INTO-7, COMP-5, COMP-6 and COMP-9."""
 WALL_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 
 
@@ -71,7 +71,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
             found[path] = read_regular(os.path.join(os.fsencode(out), path))
         elif stat.S_ISDIR(mode) and path != b"." and path not in parents and place not in before:
             words = "an empty directory"
-            differences.append(Difference(MODES, place, "no empty directory", words, words, "TREE-3"))
+            differences.append(Difference(MODES, place, "no empty directory", words, words, "TREE-5"))
         if (seen := before.get(place)) and seen.inode == status.st_ino:
             old = scene.planted.get(scene.out + b"/" + path)
             if old is None or old.kind != "file" or old.data == found.get(path):
@@ -79,9 +79,9 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
                 if seen.mode != stat.S_IMODE(mode):
                     was, now = f"{seen.mode:o}", f"{stat.S_IMODE(mode):o}"
                     words = "another mode of a file from before the run"
-                    differences.append(Difference(MODES, f"{place}, mode", was, now, words, "TREE-35"))
+                    differences.append(Difference(MODES, f"{place}, mode", was, now, words, "INTO-5"))
                 continue
-        right, clause = (FILE_MODE, "TREE-5") if stat.S_ISREG(mode) else (DIRECTORY_MODE, "TREE-6")
+        right, clause = (FILE_MODE, "TREE-7") if stat.S_ISREG(mode) else (DIRECTORY_MODE, "TREE-8")
         if not mode_fits(right, found_mode := stat.S_IMODE(mode), expected.strict):
             words = f"{found_mode:o} for {right:o}: {kind_of_file(place, is_directory=stat.S_ISDIR(mode))}"
             differences.append(Difference(MODES, f"{place}, mode", f"{right:o}", f"{found_mode:o}", words, clause))
@@ -90,7 +90,7 @@ def differences_of_tree(expected: Expected, out: Path, before: Look, scene: Scen
     ):
         if shown_path(path) in before and path not in statuses:
             words = "a directory from before the run is gone"
-            differences.append(Difference(FILES, shown_path(path), "a directory", NO_FILE, words, "TREE-35"))
+            differences.append(Difference(FILES, shown_path(path), "a directory", NO_FILE, words, "INTO-5"))
     for path in sorted(expected.large.keys() - statuses.keys()):
         differences.append(Difference(FILES, shown_path(path), "a large file", NO_FILE, "missing: a large file"))
     differing = [
@@ -224,7 +224,7 @@ def differences_of_manifest(expected: Expected, out: Path, directory: Path) -> l
         if not (isinstance(detail, str) and detail.strip()):
             place = f"MANIFEST.json, detail of the warning {warning.get('name')}"
             form = f"no words in the detail of {warning.get('name')}"
-            differences.append(Difference(FORM, place, "words", json.dumps(detail), form, "OUTC-11"))
+            differences.append(Difference(FORM, place, "words", json.dumps(detail), form, "COMP-5"))
     if expected.canonical:
         differences += _differences_of_form(manifest, text, expected)
     return differences
@@ -278,7 +278,7 @@ def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _differences_of_form(manifest: Any, text: bytes, expected: Expected) -> Iterable[Difference]:
-    """Compare MANIFEST.json with its canonical form. [MANI-1] [MANI-19]"""
+    """Compare MANIFEST.json with its canonical form. [MANI-1] [MANI-2]"""
     canonical = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
     if text != canonical:
         bytes_ = differing_bytes(canonical, text)
@@ -295,7 +295,7 @@ def _differences_of_form(manifest: Any, text: bytes, expected: Expected) -> Iter
     wall_time = manifest.get("wall_time_iso") if isinstance(manifest, dict) else None
     if not (isinstance(wall_time, str) and WALL_TIME.fullmatch(wall_time)):
         place, words = "MANIFEST.json, wall_time_iso", "RFC 3339 in UTC"
-        yield Difference(FORM, place, words, json.dumps(wall_time), f"wall_time_iso is not {words}", "MANI-3")
+        yield Difference(FORM, place, words, json.dumps(wall_time), f"wall_time_iso is not {words}", "MANI-4")
 
 
 def _objects_at(found: Any, path: Sequence[str]) -> Iterator[dict[str, Any]]:

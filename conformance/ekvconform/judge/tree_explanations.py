@@ -35,10 +35,10 @@ UNREADABLE_BLOB: Final = re.compile(r"redis/db_[0-9]+/unreadable/[^/]+")
 TYPES: Final = {"strings": (STRING, BARE), "hll": (HLL,)}
 """Directory of blobs = the types of records that are shown there."""
 CLAUSES_OF_PAYLOADS: Final = {
-    "string in an envelope": "RSTR-8", "legacy string": "RSTR-11", "bare string": "RSTR-17",
-    "HLL in an envelope": "RHLL-8", "legacy HLL": "RHLL-11",
+    "string in an envelope": "ENVL-9", "legacy string": "ENVL-3", "bare string": "RSTR-3",
+    "HLL in an envelope": "ENVL-9", "legacy HLL": "ENVL-3",
 }  # fmt: skip
-CLAUSES_OF_BLOBS: Final = {"strings": "RSTR-15", "hll": "RHLL-12"}
+CLAUSES_OF_BLOBS: Final = {"strings": "RSTR-6", "hll": "RHLL-2"}
 CLAUSES_OF_FATES: Final = {DELETED: "VISI-12", EXPIRED: "VISI-13", FUTURE: "VISI-14", OPERATIONAL: "VISI-9"}
 WORDS_OF_FATES: Final = {
     DELETED: "a deleted key", EXPIRED: "an expired key", FUTURE: "a version above the last commit",
@@ -46,7 +46,7 @@ WORDS_OF_FATES: Final = {
 }  # fmt: skip
 PREFIX_IN_BASE64: Final = "I"
 """How the base64 of a storage key with a prefix begins: with that of `!`."""
-CLAUSES_OF_TYPES: Final = {UNKNOWN: "KEYS-3", "internal": "KEYS-6", BARE: "RSTR-13"}
+CLAUSES_OF_TYPES: Final = {UNKNOWN: "KEYS-8", "internal": "KEYS-4", BARE: "RSTR-4"}
 
 
 class TreeExplainer:
@@ -72,7 +72,7 @@ class TreeExplainer:
             elif match := SIDECAR.fullmatch(path):
                 yield from self._of_sidecar(path, match["name"])
             else:
-                aspect, clause = (UNREADABLE, "SALV-4") if UNREADABLE_BLOB.fullmatch(path) else (FILES, "")
+                aspect, clause = (UNREADABLE, "SALV-7") if UNREADABLE_BLOB.fullmatch(path) else (FILES, "")
                 yield self._of_other(path, aspect, clause)
 
     def _renamed(self, differing: Sequence[str]) -> dict[str, str]:
@@ -114,7 +114,7 @@ class TreeExplainer:
         record = self._visible(key, TYPES[directory])
         if path not in self._found:
             layout = record.layout if record else "a blob"
-            clause = "RSTR-12" if layout == "bare string" else CLAUSES_OF_BLOBS[directory]
+            clause = "RSTR-2" if layout == "bare string" else CLAUSES_OF_BLOBS[directory]
             return Difference(FILES, path, shown(self._expected[path]), NO_FILE, f"missing: {layout}", clause)
         if path not in self._expected:
             form, clause = self._why_hidden(segment, directory, key)
@@ -129,14 +129,14 @@ class TreeExplainer:
             if any(content.fate == fate for content in own):
                 return WORDS_OF_FATES[fate], CLAUSES_OF_FATES[fate]
         if own:
-            return f"{_an(own[0].layout)} of a type that is not wanted", "OUTC-17"
+            return f"{_an(own[0].layout)} of a type that is not wanted", "COMP-2"
         name = key_of_segment(segment, self._keys) or b""
         for content in self._contents:
             if content.fate == OPERATIONAL and name and content.user_key.startswith(name):
                 return WORDS_OF_FATES[OPERATIONAL], CLAUSES_OF_FATES[OPERATIONAL]
         for content in self._contents:
             if content.user_key == key or (content.user_key and name.endswith(content.user_key)):
-                clause = CLAUSES_OF_TYPES.get(content.type, "KEYS-1" if content.type in TYPES else "KEYS-7")
+                clause = CLAUSES_OF_TYPES.get(content.type, "KEYS-1" if content.type in TYPES else "KEYS-5")
                 return f"{_an(content.layout)} in {directory}/", clause
         return f"a key in {directory}/ that the snapshot does not have", ""
 
@@ -160,7 +160,7 @@ class TreeExplainer:
             return f"expiry and payload of {_an(record.layout)}", clause
         shadowed = self._visible(key, (BARE,))
         if record.type == STRING and shadowed and found == shadowed.payload:
-            return "that of the bare string that it shadows", "RSTR-13"
+            return "that of the bare string that it shadows", "RSTR-4"
         return f"of {_an(record.layout)}, {_extent(expected, found)}", clause
 
     # ---- sidecars ----
@@ -191,7 +191,7 @@ class TreeExplainer:
         for key in sorted(others.keys() - rows.keys()):
             yield self._why_no_row(key, is_hll=is_hll)
         if rows == others:
-            yield _of_lines(expected, found, "rows", "RTTL-11", "RTTL-13", "RTTL-12")
+            yield _of_lines(expected, found, "rows", "RTTL-13", "RTTL-15", "RTTL-14")
 
     def _of_row(self, segment: str, expiry_ms: Any, *, is_hll: bool) -> tuple[str, str]:
         """Return the source of an expected row with the kind of its expiry, and the clause that asks for it."""
@@ -202,11 +202,11 @@ class TreeExplainer:
         if is_envelope:
             source, clauses = (
                 _an(layout),
-                ("RHLL-7", "RHLL-6", "RHLL-13") if is_hll else ("RSTR-7", "RSTR-6", "RSTR-16"),
+                ("ENVL-8", "ENVL-7", "RHLL-3") if is_hll else ("ENVL-8", "ENVL-7", "RSTR-7"),
             )
         else:
             source = f"a TTL row of {_an(layout)}"
-            clauses = ("RTTL-3", "RTTL-2", "RTTL-6" if is_hll else "RSTR-14" if layout == "bare string" else "RTTL-5")
+            clauses = ("RTTL-3", "RTTL-2", "RTTL-7" if is_hll else "RSTR-5" if layout == "bare string" else "RTTL-6")
         if expiry_ms == 0:
             return f"{source}, expiry 0", clauses[0]
         return (f"{source}, expiry above the maximum", clauses[1]) if expiry_ms == MAX_MS else (source, clauses[2])
@@ -234,14 +234,14 @@ class TreeExplainer:
             for content in self._of_one_key(key, (TTL, STRING, HLL, BARE)):
                 if content.fate in WORDS_OF_FATES:
                     return f"a row of {WORDS_OF_FATES[content.fate]}", CLAUSES_OF_FATES[content.fate]
-            return "a row of a key that the snapshot does not have", "RTTL-11"
+            return "a row of a key that the snapshot does not have", "RTTL-13"
         if here is not None and here.is_envelope:
-            return f"a row of {_an(here.layout)} without expiry", "RTTL-4"
+            return f"a row of {_an(here.layout)} without expiry", "RTTL-5"
         if here is not None and row is not None:
-            return f"a row that {_an(here.layout)} does not have", "RTTL-7" if there else "RTTL-14"
+            return f"a row that {_an(here.layout)} does not have", "RTTL-8" if there else "RTTL-4"
         if there is not None:
-            return "a row in the other sidecar", "RTTL-7"
-        return "a row of an orphan", "RTTL-9"
+            return "a row in the other sidecar", "RTTL-8"
+        return "a row of an orphan", "RTTL-10"
 
     def _of_keymap(self, expected: bytes, found: bytes, _name: str) -> Iterator[tuple[str, str]]:
         lines, others = _objects(expected, "encoded"), _objects(found, "encoded")
@@ -271,9 +271,9 @@ class TreeExplainer:
         for about in sorted(lines.keys() & others.keys()):
             for member in lines[about]:
                 if lines[about][member] != others[about].get(member):
-                    yield f"another {member}", "SALV-3"
+                    yield f"another {member}", "SALV-6"
         if lines == others:
-            yield _of_lines(expected, found, "lines", "SALV-3", "SALV-5", "SALV-3")
+            yield _of_lines(expected, found, "lines", "SALV-6", "SALV-8", "SALV-6")
 
     def _of_other(self, path: str, aspect: str, clause: str) -> Difference:
         expected, found = self._expected.get(path), self._found.get(path)
@@ -288,7 +288,7 @@ def _missing_line(about: tuple[str, str]) -> tuple[str, str]:
     """Return form and clause of a missing line of unreadable.jsonl, by its storage key and kind."""
     storage_key, kind = about
     is_bare = kind == STRING and not storage_key.startswith(PREFIX_IN_BASE64)
-    return ("no line of a bare string", "RSTR-12") if is_bare else (f"no line of {_an(kind)}", "SALV-3")
+    return ("no line of a bare string", "RSTR-2") if is_bare else (f"no line of {_an(kind)}", "SALV-6")
 
 
 def _of_bytes(aspect: str, path: str, expected: bytes, found: bytes, form: str, clause: str) -> Difference:

@@ -240,17 +240,17 @@ def _escaped(before: Look, box: Sandbox, scene: Scene, watch: Watch) -> list[Dif
         paths = touched(before, box.look_outside(), scene.hard_link_count)
         appeared = [shown_path(os.path.relpath(name, os.fsencode(box.root))) for name in watch.ended()]
     except OSError as error:
-        return [Difference(OUTSIDE, "files outside OUT", "unchanged", str(error), "not readable", "TREE-10")]
+        return [Difference(OUTSIDE, "files outside OUT", "unchanged", str(error), "not readable", "SAFE-5")]
     own = (os.path.relpath(box.real_out, box.root), "tmp")
     passing = [path for path in appeared if path not in (*paths, *own)]
     return _touched(paths) + [
-        Difference(OUTSIDE, f"{path}, outside OUT", "never there", "made and removed", "made and removed", "TREE-10")
+        Difference(OUTSIDE, f"{path}, outside OUT", "never there", "made and removed", "made and removed", "SAFE-5")
         for path in passing
     ]
 
 
 def _touched(paths: Iterable[str]) -> list[Difference]:
-    return [Difference(OUTSIDE, f"{path}, outside OUT", *TOUCHED, "touched", "TREE-10") for path in paths]
+    return [Difference(OUTSIDE, f"{path}, outside OUT", *TOUCHED, "touched", "SAFE-5") for path in paths]
 
 
 PLACEHOLDER: Final = re.compile(r"\{(?:snapshot|out|db)\}")
@@ -273,22 +273,22 @@ def bad_ending(finish: Finish, profile: Profile, verb: str = DECODE) -> tuple[st
     """Return the verdict on a run that did not end with a documented exit status, or None."""
     if finish.over_limit:
         form = f"over its limit: {stable(finish.over_limit)}"
-        return LIMIT, Difference(ENDING, "the run", "within its limits", finish.over_limit, form, "CONV-8")
+        return LIMIT, Difference(ENDING, "the run", "within its limits", finish.over_limit, form, "CONV-9")
     if finish.hung:
         found = f"timed out after {profile.limits.seconds:g} s of processor time, or of waiting"
-        return HANG, Difference(ENDING, "the run", "an end", found, "timed out", "CONV-8")
+        return HANG, Difference(ENDING, "the run", "an end", found, "timed out", "CONV-9")
     if finish.left_running:
         place, count = "processes still running at its end", str(finish.left_running)
-        return FAIL, Difference(ENDING, place, "none", count, place, "CONV-8")
+        return FAIL, Difference(ENDING, place, "none", count, place, "CONV-9")
     if finish.signal is not None:
         found = f"ended by signal {finish.signal}"
-        return CRASH, Difference(ENDING, "the run", "an exit status", found, found, "CONV-8")
+        return CRASH, Difference(ENDING, "the run", "an exit status", found, found, "CONV-9")
     if PANIC.search(finish.stderr) or PANIC.search(finish.stdout):
         found = first_line(finish.stderr or finish.stdout)
-        return CRASH, Difference(ENDING, "the run", "no panic or traceback", found, "a panic or traceback", "CONV-8")
+        return CRASH, Difference(ENDING, "the run", "no panic or traceback", found, "a panic or traceback", "CONV-9")
     if finish.exit_status not in profile.documented(verb):
         words, found = f"one of its profile: {ranges(profile.documented(verb))}", str(finish.exit_status)
-        return CRASH, Difference(ENDING, "exit status", words, found, f"exit status {found}", "OUTC-6")
+        return CRASH, Difference(ENDING, "exit status", words, found, f"exit status {found}", "OUTC-7")
     return None
 
 
@@ -317,7 +317,7 @@ class _Judge:
     def verdict(self, escaped: list[Difference]) -> tuple[str, list[Difference]]:
         """Return the verdict and all differences; the most severe verdict wins."""
         for path in self._box.fed_readers():
-            escaped.append(Difference(OUTSIDE, path, "nothing written to it", "written to", "written to", "TREE-30"))
+            escaped.append(Difference(OUTSIDE, path, "nothing written to it", "written to", "written to", "SAFE-13"))
         if ending := bad_ending(self._finish, self._profile, self._case.scene.verb):
             verdict, difference = ending
             return (ESCAPED, [*escaped, difference]) if escaped else (verdict, [difference])
@@ -361,7 +361,7 @@ class _Judge:
         names = OUTCOMES[self._case.scene.verb]
         found = next((name for name in names if finish.exit_status in profile.exits[name]), "another")
         words = f"{found} for {expected}"
-        return Difference(OUTCOME, "outcome", expected, f"exit status {finish.exit_status}", words, "OUTC-6")
+        return Difference(OUTCOME, "outcome", expected, f"exit status {finish.exit_status}", words, "OUTC-7")
 
     def refusal(self) -> Difference | None:
         """Return the difference that a refusal is, where none is expected; None if the program accepted.
@@ -421,7 +421,7 @@ class _Judge:
         if finish.exit_status not in statuses:
             wanted, found = f"{ranges(statuses)} for {expected.fault}", str(finish.exit_status)
             form = f"exit status {found} for {expected.fault}"
-            differences.append(Difference(REASON, "exit status", wanted, found, form, "OUTC-6"))
+            differences.append(Difference(REASON, "exit status", wanted, found, form, "OUTC-7"))
         return differences
 
     def _leftovers(self, expected: Expected) -> list[Difference]:
@@ -431,17 +431,17 @@ class _Judge:
         if expected.out == UNTOUCHED:
             place, found = "OUT after a refusal", "absent" if not after else ", ".join(left) or "changed"
             if any(after.get(path) != seen for path, seen in before.items()):
-                return [Difference(FILES, place, "unchanged", found, "what lay in OUT was changed", "TREE-9")]
+                return [Difference(FILES, place, "unchanged", found, "what lay in OUT was changed", "SAFE-4")]
             if not before and after:
                 return [
-                    Difference(LEFTOVERS, place, "absent", ", ".join(left) or "created", "OUT was created", "TREE-9")
+                    Difference(LEFTOVERS, place, "absent", ", ".join(left) or "created", "OUT was created", "SAFE-4")
                 ]
-            clause = "TREE-33" if expected.fault == "unsafe-path" else "TREE-9"
+            clause = "INTO-1" if expected.fault == "unsafe-path" else "SAFE-4"
             form = "files were added to OUT"
             return [Difference(LEFTOVERS, place, "unchanged", found, form, clause)] if after != before else []
         found = " and ".join(left)
         words = "neither MANIFEST.json nor CHECKSUMS"
-        return [Difference(LEFTOVERS, "OUT after a refusal", words, found, f"{found} left", "TREE-23")] if left else []
+        return [Difference(LEFTOVERS, "OUT after a refusal", words, found, f"{found} left", "SAFE-27")] if left else []
 
     def _path(self, path: bytes) -> str:
         if path == b"{snapshot}":
@@ -458,7 +458,7 @@ class _Judge:
             ]
         except OSError as error:
             words = "a tree that its owner can access"
-            return [Difference(OUTCOME, "OUT", words, str(error), f"not {words}", "TREE-6")]
+            return [Difference(OUTCOME, "OUT", words, str(error), f"not {words}", "TREE-8")]
         return [*differences, *self._differences_of_warnings(expected)]
 
     def _differences_of_warnings(self, expected: Expected) -> Iterable[Difference]:
@@ -471,7 +471,7 @@ class _Judge:
             wanted, count = expected.warnings.get(name, 0), found.get(name, 0)
             if wanted != count:
                 words = "missing" if not count else "given" if not wanted else "with another count"
-                clause = table[name]["clause"] if name in table else "OUTC-9"
+                clause = table[name]["clause"] if name in table else "COMP-3"
                 yield Difference(WARNINGS, f"warning {name}", str(wanted), str(count), f"{name}: {words}", clause)
 
     def _differences_of_findings(self, expected: Expected) -> list[Difference]:

@@ -81,7 +81,7 @@ def judge_pairs(
         return Judgement(
             pair[0],
             ESCAPED,
-            (Difference(OUTSIDE, "the run", "nothing outside touched", WORKER_ENDED, WORKER_ENDED, "TREE-10"),),
+            (Difference(OUTSIDE, "the run", "nothing outside touched", WORKER_ENDED, WORKER_ENDED, "SAFE-5"),),
         )
 
     def failed(pair: tuple[Case, Program], error: Exception) -> Judgement:

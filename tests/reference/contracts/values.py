@@ -5,9 +5,11 @@ CrossHair runs these functions with symbolic input and tries to break what stand
 """
 
 from ekvdump.verify.manifest import require_known_version
-from ekvformat.outcomes import Counters, Fault
+from ekvformat.completeness import Counters
+from ekvformat.envelope import Value
+from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
-from ekvformat.redis_strings import Value, decode_bare_value, decode_string_value
+from ekvformat.redis_strings import decode_bare_value, decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
 from ekvformat.snapshot_file import Entry
 from ekvformat.visibility import Record, compare_keys, decode_version, visible_records
@@ -31,16 +33,16 @@ def _refused(fault: Fault) -> Answer:
     return fault.name, fault.clause, fault.offset
 
 
-def _expected(body: bytes, version: int, chapter: str) -> Answer:
-    """[RSTR-2] to [RSTR-11], [RHLL-2] to [RHLL-11]"""
-    if body[:1] != b"\xff" or body[1:2] != bytes([version]):
+def _expected(body: bytes, kind: int) -> Answer:
+    """[ENVL-1] to [ENVL-9]"""
+    if body[:1] != b"\xff" or body[1:2] != bytes([kind]):
         return body, None
     if len(body) == 2:
-        return "invalid-value", f"{chapter}-3", 2
+        return "invalid-value", "ENVL-4", 2
     if body[2] % 2 == 0:
         return body[3:], None
     if len(body) < 11:
-        return "invalid-value", f"{chapter}-4", 3
+        return "invalid-value", "ENVL-5", 3
     return body[11:], min(int.from_bytes(body[3:11], "big"), MOST_MS)
 
 
@@ -51,9 +53,9 @@ def string_value(body: bytes) -> tuple[Answer, Answer]:
     post: __return__[0] == __return__[1]
     """
     try:
-        return _reported(decode_string_value(body)), _expected(body, 1, "RSTR")
+        return _reported(decode_string_value(body)), _expected(body, 1)
     except Fault as fault:
-        return _refused(fault), _expected(body, 1, "RSTR")
+        return _refused(fault), _expected(body, 1)
 
 
 def hll_value(body: bytes) -> tuple[Answer, Answer]:
@@ -63,13 +65,13 @@ def hll_value(body: bytes) -> tuple[Answer, Answer]:
     post: __return__[0] == __return__[1]
     """
     try:
-        return _reported(decode_hll_value(body)), _expected(body, 2, "RHLL")
+        return _reported(decode_hll_value(body)), _expected(body, 2)
     except Fault as fault:
-        return _refused(fault), _expected(body, 2, "RHLL")
+        return _refused(fault), _expected(body, 2)
 
 
 def bare_value(body: bytes) -> Value:
-    """A bare string is its body. [RSTR-17]
+    """A bare string is its body. [RSTR-3]
 
     pre: len(body) <= 13
     post: __return__ == (body, None)
@@ -78,7 +80,7 @@ def bare_value(body: bytes) -> Value:
 
 
 def written_envelope(is_hll: bool, payload: bytes, number: int, flags: int) -> tuple[Value, Value]:
-    """What is written into an envelope is read from it, whatever its other flags. [RSTR-5] [RSTR-8] [RHLL-5] [RHLL-8]
+    """What is written into an envelope is read from it, whatever its other flags. [ENVL-6] [ENVL-9] [ENVL-6] [ENVL-9]
 
     pre: len(payload) <= 2
     pre: -1 <= number < len(NUMBERS)
@@ -181,7 +183,7 @@ def canonical_order(key: bytes, other: bytes) -> tuple[bool, bool]:
 
 
 def manifest_version(version: int | bool | float | str | list[int] | dict[str, int] | None) -> tuple[str, str]:
-    """Version 1 is read; another number is an unknown version; anything else is not a version. [MANI-10]
+    """Version 1 is read; another number is an unknown version; anything else is not a version. [READ-14]
 
     pre: not isinstance(version, int) or -2 <= version <= 3
     pre: not isinstance(version, float) or version in (0.0, 1.0, 2.0)

@@ -1,4 +1,4 @@
-"""Makes golden cases from the fate table of the spec (`spec/fate.toml`), and judges by it.
+"""Makes golden cases from the fate table of the spec (`spec/companions/fate.toml`), and judges by it.
 
 A *situation* is what the store holds under one user key: a prefixed string or none, a bare string
 or none, an HLL or none, a TTL row or none. Each situation is tried with each choice of types wanted,
@@ -42,7 +42,7 @@ BARE_KIND: Final = "bare"
 HLL_KIND: Final = "hll"
 TTL_KIND: Final = "ttl"
 PREFIXES: Final = {HLL_KIND: HLL, STRING_KIND: STR, BARE_KIND: b"", TTL_KIND: TTL}
-"""Kind of record, in output order [OUTC-4] = what its storage key has before the user key."""
+"""Kind of record, in output order [OUTC-5] = what its storage key has before the user key."""
 VALUES: Final = ("envelope", "envelope with expiry", "without flags", "cut expiry", "legacy")
 ROWS: Final = ("none", "sound", "malformed")
 WANTED: Final = {"all": None, "strings": "strings", "hll": "hll"}
@@ -81,7 +81,7 @@ class Situation(NamedTuple):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of record that are there, in output order. [OUTC-4]"""
+        """The kinds of record that are there, in output order. [OUTC-5]"""
         there = {
             HLL_KIND: self.hll is not None, STRING_KIND: self.string is not None, BARE_KIND: self.has_bare,
             TTL_KIND: self.row != "none",
@@ -113,7 +113,7 @@ class Situation(NamedTuple):
 
     @property
     def decides(self) -> str:
-        """The record that a TTL row of this key would decide about. [RTTL-14]"""
+        """The record that a TTL row of this key would decide about. [RTTL-4]"""
         if self.string not in (None, "legacy"):
             return "string envelope"
         if self.string or self.has_bare:
@@ -127,7 +127,7 @@ class Situation(NamedTuple):
         decides = self.decides
         about = decides if kind == TTL_KIND else kind
         type_ = "hll" if HLL_KIND in about else "strings"
-        # A row that decides about nothing is of no type that could be wanted or not. [OUTC-17]
+        # A row that decides about nothing is of no type that could be wanted or not. [COMP-2]
         is_wanted = choice.only in (None, type_) or (kind == TTL_KIND and decides == "none")
         holding = {
             "wanted": "yes" if is_wanted else "no",
@@ -183,7 +183,7 @@ def fate_cases() -> list[Case]:
 
 
 def refusing_lines(situation: Situation, choice: Choice) -> list[tuple[str, Line]]:
-    """Return kind and line of each record that refuses the snapshot, in output order. [OUTC-4]"""
+    """Return kind and line of each record that refuses the snapshot, in output order. [OUTC-5]"""
     lines = ((kind, situation.line(kind, choice)) for kind in situation.kinds)
     return [(kind, line) for kind, line in lines if "refused" in line]
 
@@ -204,7 +204,7 @@ def _shared_case(choice: Choice) -> Case:
     sound = [
         situation
         for situation in SITUATIONS
-        # A collection matters only to a TTL row that is alone. [RTTL-8]
+        # A collection matters only to a TTL row that is alone. [RTTL-9]
         if not refusing_lines(situation, choice) and not (choice.has_collection and len(situation.kinds) > 1)
     ]
     shown = [_Shown(each.name.encode(), each.name, each) for each in sound]
@@ -277,8 +277,8 @@ class _Files:
         """Return all files, by path from OUT."""
         found = dict(self.blobs)
         for sidecar, groups in self.rows.items():
-            # Rows of envelopes come first, then those of TTL rows, legacy and bare together. [RTTL-13]
-            by_row = sorted(groups.get("TTL row", []), key=_canonical_key)
+            # Rows of envelopes come first, then those of TTL rows, legacy and bare together. [RTTL-15]
+            by_row = sorted(groups.get("TTL record", []), key=_canonical_key)
             found[sidecar] = b"".join([*groups.get("envelope", []), *by_row])
         for name, lines in (("KEYMAP.jsonl", self.keymap), ("unreadable.jsonl", self.unreadable)):
             if lines:
@@ -317,8 +317,8 @@ def _canonical_key(row: bytes) -> bytes:
 
 def cut_in_body(clause: str) -> int:
     """Return where in a body the fault of a clause is, in bytes."""
-    # A field that is not there is cut at the end of the value; an expiry, where it begins. [RSTR-9] [RHLL-9]
-    return {"RSTR-3": 2, "RHLL-3": 2, "RSTR-4": 3, "RHLL-4": 3}.get(clause, 0)
+    # A field that is not there is cut at the end of the value; an expiry, where it begins. [ENVL-10]
+    return {"ENVL-4": 2, "ENVL-5": 3}.get(clause, 0)
 
 
 def _body_offsets(shown: Sequence[_Shown], choice: Choice) -> dict[bytes, int]:

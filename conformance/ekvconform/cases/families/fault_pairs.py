@@ -19,8 +19,8 @@ from ekvconform.cases.writer import encoded_entry, footer
 
 FAULT_PAIRS_NAME: Final = "fault-pairs.toml"
 CLASSES: Final = ("structure", "footer", "header", "value")
-"""In the order in which they are judged. [OUTC-2]"""
-RULE_WITHIN: Final = {"structure": "OUTC-3", "header": "OUTC-3", "value": "OUTC-4"}
+"""In the order in which they are judged. [OUTC-3]"""
+RULE_WITHIN: Final = {"structure": "OUTC-4", "header": "OUTC-4", "value": "OUTC-5"}
 """Class = the clause that says which of its faults is named."""
 START: Final = 32
 """Size of the header and of the start of the payload part, in bytes."""
@@ -58,7 +58,7 @@ def _pairs(faults: dict[str, Fault]) -> Iterator[tuple[str, str]]:
 
 def _case(first: str, one: Fault, other: str, two: Fault) -> Case:
     pieces = pieces_with(one, two)
-    rule = "OUTC-2" if one["class"] != two["class"] else RULE_WITHIN[one["class"]]
+    rule = "OUTC-3" if one["class"] != two["class"] else RULE_WITHIN[one["class"]]
     offset = offset_of(one, one, two)
     left = UNSEALED if one["class"] == "value" else UNTOUCHED
     return Case(

@@ -59,10 +59,10 @@ def _case_of_place(words: dict[str, Any], place: str, kind: str) -> Case:
         path = None if fate == "io-error" else full.encode()
         expected = Expected(REFUSED, fate, clause, path=path, out=out[0])
     return Case(
-        id=f"tree-at-{place}-{kind}",
-        chapter="tree",
+        id=f"safe-at-{place}-{kind}",
+        chapter="safe",
         title=f"{kind.replace('-', ' ').capitalize()} at {full}: {fate}",
-        clauses=(clause, "TREE-10") if clause != "TREE-10" else (clause,),
+        clauses=(clause, "SAFE-5") if clause != "SAFE-5" else (clause,),
         level="must",
         scene=scene,
         allowed=(expected,),
