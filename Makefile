@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test nightly bench browser coverage fixtures spec hostile masking mutants lint format lock clean
+.PHONY: help run check test nightly bench browser coverage fixtures spec kaitai companions hostile masking mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ fixtures: $(VENV)/stamp ## bring index and export of the fixtures up to date
 
 spec: $(VENV)/run-stamp ## bring the link definitions of the spec up to date
 	$(BIN)/python tools/spec_links.py
+
+kaitai: $(VENV)/stamp ## compile the Kaitai Struct of the spec; needs npm
+	$(BIN)/python tools/compile_kaitai.py
+
+companions: $(VENV)/stamp ## see that the compiled Kaitai Struct is that of the spec; needs npm
+	$(BIN)/python tools/compile_kaitai.py --check
 
 format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
