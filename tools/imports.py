@@ -1,4 +1,4 @@
-"""Who imports whom: the arrows between the rooms of the three packages, and within each between its directories.
+"""Who imports whom: the arrows between the rooms of the four packages, and within each between its directories.
 
     python tools/imports.py
 
@@ -15,6 +15,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = {
     "ekvformat": ROOT / "reference" / "ekvformat",
+    "ekvexplain": ROOT / "explain" / "ekvexplain",
     "ekvdump": ROOT / "command" / "ekvdump",
     "ekvconform": ROOT / "conformance" / "ekvconform",
 }

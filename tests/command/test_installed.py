@@ -95,7 +95,7 @@ def test_without_extras_a_crc_is_all_that_is_brought(unpacked: Path) -> None:
     needed = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist: ")]
     assert [line for line in needed if "extra ==" not in line] == ["Requires-Dist: google-crc32c>=1.5"]
     assert sorted(path.name for path in unpacked.iterdir() if path.suffix != ".dist-info") == [
-        "ekvconform", "ekvdump", "ekvformat",
+        "ekvconform", "ekvdump", "ekvexplain", "ekvformat",
     ]  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from ekvconform.campaigns.profile_inference import PROBES
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.golden_cases import FINDINGS, REFUSED, BrokenCaseError, Case
 from ekvconform.cases.loading import SMOKE, load_cases
 from ekvconform.cases.suite import faults_of_index, load_index, load_suite, render_updated_index
+from ekvexplain.clauses import load_clauses
 
 from spec import DIVERGENCES
 

@@ -106,7 +106,7 @@ CONFIG: Final = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
-also_copy = ["spec", "fixtures", "conformance", "command", "reference", "tools"]
+also_copy = ["spec", "fixtures", "conformance", "command", "explain", "reference", "tools"]
 pytest_add_cli_args_test_selection = [{tests}]
 pytest_add_cli_args = ["-n0", "-p", "hang_guard", "-k", "{chosen}"]
 use_git_change_detection = false
@@ -167,7 +167,7 @@ def make_copy(group: Group, modules: Sequence[str]) -> None:
         shutil.copytree(source, group.copy / "src" / package, ignore=SKIPPED)
     for name, text in iter_sources():
         (group.copy / "src" / name).write_text(text, encoding="utf-8")
-    for name in ("spec", "fixtures", "conformance", "command", "reference", "README.md"):
+    for name in ("spec", "fixtures", "conformance", "command", "explain", "reference", "README.md"):
         (group.copy / name).symlink_to(ROOT / name)
     lists = {
         "modules": [f"src/{path_of(name)}" for name in modules],

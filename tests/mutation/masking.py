@@ -44,7 +44,6 @@ from typing import Any, Final
 
 import coverage
 from ekvconform.cases.carriers import CARRIERS, FOOTER, HEADER, PARTS, PROBE, carried_cases
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.golden_cases import Case
 from ekvconform.judge.carrier_probes import DECISIVE, Carriers
 from ekvconform.judge.causes import Cause, find_causes
@@ -52,6 +51,7 @@ from ekvconform.judge.known_failures import Form, form_of
 from ekvconform.judge.verdicts import HANG, Judgement, judge_case
 from ekvconform.judge.workers import run_in_workers
 from ekvconform.run.profiles import Profile, make_profile
+from ekvexplain.clauses import load_clauses
 from mutants import ROOT, Mutant, load_mutants
 from rich.console import Console
 from rich.table import Table

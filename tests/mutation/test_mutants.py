@@ -12,8 +12,8 @@ import generated_mutants
 import mutants
 import pytest
 from ekvconform.campaigns.faults import FAULTS
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.loading import load_cases
+from ekvexplain.clauses import load_clauses
 from generated_mutants import Change, decorated_behind, function_of, load_explained, module_of
 from mutants import PROFILES, ROOT, BrokenMutantError, Mutant, load_mutants, load_without, try_mutants
 

@@ -9,9 +9,9 @@ from typing import Any
 import golden
 import pytest
 import spec_links
-from ekvconform.cases.clauses import CLAUSE, load_clauses
 from ekvdump import exit_statuses
 from ekvdump.verify.findings import FINDINGS
+from ekvexplain.clauses import CLAUSE, load_clauses
 from ekvformat import keys, outcomes
 from ekvformat.completeness import WARNINGS, Counters
 from ekvformat.outcomes import FAULTS
@@ -196,6 +196,9 @@ def test_comp_3_warnings_are_the_same_in_prose_and_companion() -> None:
 def test_comp_7_counters_are_the_same_in_code_and_companion() -> None:
     table = TABLES["counters"]
     names = {group: list(counts) for group, counts in vars(Counters()).items()}
+    prose = text_of("10-completeness.md").split("**COMP-9**")[1]
+    rows = re.findall(r"^\| `([a-z]+)` \| (`.*`) \|$", prose, re.MULTILINE)
+    assert {group: re.findall(r"`([a-z0-9]+)`", row) for group, row in rows} == names
     assert names.pop("undecoded") == list(keys.UNDECODED)
     assert names == table
 

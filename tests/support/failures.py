@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import model
-from ekvconform.cases.clauses import load_clauses
+from ekvexplain.clauses import load_clauses
 from ekvformat.decode import Options
 from writer import snapshot
 

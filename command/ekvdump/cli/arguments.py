@@ -30,6 +30,7 @@ examples:
   ekvdump inspect 0000000000000119.fsm       what is in there?
   ekvdump decode 0000000000000119.fsm dump   write it out
   ekvdump verify dump                        is it still whole?
+  ekvdump explain --key k 0000000000000119.fsm   what is stored under a key?
 
 shell completion:
   ekvdump --print-completion bash > /etc/bash_completion.d/ekvdump
@@ -47,6 +48,14 @@ examples:
 INSPECT_HELP: Final = f"""\
 example:
   ekvdump inspect --json 0000000000000119.fsm | jq .entries
+
+{EXIT_HELP}"""
+
+EXPLAIN_HELP: Final = f"""\
+examples:
+  ekvdump explain --key user:42 0000000000000119.fsm   its versions, and what becomes of it
+  ekvdump explain --offset 80 0000000000000119.fsm     the entry that a message names
+  ekvdump explain ENVL-5                               the rule that a message names
 
 {EXIT_HELP}"""
 
@@ -143,6 +152,20 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     verify = add("verify", "Compare the dump in the directory OUT with what its own files say", VERIFY_HELP)
     _add_path(verify, "out", "the directory that holds the dump", "dir")
 
+    explain = commands.add_parser(
+        "explain",
+        help="show the bytes of SNAPSHOT with their meaning, or a rule of the format",
+        description="Show the bytes of SNAPSHOT with their meaning, or a rule of the format.",
+        epilog=EXPLAIN_HELP,
+        formatter_class=formatter,
+    )
+    explain.set_defaults(json=False)
+    explain.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_path(explain, "snapshot", "the .fsm file, or the ID of a clause", "file")
+    what = explain.add_mutually_exclusive_group()
+    what.add_argument("--key", metavar="KEY", help="the versions of this user key, and what becomes of it")
+    what.add_argument("--offset", type=_offset, metavar="N", help="the entry that this byte is in, from 0")
+
     for command in (decode, verify):
         command.add_argument(
             "--by-path", action="store_true", help="use paths as on a platform without directory handles (for tests)"
@@ -186,6 +209,12 @@ def _database_index(text: str) -> int:
         return decode_database_index(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}: ASCII digits, at most {MAX_DATABASE_INDEX}") from error
+
+
+def _offset(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
+    return int(text)
 
 
 def _only(text: str) -> frozenset[str]:

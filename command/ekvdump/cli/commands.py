@@ -1,7 +1,7 @@
-"""The commands: decode, inspect and verify.
+"""The commands: decode, inspect, verify and explain.
 
 Each command does its work and returns an `Ending`: the exit status, and what prints the
-answer. Nothing is printed before that but the findings of `verify`, so an interrupt needs to
+answer. Nothing is printed before that but the findings of `verify` and the lines of `explain`, so an interrupt needs to
 know only which decode is under way and whether an ending is being printed.
 """
 
@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ekvdump.cli.streams import console_of, is_terminal
-from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED
+from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE
 
 if TYPE_CHECKING:
     from ekvformat.outcomes import Fault
@@ -62,7 +62,7 @@ class Moment:
         return self.run is not None and self.run.is_ending
 
 
-# ---- the three commands ----
+# ---- the four commands ----
 
 
 def decode(options: argparse.Namespace, moment: Moment) -> Ending:
@@ -132,7 +132,31 @@ def verify(options: argparse.Namespace, moment: Moment) -> Ending:
     return Ending(exit_status, partial(print_verified, options, verification, listed))
 
 
-COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify}
+def explain(options: argparse.Namespace, moment: Moment) -> Ending:
+    """Show the bytes of a snapshot with their meaning, or a clause."""
+    from ekvexplain.clauses import CLAUSE_ID, load_clauses, render_clause
+
+    name = options.snapshot.upper()
+    if CLAUSE_ID.fullmatch(name) and not os.path.lexists(options.snapshot):
+        clause = load_clauses().get(name)
+        if clause is None:
+            return Ending(EXIT_USAGE, partial(print_error, f"{name} is not a clause of this version of the format"))
+        return Ending(0, partial(print, f"{render_clause(clause)}\n  in {clause.chapter}"))
+
+    from ekvdump.explanation import Explanation, iter_lines
+
+    with progress_of(options) as progress:
+        explanation = Explanation(options.snapshot, progress)
+    fault = explanation.fault
+    exit_status = 0 if fault is None else fault.exit_status
+    for line in iter_lines(explanation, options.key, options.offset):
+        moment.ending = Ending(exit_status)
+        print(line)
+        moment.ending = None
+    return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,)))
+
+
+COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify, "explain": explain}
 
 
 # ---- commands that do not come to their end ----

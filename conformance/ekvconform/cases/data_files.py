@@ -1,13 +1,14 @@
-"""Where the fixtures and the spec are, in the checkout or inside an installed package; and the tables of the spec."""
+"""Where the fixtures are, in the checkout or inside an installed package; and the tables of the spec."""
 
 import tomllib
 from pathlib import Path
 from typing import Final
 
+from ekvexplain.clauses import SPEC
+
 PACKAGE: Final = Path(__file__).resolve().parent.parent
 ROOT: Final = PACKAGE if (PACKAGE / "fixtures").is_dir() else PACKAGE.parent.parent
 FIXTURES: Final = ROOT / "fixtures"
-SPEC: Final = ROOT / "spec"
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "companions" / "outcomes.toml").read_text(encoding="utf-8"))
 KEYS_TABLE: Final = tomllib.loads((SPEC / "companions" / "keys.toml").read_text(encoding="utf-8"))
 FATE_PATH: Final = SPEC / "companions" / "fate.toml"

@@ -8,8 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
+from ekvexplain.clauses import load_clauses, render_clause
+
 from ekvconform.cases.carriers import carry
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.data_files import FATE_PATH, FIXTURES
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.export import iter_lines, render_case
@@ -44,7 +45,7 @@ def show(options: argparse.Namespace) -> int:
     """Print one case with its clauses, or one clause with its cases."""
     clauses = load_clauses()
     if clause := clauses.get(options.case.upper()):
-        print(f"{clause.id} · {clause.level} · {clause.text}")
+        print(render_clause(clause))
         for case in load_cases():
             if clause.id in case.clauses:
                 print(f"{case.id:<44} {case.title}")
@@ -52,7 +53,7 @@ def show(options: argparse.Namespace) -> int:
     case = one_case(options.case)
     for name in case.clauses:
         if name in clauses:
-            print(f"# {name} · {clauses[name].level} · {clauses[name].text}")
+            print(f"# {render_clause(clauses[name])}")
     path = FIXTURES / CASES_NAME / case.chapter / f"{case.id}.toml"
     if path.is_file():
         print(path.read_text(encoding="utf-8"), end="")

@@ -36,7 +36,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from ekvconform.cases.clauses import load_clauses
+from ekvexplain.clauses import load_clauses
+
 from ekvconform.cases.errors import UsageError
 from ekvconform.judge.aspects import ASPECTS, OUTCOME
 from ekvconform.judge.differences import Difference

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from ekvexplain.clauses import load_clauses
 from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
 
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.judge.known_failures import XFAIL
 from ekvconform.judge.verdicts import PASS, UNSUPPORTED, VOID
 from ekvconform.report.records import AS_EXPECTED, Report, Row, count_matrix, counted, describe_cause, describe_parts

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from ekvexplain.clauses import load_clauses
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ekvconform.cases.carriers import carry
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.loading import load_cases
 from ekvconform.cases.variation import varied_cases

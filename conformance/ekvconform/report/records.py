@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ekvconform.cases.clauses import load_clauses
+from ekvexplain.clauses import load_clauses
+
 from ekvconform.cases.errors import UsageError
 from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Case, Expected
 from ekvconform.cases.suite import Suite

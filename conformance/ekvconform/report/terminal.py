@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from ekvexplain.clauses import load_clauses
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
@@ -12,7 +13,6 @@ from rich.text import Text
 
 from ekvconform.campaigns.faults import FAULTS, Tried, count_trials
 from ekvconform.campaigns.races import Stepped
-from ekvconform.cases.clauses import load_clauses
 from ekvconform.cases.moments import SCENES, Moment
 from ekvconform.judge.verdicts import PASS, VERDICTS
 from ekvconform.report.comparison import BROKEN, CLASSES, FIXED, compare_reports

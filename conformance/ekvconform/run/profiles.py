@@ -43,7 +43,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ekvconform.cases.clauses import load_clauses
+from ekvexplain.clauses import load_clauses
+
 from ekvconform.cases.contents import BARE, VISIBLE, contents_of
 from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.errors import UsageError

@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Final
 
-from ekvconform.cases.data_files import SPEC
-
+PACKAGE: Final = Path(__file__).resolve().parent
+SPEC: Final = PACKAGE / "spec" if (PACKAGE / "spec").is_dir() else PACKAGE.parent.parent / "spec"
+"""The spec, inside an installed package or in the checkout."""
 CHAPTERS: Final = "*/[0-9][0-9]-*.md"
 """Pattern of the chapters' paths below the spec; the numbers are the order of reading."""
 CLAUSE: Final = re.compile(
@@ -14,6 +16,8 @@ CLAUSE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 """A clause: a paragraph that begins with an anchor and an ID, and the list right behind it."""
+CLAUSE_ID: Final = re.compile(r"[A-Z]{4}-[0-9]+")
+"""The shape of an ID."""
 LEVELS: Final = ("MUST", "SHOULD", "MAY")
 """The words of RFC 2119 that give a clause its level, the strongest first. [CONV-4]"""
 
@@ -27,6 +31,8 @@ class Clause:
     """The strongest word of RFC 2119 in the clause; `defines` if there is none, `retired` if it is out of use."""
     text: str
     """The words of the clause, without links and line breaks."""
+    chapter: str
+    """The title of its chapter."""
 
     @property
     def faults(self) -> frozenset[str]:
@@ -53,7 +59,14 @@ def load_clauses() -> dict[str, Clause]:
     """Read all clauses, by ID, in the order of the spec."""
     found = {}
     for path in sorted(SPEC.glob(CHAPTERS), key=lambda path: path.name):
-        for match in CLAUSE.finditer(path.read_text(encoding="utf-8")):
+        chapter = path.read_text(encoding="utf-8")
+        title = chapter.partition("\n")[0].removeprefix("# ")
+        for match in CLAUSE.finditer(chapter):
             text = plain_text(match["text"])
-            found[match["id"]] = Clause(match["id"], level_of(text), text)
+            found[match["id"]] = Clause(match["id"], level_of(text), text, title)
     return found
+
+
+def render_clause(clause: Clause) -> str:
+    """Return a clause on one line: its ID, its level and its words."""
+    return f"{clause.id} · {clause.level} · {clause.text}"

@@ -1,0 +1,210 @@
+"""Explaining a snapshot: its fields as annotated hex, and the story of one key.
+
+What cannot be read is explained too: a snapshot that is refused is shown up to the bytes at
+fault. The fields are those of `ekvexplain`; which version counts and what becomes of it is
+what the reference makes of the entries of that key alone.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from ekvexplain.fields import (
+    HEAD_SIZE,
+    Field,
+    footer_field,
+    iter_entry_fields,
+    iter_start_fields,
+    printable,
+    render_field,
+)
+from ekvformat import keys, snapshot_file
+from ekvformat.completeness import Counters
+from ekvformat.decode import BARE_SECTION, HLL_SECTION, STRING_SECTION, Options, Outputs, make_tables
+from ekvformat.outcomes import Fault
+from ekvformat.visibility import VERSION_SUFFIX_SIZE, decode_version, is_operational, visible_records
+
+from ekvdump.engine.entries import LONGEST_START, Entry, decode_start, iter_entries
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
+from ekvdump.inspection import Inspection, inspect
+
+PREFIXES: Final = {
+    "string": keys.PREFIXES[keys.STRING][0], "hll": keys.PREFIXES[keys.HLL][0], "ttl": keys.PREFIXES[keys.TTL][0],
+    "bare": b"",
+}  # fmt: skip
+"""Type = what its storage keys have before the user key. [KEYS-1]"""
+
+
+class Explanation:
+    """An open snapshot, and what `inspect` says of it.
+
+    Raises `io-error` or `changed`; any other fault is part of the explanation.
+    """
+
+    def __init__(self, path: str, progress: Progress | None = None) -> None:
+        self.inspection: Inspection = inspect(path, progress)
+        self._file = SnapshotFile(path)
+        self._source: Source = ProgressSource(self._file, progress) if progress else self._file
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why the snapshot is refused; None if its structure, footer and value headers are sound."""
+        return self.inspection.fault
+
+    def iter_fields(self) -> Iterator[Field]:
+        """Yield all fields of the file, as far as they can be read; behind them, what is left of a broken file."""
+        source = self._source
+        start_fields = list(iter_start_fields(source.read(0, min(source.size, LONGEST_START))))
+        end = sum(field.size for field in start_fields)
+        try:
+            start = decode_start(source)
+        except Fault:
+            yield from start_fields
+            yield from self._rest(end)
+            return
+        end = start.entries_offset
+        yield from (field for field in start_fields if field.offset < end)
+        try:
+            for entry in iter_entries(source, end, source.size):
+                end = entry.value_offset + entry.value_size
+                yield from self._fields_of(entry)
+        except Fault:
+            yield from self._rest(end)
+            return
+        if end < source.size:
+            yield footer_field(end, source.read(end, source.size - end))
+
+    def _fields_of(self, entry: Entry) -> Iterator[Field]:
+        head = self._source.read(entry.value_offset, min(entry.value_size, HEAD_SIZE))
+        return iter_entry_fields(entry.offset, entry.key, head, entry.value_size)
+
+    def _rest(self, offset: int) -> Iterator[Field]:
+        if left := self._source.size - offset:
+            yield Field(offset, self._source.read(offset, min(left, HEAD_SIZE)), left, "not a whole entry", "FILE-15")
+
+    def iter_piece(self, offset: int) -> Iterator[Field]:
+        """Yield the fields of the entry that an offset is in, or of what precedes or follows the entries.
+
+        The end of the file belongs to what is before it: that is where a cut is.
+        """
+
+        def reaches(piece: list[Field]) -> bool:
+            return bool(piece) and piece[0].offset <= offset < piece[-1].offset + piece[-1].size
+
+        piece: list[Field] = []
+        for field in self.iter_fields():
+            if field.words.startswith(("key size ", "footer: ", "not a whole entry")):
+                if reaches(piece):
+                    break
+                piece = []
+            piece.append(field)
+        if reaches(piece) or offset == self.inspection.size:
+            yield from piece
+
+    # ---- the story of a key ----
+
+    def iter_story(self, user_key: bytes) -> Iterator[str | Field]:
+        """Yield the story of a user key: lines, and the fields of its versions."""
+        if self.fault is not None:
+            return
+        start = decode_start(self._source)
+        storage_keys = {prefix + user_key: type_ for type_, prefix in PREFIXES.items()}
+        if user_key.startswith(b"!"):
+            del storage_keys[user_key]  # [KEYS-3] Bare keys do not begin like this.
+        entries: list[Entry] = []
+        for entry in iter_entries(self._source, start.entries_offset, self._source.size):
+            storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
+            if storage_key in storage_keys and not is_operational(entry.as_in_memory()):
+                entries.append(entry)
+        if not entries:
+            yield f"{printable(user_key)}: no string, HLL or TTL record has ever been stored under this key"
+            return
+        yield f"{printable(user_key)}, as of the last commit, {start.last_commit_ts}"
+        for storage_key, type_ in storage_keys.items():
+            versions = [entry for entry in entries if entry.key[:-VERSION_SUFFIX_SIZE] == storage_key]
+            if versions:
+                yield f"  {printable(storage_key)}, of the type {type_}"
+                yield from self._iter_versions(versions, start.last_commit_ts)
+        yield "  what becomes of it"
+        yield from self._iter_fate(entries, start.last_commit_ts)
+
+    def _iter_versions(self, versions: list[Entry], last_commit_ts: int) -> Iterator[str | Field]:
+        counts = False
+        for entry in versions:
+            version = decode_version(entry.as_in_memory())
+            if version.commit_ts > last_commit_ts:
+                words = "future: above the last commit [VISI-14]"
+            elif counts:
+                words = "history: an older version [VISI-11]"
+            else:
+                counts = True
+                words = "counts: the newest version that is not above the last commit [VISI-11]"
+                if version.is_tombstone:
+                    words += "; a tombstone, so the key is deleted [VISI-12]"
+                elif 0 < version.expire_at <= last_commit_ts:
+                    words += f"; its expire_at, {version.expire_at}, has passed, so the key does not exist [VISI-13]"
+            yield f"    committed at {version.commit_ts}: {words}"
+            yield from self._fields_of(entry)
+
+    def _iter_fate(self, entries: list[Entry], last_commit_ts: int) -> Iterator[str]:
+        whole = [self._in_memory(entry) for entry in entries]
+        records = visible_records(whole, last_commit_ts, Counters())
+        if not records:
+            yield "    it does not exist: nothing of it is in the dump"
+            return
+        for salvage in (False, True):
+            outputs = Outputs(make_tables(records, Counters()), Counters(), Options(salvage=salvage))
+            if self.inspection.first_pass is not None:
+                # [RTTL-9] Whether a TTL record is unclaimed depends on what else is in the snapshot.
+                outputs.counters.undecoded |= self.inspection.first_pass.counters.undecoded
+            try:
+                for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
+                    outputs.add_section(section)
+                outputs.add_ttl_rows()
+            except Fault as fault:
+                yield f"    refused: {fault.name} [{fault.clause}] at offset {fault.offset}: {fault.detail}"
+                yield "    with --salvage:"
+                continue
+            yield from _iter_outputs(outputs)
+            return
+
+    def _in_memory(self, entry: Entry) -> snapshot_file.Entry:
+        """Return an entry with the whole of its value."""
+        value = self._source.read(entry.value_offset, entry.value_size)
+        return entry.as_in_memory()._replace(value=value)
+
+
+def _iter_outputs(outputs: Outputs) -> Iterator[str]:
+    for path, content in outputs.blobs.items():
+        yield f"    {path}: {len(content)} bytes"
+    for path, lines in outputs.sidecars.items():
+        for line in lines:
+            yield f"    {path}: {line.decode().rstrip()}"
+    for group in ("strings", "hlls", "ttls"):
+        for name, count in getattr(outputs.counters, group).items():
+            if count:
+                yield f"    counted in {group}: {name}"
+
+
+def iter_lines(explanation: Explanation, key: str | None, offset: int | None) -> Iterator[str]:
+    """Yield the lines of an explanation.
+
+    Of a key; of the entry that an offset is in; of the bytes at fault, if the snapshot is refused;
+    of the whole file otherwise.
+    """
+    fault = explanation.fault
+    if offset is None and fault is not None:
+        offset = fault.offset  # the bytes at fault
+    if key is not None:
+        if fault is not None:
+            yield "The snapshot is refused, so nothing can be said of a key."
+        for each in explanation.iter_story(os.fsencode(key)):
+            yield from [each] if isinstance(each, str) else (f"  {line}" for line in render_field(each))
+        return
+    fields = explanation.iter_fields() if offset is None else explanation.iter_piece(offset)
+    shown = False
+    for field in fields:
+        shown = True
+        yield from render_field(field, offset)
+    if not shown:
+        yield f"offset {offset} is behind the end of the file, which has {explanation.inspection.size} bytes"

@@ -1,0 +1,245 @@
+"""The fields of a snapshot, each with its name, its meaning and its clause.
+
+A field is cut into pieces where the spec does: sizes, storage key, version suffix, value
+header, and what is in the body of a string, an HLL or a TTL record. Of a long field only the
+beginning is needed, so that a value of 256 MiB is explained as fast as an empty one.
+"""
+
+import struct
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final, NamedTuple
+
+from ekvexplain.clauses import SPEC
+
+FILE_HEADER_SIZES: Final = {b"EKVTHLC1": 16, b"EKVTHLC2": 26}
+"""Magic of a file header = its size, without an extension. [FILE-1] [FILE-2]"""
+HEAD_SIZE: Final = 64
+"""Bytes of an encoded value that are enough to explain it."""
+VERSION_SUFFIX_SIZE: Final = 8
+VALUE_HEADER_SIZE: Final = 9
+TOMBSTONE: Final = 0b0000_0001
+ENCRYPTION_STATES: Final = ("clear", "encrypted", "reserved encryption state", "reserved encryption state")
+ENVELOPES: Final = {"string": b"\xff\x01", "hll": b"\xff\x02"}
+"""Type = how an envelope of it begins. [ENVL-1] [ENVL-2]"""
+OPERATIONAL: Final = (
+    b"_meta_last_commit_ts", b"_meta_min_retained_ts", b"_meta_pending_min_retained_ts", b"_meta_applied_index"
+)  # fmt: skip
+"""Encoded keys of operational entries, with a value of eight bytes. [VISI-7]"""
+WRITERS: Final = b"!encryption|writers|"
+"""Begins the encoded key of the other operational entries. [VISI-8]"""
+
+
+class Field(NamedTuple):
+    """One field."""
+
+    offset: int
+    """Bytes from the start of the snapshot."""
+    data: bytes
+    """Its bytes, or the first of them."""
+    size: int
+    """Bytes."""
+    words: str
+    """Name, value and meaning."""
+    clause: str
+    """The clause that it comes from; empty if there is none."""
+
+
+@cache
+def load_prefixes() -> dict[bytes, str]:
+    """Return prefix = type, longest first. [KEYS-1]"""
+    table = tomllib.loads((SPEC / "companions" / "keys.toml").read_text(encoding="utf-8"))
+    pairs = [(prefix.encode(), type_) for group in table.values() for type_, names in group.items() for prefix in names]
+    return dict(sorted(pairs, key=lambda pair: -len(pair[0])))
+
+
+def type_of(storage_key: bytes) -> tuple[str, bytes]:
+    """Return the type of a storage key, and the prefix that tells it. [KEYS-1] [KEYS-3] [KEYS-8]"""
+    for prefix, type_ in load_prefixes().items():
+        if storage_key.startswith(prefix):
+            return type_, prefix
+    return ("unknown", b"!") if storage_key.startswith(b"!") else ("bare", b"")
+
+
+def is_operational(key: bytes, value_size: int) -> bool:
+    """Predicate: is it an entry of the node's own? [VISI-7] [VISI-8]"""
+    if key in OPERATIONAL:
+        return value_size == 8
+    return value_size == 12 and len(key) == 27 and key.startswith(WRITERS) and key[24:25] == b"|"
+
+
+def printable(data: bytes, limit: int = 60) -> str:
+    r"""Return bytes as `redis-cli` shows them: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
+    shown = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
+    )
+    return f'"{shown}"' + (f" and {len(data) - limit} more bytes" if len(data) > limit else "")
+
+
+def time_of(ms: int) -> str:
+    """Return a Unix time in ms for people; empty if it is outside the calendar."""
+    try:
+        return f", {datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec='milliseconds')}"
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
+class _Pieces:
+    """Cuts consecutive fields from bytes that begin at an offset; the last one may be shorter than it should be."""
+
+    def __init__(self, data: bytes, offset: int, size: int) -> None:
+        self.data, self.offset, self.end = data, offset, offset + size
+
+    def cut(self, size: int, words: str, clause: str) -> Iterator[Field]:
+        """Yield the next field, if there is anything of it."""
+        there = min(size, self.end - self.offset)
+        if there > 0 or size == 0:
+            data, self.data = self.data[:there], self.data[there:]
+            yield Field(self.offset, data, there, words + (" (cut)" if there < size else ""), clause)
+            self.offset += there
+
+    def rest(self, words: str, clause: str) -> Iterator[Field]:
+        """Yield all that is left as one field, if there is anything."""
+        if self.end > self.offset:
+            yield from self.cut(self.end - self.offset, words, clause)
+
+
+def iter_start_fields(data: bytes) -> Iterator[Field]:
+    """Yield the fields before the first entry; `data` is the beginning of a snapshot, or the whole of it."""
+    pieces = _Pieces(data, 0, len(data))
+    magic = data[:8]
+    if magic in FILE_HEADER_SIZES:
+        version = magic[7:].decode()
+        yield from pieces.cut(8, f"magic of a file header of version {version}", f"FILE-{version}")
+        if version == "2":
+            size = int.from_bytes(data[8:10], "big")
+            yield from pieces.cut(2, f"size {size}", "FILE-2")
+        yield from pieces.cut(8, f"ceiling_ms {_number(pieces.data, 'big')}", f"FILE-{version}")
+        if version == "2":
+            yield from pieces.cut(8, f"cutover_index {_number(pieces.data, 'big')}", "FILE-2")
+            if size > 16:
+                yield from pieces.cut(size - 16, "extension", "FILE-3")
+    names = {b"EKVPBBL1": ("payload magic", "FILE-6"), b"EKVSSTI1": ("magic of an ingest stream", "FILE-7")}
+    words, clause = names.get(pieces.data[:8], ("not a magic", "FILE-8"))
+    yield from pieces.cut(8, words, clause)
+    if clause == "FILE-6":
+        yield from pieces.cut(8, f"last_commit_ts {_number(pieces.data, 'little')}", "FILE-6")
+
+
+def iter_entry_fields(offset: int, key: bytes, value_head: bytes, value_size: int) -> Iterator[Field]:
+    """Yield the fields of an entry.
+
+    `offset` is where it begins, in bytes; `value_head` has the first `HEAD_SIZE` bytes of the
+    encoded value, or all of it.
+    """
+    value_offset = offset + 8 + len(key) + 8
+    yield Field(offset, struct.pack("<Q", len(key)), 8, f"key size {len(key)}", "FILE-11")
+    pieces = _Pieces(key, offset + 8, len(key))
+    if is_operational(key, value_size):
+        name, clause = ("writers", "VISI-8") if key.startswith(WRITERS) else (printable(key), "VISI-7")
+        yield from pieces.rest(f"key of an operational entry: {name}", clause)
+        yield Field(value_offset - 8, struct.pack("<Q", value_size), 8, f"value size {value_size}", "FILE-11")
+        number = f" {int.from_bytes(value_head, 'little')}" if value_size == 8 else ""
+        yield Field(value_offset, value_head, value_size, f"value{number}", "VISI-9")
+        return
+    storage_key = key[:-VERSION_SUFFIX_SIZE]
+    type_, prefix = type_of(storage_key)
+    if len(key) >= VERSION_SUFFIX_SIZE:
+        if prefix not in (b"", b"!"):
+            yield from pieces.cut(len(prefix), f"prefix `{prefix.decode()}`: {type_}", "KEYS-1")
+        name = "user key" if type_ in ("string", "hll", "ttl", "bare") else "rest of the storage key"
+        clause = "KEYS-3" if type_ == "bare" else "KEYS-8" if type_ == "unknown" else "VISI-1"
+        rest = storage_key[len(prefix) if prefix != b"!" else 0 :]
+        yield from pieces.cut(len(rest), f"{name} {printable(rest)}, of the type {type_}", clause)
+        commit_ts = int.from_bytes(key[-8:], "big") ^ 0xFFFF_FFFF_FFFF_FFFF
+        yield from pieces.cut(VERSION_SUFFIX_SIZE, f"version suffix: committed at {commit_ts}", "VISI-1")
+    else:
+        yield from pieces.rest("a key without room for a version suffix", "VISI-1")
+    yield Field(value_offset - 8, struct.pack("<Q", value_size), 8, f"value size {value_size}", "FILE-11")
+    yield from _value_fields(type_, value_offset, value_head, value_size)
+
+
+def _value_fields(type_: str, offset: int, head: bytes, size: int) -> Iterator[Field]:
+    pieces = _Pieces(head, offset, size)
+    if size < VALUE_HEADER_SIZE:
+        yield from pieces.rest("a value without room for its header", "VISI-2")
+        return
+    flags = head[0]
+    state = ENCRYPTION_STATES[flags >> 1 & 3]
+    words = [state, *(["tombstone"] if flags & TOMBSTONE else []), *(["reserved bits"] if flags >> 3 else [])]
+    clause = {"clear": "VISI-2", "encrypted": "VISI-5"}.get(state, "VISI-4")
+    yield from pieces.cut(1, f"flags: {', '.join(words)}", "VISI-3" if flags >> 3 else clause)
+    expire_at = int.from_bytes(head[1:9], "little")
+    yield from pieces.cut(8, f"expire_at {expire_at or 'none'}", "VISI-13")
+    body = head[VALUE_HEADER_SIZE:]
+    body_size = size - VALUE_HEADER_SIZE
+    if type_ in ENVELOPES and body.startswith(ENVELOPES[type_]):
+        yield from _envelope_fields(pieces, type_, body, body_size)
+    elif type_ == "ttl":
+        expiry_ms = int.from_bytes(body[:8], "big")
+        sound = body_size == 8
+        yield from pieces.rest(
+            f"expiry {expiry_ms}{time_of(expiry_ms)}" if sound else "a malformed TTL record: not eight bytes", "RTTL-1"
+        )
+    else:
+        name, clause = {
+            "string": ("legacy body", "ENVL-3"), "hll": ("legacy body", "ENVL-3"), "bare": ("payload", "RSTR-3"),
+        }.get(type_, ("body", "VISI-2"))  # fmt: skip
+        yield from pieces.cut(body_size, _with_content(name, body, body_size), clause)
+
+
+def _envelope_fields(pieces: _Pieces, type_: str, body: bytes, size: int) -> Iterator[Field]:
+    yield from pieces.cut(2, f"envelope of {'a string' if type_ == 'string' else 'an HLL'}", f"ENVL-{body[1]}")
+    if size < 3:
+        yield Field(pieces.offset, b"", 0, "flags (cut)", "ENVL-4")
+        return
+    has_expiry = bool(body[2] & 1)
+    words = "HAS_EXPIRY" if has_expiry else "no expiry"
+    yield from pieces.cut(1, f"flags: {words}", "ENVL-5" if has_expiry else "ENVL-4")
+    if has_expiry:
+        expiry_ms = int.from_bytes(body[3:11], "big")
+        yield from pieces.cut(8, f"expiry {expiry_ms}{time_of(expiry_ms)}" if size >= 11 else "expiry", "ENVL-5")
+    if not has_expiry or size >= 11:
+        left = pieces.end - pieces.offset
+        yield from pieces.cut(left, _with_content("payload", pieces.data, left), "ENVL-9")
+
+
+def _with_content(name: str, data: bytes, size: int) -> str:
+    """Return the name of a field and, if it is short, what it holds."""
+    if not size:
+        return f"{name}: empty"
+    return name if size > len(data) else f"{name} {printable(data[:size])}"
+
+
+def footer_field(offset: int, data: bytes) -> Field:
+    """Return the footer; `data` has its bytes. [FILE-17]"""
+    return Field(offset, data, len(data), f"footer: CRC-32C {data.hex()} of the {offset} bytes before", "FILE-18")
+
+
+def _number(data: bytes, order: str) -> int | str:
+    return int.from_bytes(data[:8], "little" if order == "little" else "big") if len(data) >= 8 else ""
+
+
+# ---- annotated hex ----
+
+BYTES_OF_A_LINE: Final = 16
+LINES_OF_A_FIELD: Final = 3
+"""Most lines of hex that one field gets."""
+
+
+def render_field(field: Field, mark: int | None = None) -> Iterator[str]:
+    """Yield the lines of a field; the field with the offset `mark` has a `>` in front.
+
+    A line has the offset, up to sixteen bytes, and on the first one what they are.
+    """
+    shown = field.data[: BYTES_OF_A_LINE * LINES_OF_A_FIELD]
+    marked = mark is not None and (field.offset == mark or field.offset <= mark < field.offset + field.size)
+    note = f"{field.words} [{field.clause}]" if field.clause else field.words
+    for at in range(0, len(shown), BYTES_OF_A_LINE) if shown else (0,):
+        row = shown[at : at + BYTES_OF_A_LINE].hex(" ").upper()
+        line = f"{'>' if marked else ' '} {field.offset + at:>9}  {row:<47}  {note if at == 0 else ''}"
+        yield line.rstrip()
+    if field.size > len(shown):
+        yield f"  {'':>9}  .. and {field.size - len(shown)} more bytes"
