@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test nightly bench browser coverage fixtures spec kaitai companions hostile masking mutants lint format lock clean
+.PHONY: help run check test test-go nightly bench browser coverage fixtures spec kaitai companions hostile masking mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ check: lint ## in a minute: linters, the gate of the spec, golden cases and unit
 test: lint ## in six minutes: linters, all tests, branch coverage of the reference
 	$(BIN)/pytest -n auto tests
 	$(BIN)/pytest -n auto tests/reference --cov --cov-report=term
+
+test-go: $(VENV)/run-stamp ## build the decoder in Go, and judge it by all golden cases; needs Go
+	cd examples/decoder-go && test -z "$$(gofmt -l .)" && go vet ./... && go build -o ../../build/ekvdecoder .
+	cd examples/decoder-go && ../../$(BIN)/ekvconform run
 
 nightly: $(VENV)/nightly-stamp ## in hours: campaigns, all mutants, changed constants, generated mutants, long searches
 	$(BIN)/python tools/nightly.py
@@ -105,6 +109,7 @@ lock: ## pin the requirements again, with hashes and without addresses
 	$(COMPILE) -o requirements/run.txt
 	$(COMPILE) --group develop -o requirements/develop.txt
 	$(COMPILE) --group develop --group nightly -o requirements/nightly.txt
+	$(COMPILE) --group develop --group site -o requirements/site.txt
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build .coverage* .hypothesis .mypy_cache .ruff_cache

@@ -71,6 +71,14 @@ def test_every_citation_is_of_a_clause_that_exists(directory: str) -> None:
     assert sorted(set().union(*map(citations, texts)) - IDS) == []
 
 
+def test_every_citation_of_the_example_in_go_is_of_a_clause_that_exists() -> None:
+    texts = [path.read_text() for path in (ROOT / "examples" / "decoder-go").glob("*.go")]
+    assert len(texts) > 10
+    cited = set().union(*map(citations, texts))
+    assert len(cited) > 200
+    assert sorted(cited - IDS) == []
+
+
 def test_every_mention_of_a_clause_is_a_link_that_leads_to_it() -> None:
     chapters = spec_links.load_chapters()
     places = spec_links.places_of(chapters)

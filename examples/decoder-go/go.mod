@@ -1,0 +1,3 @@
+module example.com/ekvdecoder
+
+go 1.26
