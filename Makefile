@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-go nightly bench browser coverage fixtures spec kaitai companions hostile masking mutants lint format lock clean
+.PHONY: help run check test test-go nightly bench browser coverage fixtures spec kaitai companions site hostile masking mutants lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ $(VENV)/stamp: requirements/develop.txt $(VENV)/run-stamp
 
 $(VENV)/nightly-stamp: requirements/nightly.txt $(VENV)/stamp
 	@$(PIP) --require-hashes -r requirements/nightly.txt || $(OFFLINE)
+	$(BIN)/pip check
+	touch $@
+
+$(VENV)/site-stamp: requirements/site.txt $(VENV)/stamp
+	@$(PIP) --require-hashes -r requirements/site.txt || $(OFFLINE)
 	$(BIN)/pip check
 	touch $@
 
@@ -97,6 +102,10 @@ kaitai: $(VENV)/stamp ## compile the Kaitai Struct of the spec; needs npm
 
 companions: $(VENV)/stamp ## see that the compiled Kaitai Struct is that of the spec; needs npm
 	$(BIN)/python tools/compile_kaitai.py --check
+
+site: $(VENV)/site-stamp ## build the site into build/site/, and look at it in a headless Chromium; needs npm
+	$(BIN)/python tools/site/build.py
+	$(BIN)/python tools/site/check.py
 
 format: $(VENV)/stamp ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

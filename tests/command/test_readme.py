@@ -31,7 +31,12 @@ def test_the_console_session_is_what_the_commands_print(tmp_path: Path) -> None:
 
 def test_every_path_and_target_that_the_documents_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for document in ("README.md", "CONTRIBUTING.md", "spec/README.md", "fixtures/README.md", "conformance/README.md",
+    for document in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "spec/README.md",
+        "fixtures/README.md",
+        "conformance/README.md",
         "examples/decoder-go/README.md",
     ):
         text = (ROOT / document).read_text()
