@@ -122,8 +122,8 @@ def main() -> int:
     looks = list(itertools.product(PAGES, WIDTHS, SCHEMES))
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as workers:
         seen = [workers.submit(look, page, width, scheme, axe) for page, width, scheme in looks]
-    for (page, width, scheme), each in zip(looks, seen, strict=True):
-        if words := each.result():
+    for (page, width, scheme), future in zip(looks, seen, strict=True):
+        if words := future.result():
             wrong.append(f"{page} at {width} pixels, {scheme}: {words}")
     for each in wrong:
         print(each)
