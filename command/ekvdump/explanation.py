@@ -11,10 +11,12 @@ from typing import Final
 
 from ekvexplain.fields import (
     HEAD_SIZE,
+    NOT_WHOLE,
     Field,
     footer_field,
     iter_entry_fields,
     iter_start_fields,
+    piece_at,
     printable,
     render_field,
 )
@@ -80,26 +82,7 @@ class Explanation:
 
     def _rest(self, offset: int) -> Iterator[Field]:
         if left := self._source.size - offset:
-            yield Field(offset, self._source.read(offset, min(left, HEAD_SIZE)), left, "not a whole entry", "FILE-15")
-
-    def iter_piece(self, offset: int) -> Iterator[Field]:
-        """Yield the fields of the entry that an offset is in, or of what precedes or follows the entries.
-
-        The end of the file belongs to what is before it: that is where a cut is.
-        """
-
-        def reaches(piece: list[Field]) -> bool:
-            return bool(piece) and piece[0].offset <= offset < piece[-1].offset + piece[-1].size
-
-        piece: list[Field] = []
-        for field in self.iter_fields():
-            if field.words.startswith(("key size ", "footer: ", "not a whole entry")):
-                if reaches(piece):
-                    break
-                piece = []
-            piece.append(field)
-        if reaches(piece) or offset == self.inspection.size:
-            yield from piece
+            yield Field(offset, self._source.read(offset, min(left, HEAD_SIZE)), left, NOT_WHOLE, "FILE-15")
 
     # ---- the story of a key ----
 
@@ -201,7 +184,7 @@ def iter_lines(explanation: Explanation, key: str | None, offset: int | None) ->
         for each in explanation.iter_story(os.fsencode(key)):
             yield from [each] if isinstance(each, str) else (f"  {line}" for line in render_field(each))
         return
-    fields = explanation.iter_fields() if offset is None else explanation.iter_piece(offset)
+    fields = explanation.iter_fields() if offset is None else piece_at(explanation.iter_fields(), offset)
     shown = False
     for field in fields:
         shown = True

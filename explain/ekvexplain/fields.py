@@ -7,7 +7,7 @@ beginning is needed, so that a value of 256 MiB is explained as fast as an empty
 
 import struct
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final, NamedTuple
@@ -16,6 +16,11 @@ from ekvexplain.clauses import SPEC
 
 FILE_HEADER_SIZES: Final = {b"EKVTHLC1": 16, b"EKVTHLC2": 26}
 """Magic of a file header = its size, without an extension. [FILE-1] [FILE-2]"""
+START_SIZE: Final = 8 + 2 + 1024 + 8 + 8
+"""Bytes of the largest file header, the payload magic and the last commit."""
+FOOTER_SIZE: Final = 4
+NOT_WHOLE: Final = "not a whole entry"
+"""What a broken file ends with."""
 HEAD_SIZE: Final = 64
 """Bytes of an encoded value that are enough to explain it."""
 VERSION_SUFFIX_SIZE: Final = 8
@@ -216,6 +221,47 @@ def _with_content(name: str, data: bytes, size: int) -> str:
 def footer_field(offset: int, data: bytes) -> Field:
     """Return the footer; `data` has its bytes. [FILE-17]"""
     return Field(offset, data, len(data), f"footer: CRC-32C {data.hex()} of the {offset} bytes before", "FILE-18")
+
+
+def iter_snapshot_fields(data: bytes) -> Iterator[Field]:
+    """Yield all fields of a snapshot in memory, as far as they can be read, and what is left of a broken one."""
+    at = 0
+    for field in iter_start_fields(data[:START_SIZE]):
+        at = field.offset + field.size
+        yield field
+        if field.words.startswith("last_commit_ts"):
+            break
+    while len(data) - at not in (0, FOOTER_SIZE):
+        key_size = int.from_bytes(data[at : at + 8], "little")
+        value_at = at + 8 + key_size + 8
+        value_size = int.from_bytes(data[value_at - 8 : value_at], "little")
+        if len(data) < value_at + value_size:
+            yield Field(at, data[at : at + HEAD_SIZE], len(data) - at, NOT_WHOLE, "FILE-15")
+            return
+        head = data[value_at : value_at + min(HEAD_SIZE, value_size)]
+        yield from iter_entry_fields(at, data[at + 8 : value_at - 8], head, value_size)
+        at = value_at + value_size
+    if at < len(data):
+        yield footer_field(at, data[at:])
+
+
+def piece_at(fields: Iterable[Field], offset: int) -> list[Field]:
+    """Return the fields of the entry that an offset is in, or of what precedes or follows the entries.
+
+    The end of a file belongs to what is before it: that is where a cut is.
+    """
+    piece: list[Field] = []
+
+    def reaches(end: int) -> bool:
+        return bool(piece) and piece[0].offset <= offset < piece[-1].offset + piece[-1].size + end
+
+    for field in fields:
+        if field.words.startswith(("key size ", "footer: ", NOT_WHOLE)):
+            if reaches(0):
+                return piece
+            piece = []
+        piece.append(field)
+    return piece if reaches(1) else []
 
 
 def _number(data: bytes, order: str) -> int | str:

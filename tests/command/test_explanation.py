@@ -6,7 +6,7 @@ import pytest
 from ekvconform.cases.loading import load_cases
 from ekvdump.explanation import Explanation, iter_lines
 from ekvdump.inspection import inspect
-from ekvexplain.fields import Field
+from ekvexplain.fields import Field, iter_snapshot_fields
 from ekvformat.outcomes import Fault
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +37,7 @@ def test_every_byte_of_every_case_is_explained_once(tmp_path: Path) -> None:
     for case in CASES:
         path.write_bytes(case.scene.snapshot or b"")
         assert_each_byte_once(fields_of(path), case.scene.snapshot or b"")
+        assert_each_byte_once(list(iter_snapshot_fields(case.scene.snapshot or b"")), case.scene.snapshot or b"")
     assert len(CASES) > 700
 
 

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from ekvexplain.fields import iter_snapshot_fields, piece_at, render_field
+
 from ekvconform.cases.contents import DELETED, EXPIRED, FUTURE, HISTORY, OPERATIONAL, content_at, contents_of_scene
 from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import DECODE, FINDINGS, OUTCOMES, REFUSED, UNTOUCHED, WHOLE, Case, Expected, Scene
@@ -85,6 +87,8 @@ MAX_ALIKE: Final = 5
 """Differences of one form that are reported of a case."""
 MAX_STABLE: Final = 100
 """Characters of a message that name a refusal."""
+LARGEST_EXPLAINED: Final = 100_000
+"""Largest snapshot, in bytes, whose bytes are shown where a reason differs."""
 VERDICT_OF_ONE: Final = {WORDS: UNTOLD, REASON: WRONG_REASON}
 """Aspect = the verdict on a case that fails for it alone, if it is another one than FAIL."""
 THE_MACHINE: Final = "the machine"
@@ -413,7 +417,8 @@ class _Judge:
                 if wanted not in (None, "") and other is not None and wanted != other:
                     found = NOT_REPORTED if other in ("", -1) else str(other)
                     form = _form_of_reason(name, wanted, other, found)
-                    differences.append(Difference(REASON, name, str(wanted), found, form, expected.clause))
+                    bytes_ = () if name == "path" else self._bytes_at(expected.offset)
+                    differences.append(Difference(REASON, name, str(wanted), found, form, expected.clause, bytes_))
                     if name == "fault":
                         break  # another fault has another clause and another place
         # Another class of refusal is another reason, if the profile distinguishes them.
@@ -423,6 +428,14 @@ class _Judge:
             form = f"exit status {found} for {expected.fault}"
             differences.append(Difference(REASON, "exit status", wanted, found, form, "OUTC-7"))
         return differences
+
+    def _bytes_at(self, offset: int | None) -> tuple[str, ...]:
+        """Return the bytes around an offset of the snapshot, annotated."""
+        snapshot = self._case.scene.snapshot
+        if offset is None or snapshot is None or len(snapshot) > LARGEST_EXPLAINED:
+            return ()
+        piece = piece_at(iter_snapshot_fields(snapshot), offset)
+        return tuple(line for field in piece for line in render_field(field, offset))
 
     def _leftovers(self, expected: Expected) -> list[Difference]:
         """Compare OUT after a refusal with OUT before the run."""
