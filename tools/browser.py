@@ -83,7 +83,7 @@ def main() -> int:
     BUILD.mkdir(parents=True)
     wrong = ["--", sys.executable, "-c", WRONG, "{snapshot}", "{out}"]
     page, both = BUILD / "wrong.html", BUILD / "both.html"
-    selection = ["file", "rstr", "rhll"]
+    selection = ["file", "envl", "rstr"]
     ekvconform("run", *selection, "--name", "wrong", "--html", str(page), "--jsonl", str(BUILD / "wrong.jsonl"), *wrong)
     ekvconform(
         "run", *selection, "--profile", "conformance/profiles/command.toml", "--jsonl", str(BUILD / "command.jsonl")
@@ -113,7 +113,7 @@ def main() -> int:
 
     failing = [case for case, hidden in rows(chromium("--dump-dom", f"{page.as_uri()}#verdict=FAIL")) if not hidden]
     expect(0 < len(failing) < len(cases) and "rstr-envelope" in failing, "the filter by verdict shows failures only")
-    found = [case for case, hidden in rows(chromium("--dump-dom", f"{page.as_uri()}#q=rstr-7")) if not hidden]
+    found = [case for case, hidden in rows(chromium("--dump-dom", f"{page.as_uri()}#q=envl-8")) if not hidden]
     expect(found == ["envl-expiry-0"], "the filter by words finds a clause")
 
     combined = chromium("--dump-dom", both.as_uri())

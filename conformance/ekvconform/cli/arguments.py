@@ -20,7 +20,7 @@ examples:
   ekvconform run --smoke -- ./decoder {snapshot} {out}  a few cases; {db} is the database index
   ekvconform init -- ./decoder {snapshot} {out} {db}    infer a profile and known failures
   ekvconform run                                        ./ekvconform.toml and the list beside it
-  ekvconform run --profile ekvconform.toml rstr-7       one clause (also an id glob, a chapter, a level)
+  ekvconform run --profile ekvconform.toml envl-8       one clause (also an id glob, a chapter, a level)
   ekvconform show visi-deleted                          a case with its clauses; ENVL-8: a clause with its cases
   ekvconform compare last.jsonl new.jsonl               what a release has fixed and broken
   ekvconform step -- ./decoder {snapshot} {out}         tamper with the tree at each moment of a run
