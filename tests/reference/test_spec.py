@@ -212,8 +212,8 @@ def test_comp_7_counters_are_the_same_in_code_and_companion() -> None:
 
 
 FATE_COLUMNS = {
-    "wanted": "wanted", "body": "value", "TTL record": "row", "same key": "beside", "would decide about": "decides",
-    "salvage": "consent", "blob": "blob", "line": "line",
+    "wanted": "wanted", "body": "body", "TTL record": "ttl_record", "same key": "same_key",
+    "would decide about": "would_decide_about", "salvage": "salvage", "blob": "blob", "line": "line",
 }  # fmt: skip
 """Column of the tables in prose = member of a line in the companion."""
 

@@ -55,7 +55,7 @@ FALLBACK_START: Final = b"b64."
 """Begins a key whose segment is in the fallback form. [SEGM-7]"""
 START: Final = 32
 """Size of the header and of the start of the payload part, in bytes."""
-CONDITIONS: Final = ("wanted", "value", "row", "beside", "decides", "consent")
+CONDITIONS: Final = ("wanted", "body", "ttl_record", "same_key", "would_decide_about", "salvage")
 """Members of a line that have to hold."""
 
 
@@ -131,11 +131,11 @@ class Situation(NamedTuple):
         is_wanted = choice.only in (None, type_) or (kind == TTL_KIND and decides == "none")
         holding = {
             "wanted": "yes" if is_wanted else "no",
-            "value": self._value(kind),
-            "row": self.row,
-            "beside": {"prefixed string": self.string is not None, "string": bool(self.string or self.has_bare)},
-            "decides": "none beside collections" if decides == "none" and choice.has_collection else decides,
-            "consent": "yes" if choice.consents else "no",
+            "body": self._value(kind),
+            "ttl_record": self.row,
+            "same_key": {"prefixed string": self.string is not None, "string": bool(self.string or self.has_bare)},
+            "would_decide_about": "none beside collections" if decides == "none" and choice.has_collection else decides,
+            "salvage": "yes" if choice.consents else "no",
         }
         return next(line for line in FATE_TABLE[kind] if all(_holds(line, name, holding) for name in CONDITIONS))
 
