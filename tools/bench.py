@@ -2,7 +2,7 @@
 
 Every figure is a median; the two commands of a ratio take turns. The snapshots are
 live-shaped: ten entries a key, one third each of envelopes with expiry, envelopes
-without, and legacy values with a TTL row.
+without, and legacy values with a TTL record.
 """
 
 import os

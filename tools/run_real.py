@@ -33,7 +33,7 @@ def main() -> int:
     """Take each snapshot through all three commands."""
     shutil.rmtree(BUILD, ignore_errors=True)
     inspected = Table("inspect", "header", "footer", "last commit", "entries", "tombstones", "prefixes")
-    decoded = Table("decode", "exit", "strings", "HLLs", "TTL rows", "not shown", "verify")
+    decoded = Table("decode", "exit", "strings", "HLLs", "TTL records", "not shown", "verify")
     refused = []
     for packed in sorted(REAL.glob("*/*.fsm.xz")):
         name = packed.parent.name

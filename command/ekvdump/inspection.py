@@ -50,9 +50,9 @@ class Inspection:
         self.prefixes: dict[str, int] = {}
         """Entries by prefix, all versions; `!` for unknown keys and the empty prefix for bare keys."""
         self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
-        """Visible envelopes and TTL rows whose expiry had passed at the last commit."""
+        """Visible envelopes and TTL records whose expiry had passed at the last commit."""
         self.unreadable_count = 0
-        """Visible strings, HLLs and TTL rows that no client could read."""
+        """Visible strings, HLLs and TTL records that no client could read."""
         self.fault: Fault | None = None
         """Why the snapshot is refused."""
 

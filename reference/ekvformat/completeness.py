@@ -24,7 +24,7 @@ WARNINGS: Final = {
     "future-version": WarningKind(False, "versions above the last commit; not shown"),
     "unknown-prefix": WarningKind(True, "records whose keys begin with none of the known prefixes; not shown"),
     "undecoded-type": WarningKind(True, "records of a type that this version cannot show"),
-    "orphan-ttl": WarningKind(False, "TTL rows of keys that do not exist"),
+    "orphan-ttl": WarningKind(False, "TTL records of keys that do not exist"),
     "unreadable-value": WarningKind(True, "records that no client could read; listed in unreadable.jsonl, not shown"),
     "stale-file": WarningKind(True, "files of an earlier run that are not in this snapshot; they stay"),
     "unguarded-writes": WarningKind(False, "written without directory handles; another process could have interfered"),
@@ -78,7 +78,7 @@ class Counters:
 
     Groups and names are in the order of the spec. [COMP-9] In each group the first
     name that fits counts, and the counts add up to the number of entries [COMP-7], of
-    undecoded records [KEYS-5], or of string records, HLL records and TTL rows [COMP-8].
+    undecoded records [KEYS-5], or of string records, HLL records and TTL records [COMP-8].
     """
 
     def __init__(self) -> None:

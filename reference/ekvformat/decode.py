@@ -3,7 +3,7 @@
     snapshot bytes -> entries -> visible records -> decoded values -> outputs
         FILE            VISI        KEYS            RSTR RHLL RTTL    SEGM KMAP SALV
 
-This is where the chapters meet: which record shadows another, which TTL row
+This is where the chapters meet: which record shadows another, which TTL record
 decides about which key, what becomes of what cannot be read. Every such question
 is a look into a table of all records of one type, and the answers together are the
 fate table [FATE-1] [FATE-2].
@@ -153,7 +153,7 @@ class Outputs:
         self.sidecars: dict[str, dict[bytes, None]] = {}
         """Path = its lines, each once. A sidecar without a line does not exist. [RTTL-13] [KMAP-4]"""
         self.orphans: list[str] = []
-        """Segments of the first TTL rows that decide about nothing. [RTTL-11]"""
+        """Segments of the first TTL records that decide about nothing. [RTTL-11]"""
         self.unreadable: list[str] = []
         """Segments of the first unreadable records. [SALV-9]"""
 
@@ -202,12 +202,12 @@ class Outputs:
         # [SEGM-9] The key cannot be read from its segment.
         if is_fallback(segment):
             self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
-        # [RSTR-7] [RHLL-3] Rows of envelopes come before those of TTL rows. [RTTL-15]
+        # [RSTR-7] [RHLL-3] Rows of envelopes come before those of TTL records. [RTTL-15]
         if value.expiry_ms is not None:
             self.add_line(section.sidecar, redis_ttls.render_expiry_row(segment, value.expiry_ms))
 
     def check_row_of(self, section: Section, user_key: bytes, record: Record) -> None:
-        """Raise `invalid-value` if a malformed TTL row decides about this record. [SALV-2]
+        """Raise `invalid-value` if a malformed TTL record decides about this record. [SALV-2]
 
         Nobody knows when such a key ends. Without consent the row itself refuses the
         snapshot, when its turn comes. [OUTC-5]
@@ -217,7 +217,7 @@ class Outputs:
             return
         # [SALV-3] An envelope decides alone; and beside a string the row is not the HLL's. [RTTL-8]
         if self.owner_of(user_key) == (section, record) and not section.is_envelope(record):
-            detail = "a malformed TTL row decides about this key"
+            detail = "a malformed TTL record decides about this key"
             raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
 
     def add_unreadable(self, kind: str, user_key: bytes, record: Record, fault: Fault) -> None:
@@ -232,10 +232,10 @@ class Outputs:
         if len(self.unreadable) < salvage.MAX_UNREADABLE_EXAMPLES:
             self.unreadable.append(segment)
 
-    # ---- TTL rows ----
+    # ---- TTL records ----
 
     def add_ttl_rows(self) -> None:
-        """Add what becomes of all TTL rows, and count it. [COMP-8]"""
+        """Add what becomes of all TTL records, and count it. [COMP-8]"""
         fates = self.counters.ttls
         for user_key, record in self.tables[keys.TTL].items():
             try:
@@ -259,7 +259,7 @@ class Outputs:
                 self.add_line(section.sidecar, redis_ttls.render_expiry_row(encode_segment(user_key), expiry_ms))
 
     def owner_of(self, user_key: bytes) -> tuple[Section, Record] | None:
-        """Return the record that a TTL row of this key decides about, or None. [RTTL-4]"""
+        """Return the record that a TTL record of this key decides about, or None. [RTTL-4]"""
         # [RTTL-8] A string before an HLL, and a prefixed string before the bare one
         # that it shadows.
         for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION):
@@ -268,7 +268,7 @@ class Outputs:
         return None
 
     def add_row_without_owner(self, user_key: bytes) -> None:
-        """Count a TTL row that decides about no string and no HLL."""
+        """Count a TTL record that decides about no string and no HLL."""
         # [RTTL-9] It may belong to a collection, whatever types are wanted. [COMP-2]
         if any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS):
             self.counters.ttls["unclaimed"] += 1

@@ -38,7 +38,7 @@ STRING_PREFIX: Final = b"!redis|str|"
 HLL_PREFIX: Final = b"!redis|hll|"
 """Before the user key of an HLL. [RHLL-1]"""
 TTL_PREFIX: Final = b"!redis|ttl|"
-"""Before the user key of a TTL row. [RTTL-4]"""
+"""Before the user key of a TTL record. [RTTL-4]"""
 RESERVED_PREFIX: Final = b"!"
 """Begins every storage key but those of bare strings. [KEYS-3]"""
 
@@ -49,7 +49,7 @@ COLLECTIONS: Final = {
     "zset": (b"!zs|meta|d|", b"!zs|meta|", b"!zs|mem|", b"!zs|scr|", b"!redis|zset|"),
     "stream": (b"!stream|meta|", b"!stream|entry|", b"!redis|stream|"),
 }
-"""Redis types that have no chapter yet. A TTL row may belong to one of them. [RTTL-9]"""
+"""Redis types that have no chapter yet. A TTL record may belong to one of them. [RTTL-9]"""
 
 UNDECODED: Final = COLLECTIONS | {
     "dynamodb": (b"!ddb|meta|table|", b"!ddb|meta|gen|", b"!ddb|item|", b"!ddb|gsi|"),

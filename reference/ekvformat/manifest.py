@@ -123,7 +123,7 @@ def render_manifest(
 def render_adapters(summary: Summary, databases: list[int]) -> dict[str, Any]:
     """Render what was found for each adapter."""
     counters = summary.counters
-    # [MANI-7] A TTL row alone is not a key.
+    # [MANI-7] A TTL record alone is not a key.
     has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
     adapters: dict[str, Any] = {}
     for adapter, types in TYPES_OF_ADAPTER.items():

@@ -1,6 +1,6 @@
-"""TTL rows and expiry sidecars. Implements spec chapter RTTL.
+"""TTL records and expiry sidecars. Implements spec chapter RTTL.
 
-A TTL row [RTTL-1]:
+A TTL record [RTTL-1]:
 
     offset  size  field   value
     ------  ----  ------  ----------------
@@ -10,7 +10,7 @@ A row of a sidecar [RTTL-14]:
 
     {"key":"<segment>","expire_at_ms":<decimal>} LF
 
-Which record a TTL row decides about is a question of all tables together, and
+Which record a TTL record decides about is a question of all tables together, and
 answered in `decode`.
 """
 
@@ -25,7 +25,7 @@ STRINGS_TTL_NAME: Final = "strings_ttl.jsonl"
 HLL_TTL_NAME: Final = "hll_ttl.jsonl"
 """The sidecar of HLLs. [RTTL-13]"""
 TTL_VALUE_SIZE: Final = 8
-"""Size of the value of a TTL row, in bytes. [RTTL-1]"""
+"""Size of the value of a TTL record, in bytes. [RTTL-1]"""
 MAX_ORPHAN_EXAMPLES: Final = 8
 """Most segments of orphans that the warning shows. [RTTL-11]"""
 
@@ -40,7 +40,7 @@ def decode_ttl_value(body: bytes, offset: int = 0, key: bytes = b"") -> int:
     # [RTTL-1] Too long is as wrong as too short, and both at the same place.
     stored_ms = cursor.u64_be("expiry", "RTTL-1")
     if cursor.left:
-        detail = f"a TTL row has {TTL_VALUE_SIZE} bytes, this one has {len(body)}"
+        detail = f"a TTL record has {TTL_VALUE_SIZE} bytes, this one has {len(body)}"
         raise Fault("invalid-value", "RTTL-1", detail, offset, None, key)
     # [RTTL-2] [RTTL-3]
     return min(stored_ms, MAX_EXPIRY_MS)

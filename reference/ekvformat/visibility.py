@@ -55,11 +55,11 @@ APPLIED_INDEX_KEY: Final = b"_meta_applied_index"
 META_KEYS: Final = (
     b"_meta_last_commit_ts", b"_meta_min_retained_ts", b"_meta_pending_min_retained_ts", APPLIED_INDEX_KEY
 )  # fmt: skip
-"""Keys of operational rows. [VISI-7]"""
+"""Keys of operational entries. [VISI-7]"""
 META_VALUE_SIZE: Final = 8
 """Size of their values, in bytes. [VISI-7]"""
 WRITERS_PREFIX: Final = b"!encryption|writers|"
-"""Begins the key of an operational row. [VISI-8]"""
+"""Begins the key of an operational entry. [VISI-8]"""
 WRITERS_BAR: Final = b"|"
 """Separates the four from the two bytes behind the prefix. [VISI-8]"""
 WRITERS_ID_SIZES: Final = (4, 2)
@@ -171,7 +171,7 @@ def visible_records(entries: Sequence[Entry], last_commit_ts: int, counters: Cou
     miss a key whose newest version comes behind an entry of a longer key that looks
     like a version of it. Such a key is committed data, and it is here. [VISI-16]
     """
-    # [VISI-9] Operational rows are not data. [VISI-6] All headers are judged before
+    # [VISI-9] Operational entries are not data. [VISI-6] All headers are judged before
     # any version is looked at: history and tombstones have to be sound too.
     data = [entry for entry in entries if not is_operational(entry)]
     counters.entries["operational"] = len(entries) - len(data)

@@ -73,9 +73,8 @@ def test_a_warning_says_how_many_more_there_are(tmp_path: Path) -> None:
     entries = [put(TTL + b"%02d" % n, 1, bytes(8)) for n in range(20)]
     (tmp_path / "snapshot").write_bytes(snapshot(entries))
     reported = run("decode", tmp_path / "snapshot", tmp_path / "out").stdout
-    assert (
-        "warning: orphan-ttl: 20: TTL rows of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n" in reported
-    )
+    words = "warning: orphan-ttl: 20: TTL records of keys that do not exist: 00 01 02 03 04 05 06 07 and 12 more\n"
+    assert words in reported
 
 
 @pytest.mark.parametrize("index", ["1_0", "+1", " 1", "1.0", "-", "\u0663", "\u00b2", "2147483648", "9" * 300, ""])

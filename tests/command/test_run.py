@@ -42,7 +42,7 @@ def test_one_call_takes_all_that_a_run_is_given(tmp_path: Path) -> None:
     )
     assert (manifest["snapshot_index"], manifest["outcome"]["database"]) == (9, 3)
     assert (out / "redis/db_3/strings/a.bin").read_bytes() == b"one"
-    # The TTL row of a string is written with it.
+    # The TTL record of a string is written with it.
     assert [each for each in stages if each[0] == WRITING] == [(WRITING, 1, 2), (WRITING, 2, 2), (WRITING, 2, 2)]
     assert {stage for stage, _, _ in stages} == {READING, WRITING}
 

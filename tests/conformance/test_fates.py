@@ -48,7 +48,7 @@ def test_every_situation_is_tried_with_every_choice() -> None:
     for choice in CHOICES:
         snapshot = CASES[f"fate-{choice.name}"].scene.snapshot or b""
         for situation in SITUATIONS:
-            # A collection matters only to a TTL row that is alone. [RTTL-9]
+            # A collection matters only to a TTL record that is alone. [RTTL-9]
             if choice.has_collection and len(situation.kinds) > 1:
                 continue
             is_there = any(prefix + situation.name.encode() + b"\xff" in snapshot for prefix in fates.PREFIXES.values())

@@ -37,7 +37,7 @@ from writer import (
 )
 
 # A small universe, so that rules meet: chains of prefixes, among them one whose next bytes look like a version suffix,
-# names of each form, and the key of an operational row.
+# names of each form, and the key of an operational entry.
 KEYS = (b"", b"a", b"a" + version_suffix(3), b"a" + version_suffix(3) + b"b", b"\xff", b"b64.x", b"_meta_applied_index")
 USER_KEYS = st.sampled_from(KEYS)
 PREFIXES = {"string": STR, "hll": HLL, "ttl": TTL, "bare": b""}
@@ -98,10 +98,10 @@ CLAUSES_OF_COUNTERS = {
 }  # fmt: skip
 """What a counter above 0 shows to have been needed."""
 RULES = {
-    "string in an envelope", "string as it is", "bare string", "HLL in an envelope", "HLL as it is", "TTL row",
-    "value and its TTL row", "hash and its TTL row", "TTL row of another size", "cut envelope", "delete", "expire",
-    "expire after the last commit", "operational row", "internal row", "unknown row", "undecoded row", "overwritten",
-    "expiry 0", "clamped expiry", "ignored flags",
+    "string in an envelope", "string as it is", "bare string", "HLL in an envelope", "HLL as it is", "TTL record",
+    "value and its TTL record", "hash and its TTL record", "TTL record of another size", "cut envelope", "delete",
+    "expire", "expire after the last commit", "operational entry", "internal row", "unknown row", "undecoded row",
+    "overwritten", "expiry 0", "clamped expiry", "ignored flags",
 }  # fmt: skip
 OUTCOMES = {
     "complete", "partial", "again", "KMAP-1", "SEGM-4", "VISI-15", "VISI-17", "no footer", "another database", *HEADERS,
@@ -168,16 +168,16 @@ class Producer(RuleBasedStateMachine):
     @rule(key=USER_KEYS, ts=MOMENTS, ms=EXPIRIES.filter(lambda ms: ms is not None))
     def set_ttl(self, key: bytes, ts: int, ms: int) -> None:
         self.note_expiry(ms)
-        self.add("TTL row", [put(TTL + key, ts, expiry(ms))])
+        self.add("TTL record", [put(TTL + key, ts, expiry(ms))])
 
     @rule(kind=st.sampled_from(["string", "hll", "bare"]), key=USER_KEYS, ts=EARLIER, enveloped=st.booleans())
     def set_with_ttl(self, kind: str, key: bytes, ts: int, enveloped: bool) -> None:
         body = envelope(2 if kind == "hll" else 1, b"v", 9) if enveloped else b"v"
-        self.add("value and its TTL row", [put(PREFIXES[kind] + key, ts, body), put(TTL + key, ts, expiry(8))])
+        self.add("value and its TTL record", [put(PREFIXES[kind] + key, ts, body), put(TTL + key, ts, expiry(8))])
 
     @rule(key=USER_KEYS, ts=EARLIER)
     def set_hash_with_ttl(self, key: bytes, ts: int) -> None:
-        self.add("hash and its TTL row", [put(b"!hs|fld|" + key, ts, b"v"), put(TTL + key, ts, expiry(8))])
+        self.add("hash and its TTL record", [put(b"!hs|fld|" + key, ts, b"v"), put(TTL + key, ts, expiry(8))])
 
     @rule(kind=st.sampled_from(list(PREFIXES)), key=USER_KEYS, ts=MOMENTS)
     def remove(self, kind: str, key: bytes, ts: int) -> None:
@@ -193,14 +193,14 @@ class Producer(RuleBasedStateMachine):
     @rule(key=USER_KEYS, ts=EARLIER, what=st.sampled_from(list(DAMAGES)))
     def damage(self, key: bytes, ts: int, what: str) -> None:
         prefix, body = DAMAGES[what]
-        name = "TTL row of another size" if prefix == TTL else "cut envelope"
+        name = "TTL record of another size" if prefix == TTL else "cut envelope"
         entry = put(prefix + key, ts, body)
         self.damaged.add(entry[0])
         self.add(name, [entry])
 
     @rule(name=st.sampled_from([b"_meta_applied_index", b"_meta_last_commit_ts"]), number=st.integers(0, 9))
     def node_row(self, name: bytes, number: int) -> None:
-        self.add("operational row", [operational(name, number), writers_row()])
+        self.add("operational entry", [operational(name, number), writers_row()])
 
     @rule(key=st.sampled_from(list(OTHER_ROWS)), ts=MOMENTS)
     def other_row(self, key: bytes, ts: int) -> None:

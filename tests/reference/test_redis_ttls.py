@@ -1,4 +1,4 @@
-"""Chapter RTTL: TTL rows and expiry sidecars."""
+"""Chapter RTTL: TTL records and expiry sidecars."""
 
 import pytest
 from ekvformat.outcomes import Fault

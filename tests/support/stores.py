@@ -75,7 +75,7 @@ def hostile_store(dice: random.Random) -> list[Entry]:
 
 
 def mixed_store(dice: random.Random) -> list[Entry]:
-    """Return keys of every type with values of every layout, unreadable ones too, and operational rows."""
+    """Return keys of every type with values of every layout, unreadable ones too, and operational entries."""
     user_keys = [b"", b"a", b"ab", b"\xff", b"b64.x", b"x" * 241, b"%" * 81, b"0" * 32 + b"__", b"_meta_applied_index"]
     expiries = [None, None, 0, 1, 1_700_000_000_000, 2**63 - 1, 2**63, 2**64 - 1]
     found: dict[bytes, bytes] = {}

@@ -45,7 +45,7 @@ def live_set(user_key: bytes, commit_ts: int, body: bytes, expiry_ms: int | None
 
 
 def live_store(keys: int, payload_size: int = 24) -> Iterable[Entry]:
-    """Entries of strings: one third each envelope with expiry, envelope without, legacy with a TTL row."""
+    """Entries of strings: one third each envelope with expiry, envelope without, legacy with a TTL record."""
     for number in range(keys):
         user_key = b"user:%08d" % number
         payload = (b"%08d" % number * (payload_size // 8 + 1))[:payload_size]

@@ -30,7 +30,7 @@ def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
     counters = outcome.counters
     for line in _iter_counts("entries", counters.entries):
         say(line)
-    for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL rows", counters.ttls)):
+    for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL records", counters.ttls)):
         words = ", ".join(f"{count} {name}" for name, count in group.items() if count)
         if words:
             say(f"{title}: {words}")
@@ -68,7 +68,7 @@ def print_inspection(result: Inspection, say: Say) -> None:
         facts["applied index"] = f"{in_file} in the file, {in_name} in its name"
         facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
         expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
-        facts["past expiry"] = f"{expired}: envelopes and TTL rows whose expiry had passed at the last commit"
+        facts["past expiry"] = f"{expired}: envelopes and TTL records whose expiry had passed at the last commit"
         if result.unreadable_count:
             facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
         if first_pass.faulty_count:

@@ -49,7 +49,7 @@ class FirstPass:
 
     @property
     def has_collections(self) -> bool:
-        """True if a TTL row may belong to a type without a chapter. [RTTL-9]"""
+        """True if a TTL record may belong to a type without a chapter. [RTTL-9]"""
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
 
 

@@ -141,7 +141,7 @@ class Outputs:
             try:
                 value = section.decode(body, record.body_offset, record.storage_key)
                 if has_bad_row and not (section.envelope_prefix and body.startswith(section.envelope_prefix)):
-                    detail = "a TTL row of another size decides about this key"
+                    detail = "a TTL record of another size decides about this key"
                     raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
             except Fault as fault:
                 yield from self._unreadable(section.kind, segment, record, body, fault)
@@ -159,7 +159,7 @@ class Outputs:
             del body, value  # at most two copies of a payload are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
-        """Return a predicate: does a malformed TTL row govern this user key? [SALV-2]
+        """Return a predicate: does a malformed TTL record govern this user key? [SALV-2]
 
         Without `salvage` the answer is not needed: the row itself raises the fault later.
         """
@@ -208,10 +208,10 @@ class Outputs:
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
         yield Row(self._directory, UNREADABLE_NAME, line)
 
-    # ---- TTL rows ----
+    # ---- TTL records ----
 
     def _iter_ttl_rows(self) -> Iterator[Blob | Row]:
-        """Classify each TTL row. [RTTL-4]"""
+        """Classify each TTL record. [RTTL-4]"""
         fates = self.counters.ttls
         # [RTTL-8] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-4]
         owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]

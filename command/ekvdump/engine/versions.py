@@ -36,7 +36,7 @@ from ekvformat.visibility import (
 from ekvdump.engine.entries import Entry
 
 OPERATIONAL_SIZES: Final = frozenset((META_VALUE_SIZE, WRITERS_VALUE_SIZE))
-"""Sizes of the values of all operational rows."""
+"""Sizes of the values of all operational entries."""
 NO_EXPIRE_AT: Final = bytes(8)
 """`expire_at` of a version that has none. [VISI-13]"""
 

@@ -3,14 +3,14 @@
 A rule about values holds whatever file the values come in, so a decoder that cannot read a node's
 own file is judged by plainer ones:
 
-    carrier              header  operational rows  footer
-    -------------------  ------  ----------------  ------
-    node-file            yes     yes               yes
-    header-and-footer    yes     as written        yes
-    payload-with-footer  no      as written        yes
-    bare-payload         no      as written        no
+    carrier              header  operational entries  footer
+    -------------------  ------  -------------------  ------
+    node-file            yes     yes                  yes
+    header-and-footer    yes     as written           yes
+    payload-with-footer  no      as written           yes
+    bare-payload         no      as written           no
 
-What a case is about stays as it is written: a header, the operational rows or a footer, if a clause
+What a case is about stays as it is written: a header, the operational entries or a footer, if a clause
 of the case rules them. Offsets, warnings and counters of its expectations are those of the new file.
 """
 
@@ -115,7 +115,7 @@ def _expects(case: Case, *names: str) -> bool:
 
 
 def _counts_rows(case: Case) -> bool:
-    """Predicate: does the case hold operational rows, or expect a number of them?"""
+    """Predicate: does the case hold operational entries, or expect a number of them?"""
     parts = take_apart(case.scene.snapshot or b"")
     holds = parts is not None and any(map(is_operational, parts.entries))
     return holds or _expects(case, f"{ENTRIES}.operational")

@@ -80,7 +80,7 @@ class Content:
         if self.type in ENVELOPES:
             name = "HLL" if self.type == HLL else "string"
             return f"{name} in an envelope" if self.is_envelope else f"legacy {name}"
-        return {BARE: "bare string", TTL: "TTL row"}.get(self.type, f"{self.type} record")
+        return {BARE: "bare string", TTL: "TTL record"}.get(self.type, f"{self.type} record")
 
     @property
     def payload(self) -> bytes:

@@ -7,7 +7,7 @@ What a seed changes, as far as the case does not say that it matters:
     timestamps    of commits and of entries; their order stays
     expiries      in Unix ms, all by the same delay
     header        the fields that no rule looks at
-    indexes       the values of operational rows
+    indexes       the values of operational entries
     order         of entries, since other keys sort otherwise; in a case that refuses it stays
 
 Of a dump that is verified the payloads change, and the lines of CHECKSUMS with them. Sizes never
@@ -56,7 +56,7 @@ KEYS_MATTER: Final = re.compile("KEYS-.*|VISI-(5|7|8|9|10)")
 TIMES_MATTER: Final = re.compile("FILE-6|KEYS-2|VISI-(1|15|16|17|18|19|20|21)")
 """Clauses of cases whose timestamps stay."""
 INDEXES_MATTER: Final = re.compile("FILE-(25|26)|VISI-(7|8|9|10)")
-"""Clauses of cases whose operational rows stay."""
+"""Clauses of cases whose operational entries stay."""
 OF_USER_KEYS: Final = (HLL, STRING, BARE, TTL)
 """Types whose storage keys hold a user key, in output order. [OUTC-5]"""
 LETTERS: Final = string.ascii_lowercase.encode()

@@ -87,7 +87,7 @@ def envelope(version: int, payload: bytes, expiry_ms: int | None = None, *, othe
 
 
 def expiry(expiry_ms: int) -> bytes:
-    """Write the body of a TTL row. [RTTL-1]"""
+    """Write the body of a TTL record. [RTTL-1]"""
     return struct.pack(">Q", expiry_ms)
 
 

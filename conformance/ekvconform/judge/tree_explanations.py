@@ -42,7 +42,7 @@ CLAUSES_OF_BLOBS: Final = {"strings": "RSTR-6", "hll": "RHLL-2"}
 CLAUSES_OF_FATES: Final = {DELETED: "VISI-12", EXPIRED: "VISI-13", FUTURE: "VISI-14", OPERATIONAL: "VISI-9"}
 WORDS_OF_FATES: Final = {
     DELETED: "a deleted key", EXPIRED: "an expired key", FUTURE: "a version above the last commit",
-    OPERATIONAL: "an operational row",
+    OPERATIONAL: "an operational entry",
 }  # fmt: skip
 PREFIX_IN_BASE64: Final = "I"
 """How the base64 of a storage key with a prefix begins: with that of `!`."""
@@ -205,7 +205,7 @@ class TreeExplainer:
                 ("ENVL-8", "ENVL-7", "RHLL-3") if is_hll else ("ENVL-8", "ENVL-7", "RSTR-7"),
             )
         else:
-            source = f"a TTL row of {_an(layout)}"
+            source = f"a TTL record of {_an(layout)}"
             clauses = ("RTTL-3", "RTTL-2", "RTTL-7" if is_hll else "RSTR-5" if layout == "bare string" else "RTTL-6")
         if expiry_ms == 0:
             return f"{source}, expiry 0", clauses[0]

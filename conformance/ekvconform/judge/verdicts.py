@@ -96,7 +96,7 @@ THE_MACHINE: Final = "the machine"
 NOT_REPORTED: Final = "not reported"
 NOT_JUDGED: Final = {
     HISTORY: ("the value of an older version", "VISI-11"), DELETED: ("the value of a deleted key", "VISI-12"),
-    EXPIRED: ("the value of an expired key", "VISI-13"), OPERATIONAL: ("an operational row", "VISI-9"),
+    EXPIRED: ("the value of an expired key", "VISI-13"), OPERATIONAL: ("an operational entry", "VISI-9"),
     FUTURE: ("the value of a version above the last commit", "VISI-14"),
 }  # fmt: skip
 """Fate of an entry = what a refusal that names it is for, and the clause that forbids it."""

@@ -94,7 +94,7 @@ def written_envelope(is_hll: bool, payload: bytes, number: int, flags: int) -> t
 
 
 def ttl_value(body: bytes) -> tuple[object, object]:
-    """A TTL row is eight bytes, and nothing else is one. [RTTL-1] [RTTL-2] [RTTL-3]
+    """A TTL record is eight bytes, and nothing else is one. [RTTL-1] [RTTL-2] [RTTL-3]
 
     pre: len(body) <= 10
     post: __return__[0] == __return__[1]

@@ -1,7 +1,7 @@
 """Makes golden cases from the fate table of the spec (`spec/companions/fate.toml`), and judges by it.
 
 A *situation* is what the store holds under one user key: a prefixed string or none, a bare string
-or none, an HLL or none, a TTL row or none. Each situation is tried with each choice of types wanted,
+or none, an HLL or none, a TTL record or none. Each situation is tried with each choice of types wanted,
 with and without consent, and with and without a collection elsewhere in the store:
 
 - Those that do not refuse share a snapshot: `fate-<types wanted>-<consent>[-beside-a-collection]`.
@@ -90,7 +90,7 @@ class Situation(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is one record, or two of which one leaves its expiry to a TTL row."""
+        """Whether there is one record, or two of which one leaves its expiry to a TTL record."""
         return len(self.kinds) == 1 or (len(self.kinds) == 2 and (self.has_bare or "legacy" in self[::2]))
 
     def body(self, kind: str) -> bytes:
@@ -113,7 +113,7 @@ class Situation(NamedTuple):
 
     @property
     def decides(self) -> str:
-        """The record that a TTL row of this key would decide about. [RTTL-4]"""
+        """The record that a TTL record of this key would decide about. [RTTL-4]"""
         if self.string not in (None, "legacy"):
             return "string envelope"
         if self.string or self.has_bare:
@@ -204,7 +204,7 @@ def _shared_case(choice: Choice) -> Case:
     sound = [
         situation
         for situation in SITUATIONS
-        # A collection matters only to a TTL row that is alone. [RTTL-9]
+        # A collection matters only to a TTL record that is alone. [RTTL-9]
         if not refusing_lines(situation, choice) and not (choice.has_collection and len(situation.kinds) > 1)
     ]
     shown = [_Shown(each.name.encode(), each.name, each) for each in sound]
@@ -277,7 +277,7 @@ class _Files:
         """Return all files, by path from OUT."""
         found = dict(self.blobs)
         for sidecar, groups in self.rows.items():
-            # Rows of envelopes come first, then those of TTL rows, legacy and bare together. [RTTL-15]
+            # Rows of envelopes come first, then those of TTL records, legacy and bare together. [RTTL-15]
             by_row = sorted(groups.get("TTL record", []), key=_canonical_key)
             found[sidecar] = b"".join([*groups.get("envelope", []), *by_row])
         for name, lines in (("KEYMAP.jsonl", self.keymap), ("unreadable.jsonl", self.unreadable)):
