@@ -7,7 +7,7 @@ what the reference makes of the entries of that key alone.
 
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Self
 
 from ekvexplain.fields import (
     HEAD_SIZE,
@@ -38,15 +38,26 @@ PREFIXES: Final = {
 
 
 class Explanation:
-    """An open snapshot, and what `inspect` says of it.
+    """An open snapshot, and what `inspect` says of it. A context manager.
 
     Raises `io-error` or `changed`; any other fault is part of the explanation.
     """
 
     def __init__(self, path: str, progress: Progress | None = None) -> None:
-        self.inspection: Inspection = inspect(path, progress)
+        # Opened first, so that a file that takes its place during the inspection is noticed at the end.
         self._file = SnapshotFile(path)
         self._source: Source = ProgressSource(self._file, progress) if progress else self._file
+        self.inspection: Inspection = inspect(path, progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.__exit__()
+
+    def check_unchanged(self) -> None:
+        """Raise `changed` if what was explained is not what was inspected. [FILE-22]"""
+        self._file.check_unchanged()
 
     @property
     def fault(self) -> Fault | None:

@@ -23,6 +23,8 @@ NOT_WHOLE: Final = "not a whole entry"
 """What a broken file ends with."""
 HEAD_SIZE: Final = 64
 """Bytes of an encoded value that are enough to explain it."""
+SHOWN_SIZE: Final = 60
+"""Most bytes of a field that its words show."""
 VERSION_SUFFIX_SIZE: Final = 8
 VALUE_HEADER_SIZE: Final = 9
 TOMBSTONE: Final = 0b0000_0001
@@ -75,12 +77,12 @@ def is_operational(key: bytes, value_size: int) -> bool:
     return value_size == 12 and len(key) == 27 and key.startswith(WRITERS) and key[24:25] == b"|"
 
 
-def printable(data: bytes, limit: int = 60) -> str:
+def printable(data: bytes, limit: int = 200) -> str:
     r"""Return bytes as `redis-cli` shows them: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
     shown = "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
     )
-    return f'"{shown}"' + (f" and {len(data) - limit} more bytes" if len(data) > limit else "")
+    return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")
 
 
 def time_of(ms: int) -> str:
@@ -143,7 +145,7 @@ def iter_entry_fields(offset: int, key: bytes, value_head: bytes, value_size: in
     yield Field(offset, struct.pack("<Q", len(key)), 8, f"key size {len(key)}", "FILE-11")
     pieces = _Pieces(key, offset + 8, len(key))
     if is_operational(key, value_size):
-        name, clause = ("writers", "VISI-8") if key.startswith(WRITERS) else (printable(key), "VISI-7")
+        name, clause = ("writers", "VISI-8") if key.startswith(WRITERS) else (printable(key, SHOWN_SIZE), "VISI-7")
         yield from pieces.rest(f"key of an operational entry: {name}", clause)
         yield Field(value_offset - 8, struct.pack("<Q", value_size), 8, f"value size {value_size}", "FILE-11")
         number = f" {int.from_bytes(value_head, 'little')}" if value_size == 8 else ""
@@ -157,7 +159,7 @@ def iter_entry_fields(offset: int, key: bytes, value_head: bytes, value_size: in
         name = "user key" if type_ in ("string", "hll", "ttl", "bare") else "rest of the storage key"
         clause = "KEYS-3" if type_ == "bare" else "KEYS-8" if type_ == "unknown" else "VISI-1"
         rest = storage_key[len(prefix) if prefix != b"!" else 0 :]
-        yield from pieces.cut(len(rest), f"{name} {printable(rest)}, of the type {type_}", clause)
+        yield from pieces.cut(len(rest), f"{name} {printable(rest, SHOWN_SIZE)}, of the type {type_}", clause)
         commit_ts = int.from_bytes(key[-8:], "big") ^ 0xFFFF_FFFF_FFFF_FFFF
         yield from pieces.cut(VERSION_SUFFIX_SIZE, f"version suffix: committed at {commit_ts}", "VISI-1")
     else:
@@ -215,7 +217,7 @@ def _with_content(name: str, data: bytes, size: int) -> str:
     """Return the name of a field and, if it is short, what it holds."""
     if not size:
         return f"{name}: empty"
-    return name if size > len(data) else f"{name} {printable(data[:size])}"
+    return name if size > len(data) else f"{name} {printable(data[:size], SHOWN_SIZE)}"
 
 
 def footer_field(offset: int, data: bytes) -> Field:

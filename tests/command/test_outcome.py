@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from command_runs import decode_bytes
 from ekvdump.cli.advice import ADVICE, advice_for
-from ekvdump.cli.text import printable, printable_path, text_of_fault
+from ekvdump.cli.text import printable_path, text_of_fault
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
 from ekvdump.engine.outputs import showable_count, shown_count
 from ekvdump.engine.source import Source
 from ekvdump.outcome import unreadable_count
 from ekvdump.verify.findings import FINDINGS, Finding
+from ekvexplain.fields import printable
 from ekvformat.completeness import Counters
 from ekvformat.outcomes import FAULTS, Fault
 from hypothesis import given

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Final
 
+from spec_links import LINKS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 SPEC: Final = ROOT / "spec"
 CHAPTERS: Final = sorted(SPEC.glob("*/[0-9][0-9]-*.md"), key=lambda path: path.name)
 """Paths of the chapters and appendices, in the order of reading."""
-LINKS: Final = re.compile(r"\n+(?:\[[A-Z]{4}-[0-9]+\]: [^\n]*\n)*\Z")
-"""The definitions of links at the end of a chapter."""
 TEXTS: Final = {chapter: LINKS.sub("\n", chapter.read_text(encoding="utf-8")) for chapter in CHAPTERS}
 """Path of a chapter = its text, without the definitions of links."""
 DEFINITION: Final = re.compile(r'^<a id="([a-z0-9-]+)"></a>\*\*([A-Z]{4}-[0-9]+)\*\* ', re.MULTILINE)

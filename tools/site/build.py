@@ -19,6 +19,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -210,16 +211,14 @@ def iter_case_lines(case: Case, clauses: dict[str, Clause]) -> Iterator[str]:
             yield f"    - warning `{name}`: <code>{html.escape(str(about))}</code>"
 
 
+@cache
 def known_pages() -> dict[str, str]:
     """Return clause = the page that it is on."""
-    if not _PAGES:
-        for path in SPEC.glob(CHAPTERS):
-            for match in CLAUSE.finditer(path.read_text(encoding="utf-8")):
-                _PAGES[match["id"]] = f"spec/{path.relative_to(SPEC)}"
-    return _PAGES
-
-
-_PAGES: dict[str, str] = {}
+    return {
+        match["id"]: f"spec/{path.relative_to(SPEC)}"
+        for path in SPEC.glob(CHAPTERS)
+        for match in CLAUSE.finditer(path.read_text(encoding="utf-8"))
+    }
 
 
 def write_cases(cases: list[Case]) -> None:

@@ -146,13 +146,15 @@ def explain(options: argparse.Namespace, moment: Moment) -> Ending:
     from ekvdump.explanation import Explanation, iter_lines
 
     with progress_of(options) as progress:
-        explanation = Explanation(options.snapshot, progress)
-    fault = explanation.fault
-    exit_status = 0 if fault is None else fault.exit_status
-    for line in iter_lines(explanation, options.key, options.offset):
-        moment.ending = Ending(exit_status)
-        print(line)
-        moment.ending = None
+        opened = Explanation(options.snapshot, progress)
+    with opened as explanation:
+        fault = explanation.fault
+        exit_status = 0 if fault is None else fault.exit_status
+        for line in iter_lines(explanation, options.key, options.offset):
+            moment.ending = Ending(exit_status)
+            print(line)
+            moment.ending = None
+        explanation.check_unchanged()
     return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,)))
 
 

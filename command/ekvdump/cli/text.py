@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Protocol
 
+from ekvexplain.fields import printable
 from ekvformat.outcomes import Fault
 
 from ekvdump.cli.json_output import render_time, version_count
@@ -150,11 +151,3 @@ def printable_path(path: str) -> str:
     data = os.fsencode(path)
     shown = (chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}" for byte in data)
     return f"$'{''.join(shown)}'"
-
-
-def printable(data: bytes, limit: int = 200) -> str:
-    r"""Return a key as `redis-cli` reads it: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
-    shown = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
-    )
-    return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")
