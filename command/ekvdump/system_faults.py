@@ -32,13 +32,14 @@ IN_THE_WAY: Final = {
 class FaultsAt:
     """A context that turns an `OSError` into the fault for a path in the output directory.
 
-    If a second error occurs while the first is handled, such as a failing close after a failing
-    write, both are reported. [SAFE-31]
+    `clause` is that of an `io-error`. If a second error occurs while the first is handled, such as a
+    failing close after a failing write, both are reported. [SAFE-31]
     """
 
-    def __init__(self, out: str, parts: tuple[str, ...]) -> None:
+    def __init__(self, out: str, parts: tuple[str, ...], clause: str = "SAFE-29") -> None:
         self._out = out
         self._parts = parts
+        self._clause = clause
         self._before: BaseException | None = None
 
     def __enter__(self) -> None:
@@ -49,7 +50,7 @@ class FaultsAt:
         faults: list[Fault] = []
         cause = error
         while isinstance(cause, OSError) and cause is not self._before:
-            faults.insert(0, fault_of(cause, os.path.join(self._out, *self._parts)))
+            faults.insert(0, fault_of(cause, os.path.join(self._out, *self._parts), self._clause))
             cause = cause.__context__
         if faults:
             raise first_of(faults) from error
@@ -58,14 +59,14 @@ class FaultsAt:
 # ---- verdicts ----
 
 
-def fault_of(error: OSError, path: str) -> Fault:
-    """Return the fault for an error of the file system."""
+def fault_of(error: OSError, path: str, clause: str = "SAFE-29") -> Fault:
+    """Return the fault for an error of the file system; `clause` is that of an `io-error`."""
     words = error.strerror or str(error)
     if error.errno in NO_SPACE or getattr(error, "winerror", None) in NO_SPACE_ON_WINDOWS:
         return Fault("disk-full", "SAFE-28", words, None, path)
     if error.errno in IN_THE_WAY:
         return Fault("unsafe-path", IN_THE_WAY[error.errno], words, None, path)
-    return Fault("io-error", "SAFE-29", words, None, path)
+    return Fault("io-error", clause, words, None, path)
 
 
 def snapshot_fault(error: OSError, failed: str, path: str, offset: int | None = None) -> Fault:

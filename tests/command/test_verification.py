@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import model
 import pytest
 from command_runs import decode_bytes, stat_of_tree
-from ekvdump.filesystem.directories import Directory, Parts
+from ekvdump.filesystem.directories import Directory, HandleDirectory, Parts, inode_of
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
 from ekvdump.run import decode
@@ -166,19 +166,22 @@ def test_into_1_a_dump_that_is_too_deep_is_reported_by_its_place(
     assert (caught.value.clause, caught.value.path) == ("INTO-1", str(dump / BASE))
 
 
-def test_safe_29_an_error_on_the_way_is_reported_of_the_dump(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> Iterator[object]:
-        yield ("MANIFEST.json",), "file"
-        raise OSError(errno.EIO, "the disk is broken")
+def test_veri_22_a_directory_that_cannot_be_listed_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(directory: HandleDirectory) -> Iterator[tuple[str, str]]:
+        if directory.inode == inode_of((dump / BASE).stat()):
+            raise OSError(errno.EIO, "the disk is broken")
+        return listed(directory)
 
-    monkeypatch.setattr("ekvdump.verify.verification.iter_tree", broken)
+    listed = HandleDirectory.iter_names
+    monkeypatch.setattr(HandleDirectory, "iter_names", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), print).run()
-    assert (caught.value.clause, caught.value.detail, caught.value.path) == ("SAFE-29", "the disk is broken", str(dump))
+    fault = caught.value
+    assert (fault.clause, fault.detail, fault.path) == ("VERI-22", "the disk is broken", str(dump / BASE))
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "CHECKSUMS", f"{BASE}/hll_ttl.jsonl"])
-def test_safe_29_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_veri_22_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def broken(top: Directory, parts: Parts) -> AbstractContextManager[BinaryIO]:
         if "/".join(parts) == name:
             raise OSError(errno.EIO, "the disk is broken")
@@ -187,7 +190,7 @@ def test_safe_29_a_file_that_cannot_be_read_is_named(dump: Path, monkeypatch: py
     monkeypatch.setattr("ekvdump.verify.verification.opened", broken)
     with pytest.raises(Fault, match=r"^io-error") as caught:
         Verification(str(dump), list[Finding]().append).run()
-    assert (caught.value.detail, caught.value.path) == ("the disk is broken", str(dump / name))
+    assert (caught.value.clause, caught.value.path) == ("VERI-22", str(dump / name))
 
 
 def test_what_is_opened_and_no_file_is_reported_as_the_system_would(dump: Path) -> None:
@@ -225,7 +228,7 @@ def test_there_is_no_manifest_until_one_was_read(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["check_directory", "open_top"])
-def test_safe_29_a_dump_that_cannot_be_opened_is_reported(
+def test_veri_22_a_dump_that_cannot_be_opened_is_reported(
     dump: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -240,6 +240,59 @@ def test_the_schema_of_lines_takes_every_line_of_every_case() -> None:
     assert not kinds["keymap-line"].is_valid({"encoded": "a", "original": "YQ", "kind": "sha-fallback"})
 
 
+BEYOND_SCHEMA = {"veri-row-exponent", "veri-too-long-row", "veri-unreadable-row-of-another-key"}
+"""Cases with an invalid line that takes more than a schema to find."""
+
+
+def sidecars() -> list[tuple[Case, bytes, bytes]]:
+    """Return the sidecars that verifiers read: case, path and text."""
+    found = []
+    for case in load_cases():
+        for path, planted in case.scene.planted.items():
+            if case.scene.verb == "verify" and path.rpartition(b"/")[2].decode("latin-1") in LINES and planted.data:
+                found.append((case, path, planted.data))
+    return found
+
+
+def is_line(schema: Draft202012Validator, line: bytes) -> bool:
+    """Predicate: does a schema take this line?"""
+    try:
+        parsed = json.loads(line.decode(), parse_constant=pytest.fail, parse_int=lambda digits: int(digits[:4000]))
+    except (ValueError, RecursionError, pytest.fail.Exception):
+        return False
+    return schema.is_valid(parsed)
+
+
+def test_the_schema_reads_lines_as_the_cases_say() -> None:
+    schemas = {name: validator("lines.schema.json", f"read_{rule.replace('-', '_')}") for name, rule in LINES.items()}
+    good = bad = 0
+    for case, path, text in sidecars():
+        if case.id in BEYOND_SCHEMA or case.chapter == "conv" or len(text) > LARGEST:
+            continue
+        schema = schemas[path.rpartition(b"/")[2].decode()]
+        takes = all(is_line(schema, line) for line in text.splitlines(keepends=True))
+        findings = case.expected.findings
+        named = {*findings.get("invalid-row", ()), *findings.get("invalid-keymap", ())}
+        assert takes == (path.removeprefix(b"out/").decode() not in named), (case.id, path)
+        good, bad = good + takes, bad + (not takes)
+    assert good > 20
+    assert bad > 20
+
+
+def test_the_schema_takes_what_is_tolerated_in_a_manifest() -> None:
+    written = validator("manifest.schema.json", "written")
+    manifest = json.loads(
+        (COMPANIONS.parent / "format" / "15-manifest.md").read_text().split("mani-example\n")[1].split("```")[0]
+    )
+    assert written.is_valid(manifest)
+    assert written.is_valid({"more": 1, **manifest})  # TOLE-3
+    warning = {"name": "of-its-own", "count": 1, "about": [], "detail": ""}
+    outcome = {**manifest["outcome"], "more": 1, "warnings": [warning, *manifest["outcome"]["warnings"]]}
+    assert written.is_valid({**manifest, "outcome": outcome})  # TOLE-3, TOLE-4
+    assert not written.is_valid({**manifest, "outcome": {**outcome, "complete": 0}})
+    assert not written.is_valid({**manifest, "outcome": {**outcome, "earlier": None}})
+
+
 def test_the_schema_takes_the_manifest_of_every_case(tmp_path: Path) -> None:
     written = validator("manifest.schema.json", "written")
     read = validator("manifest.schema.json", "read")

@@ -17,6 +17,8 @@ from typing import Final, Protocol
 
 from ekvformat.outcomes import Fault
 
+from ekvdump.system_faults import FaultsAt
+
 FILE_MODE: Final = 0o600
 """Mode of every file. [TREE-7]"""
 DIRECTORY_MODE: Final = 0o755
@@ -152,16 +154,17 @@ def entered(top: Directory, parts: Parts) -> Iterator[Directory]:
             directory.close()
 
 
-def iter_tree(top: Directory, shown: str) -> Iterator[tuple[Parts, str]]:
+def iter_tree(top: Directory, shown: str, clause: str = "SAFE-29") -> Iterator[tuple[Parts, str]]:
     """Yield every place below `top` with its kind, in no particular order. One directory is open at a time.
 
-    `shown` is the path of `top` for messages. [INTO-1]
+    `shown` is the path of `top` for messages. Raises `unsafe-path` if the tree is too deep or a path is too
+    long [INTO-1], and `io-error`, with `clause`, for a directory that cannot be listed.
     """
     pending: list[Parts] = [()]
     while pending:
         parts = pending.pop()
         room = MAX_PATH_SIZE - sum(len(os.fsencode(part)) + 1 for part in parts)
-        with entered(top, parts) as directory:
+        with FaultsAt(shown, parts, clause), entered(top, parts) as directory:
             for name, kind in directory.iter_names():
                 if len(os.fsencode(name)) > room:
                     detail = f"a path of more than {MAX_PATH_SIZE} bytes"

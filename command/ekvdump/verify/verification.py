@@ -121,7 +121,7 @@ class Verification:
     def run(self) -> None:
         """Verify the dump."""
         check_spelling(self._out, "SAFE-29")
-        with FaultsAt(self._out, ()):
+        with self._reading(()):
             if not os.path.lexists(self._out):
                 raise Fault("io-error", "VERI-1", "there is no such directory", None, self._out)
             check_directory(os.lstat(self._out), self._out)
@@ -129,7 +129,7 @@ class Verification:
             self._temporary_directory = tempfile.gettempdir()
         except OSError as error:
             raise temporary_fault() from error
-        with FaultsAt(self._out, ()):
+        with self._reading(()):
             self._top = open_top(self._out, handles=self._handles)
         try:
             self._walk()
@@ -152,9 +152,9 @@ class Verification:
         with FaultsAt(self._temporary_directory, ()):
             yield from sorter
 
-    def _iter_places(self) -> Iterator[tuple[Parts, str]]:
-        with FaultsAt(self._out, ()):
-            yield from iter_tree(self._top, self._out)
+    def _reading(self, parts: Parts) -> FaultsAt:
+        """Return the context for reading what lies at a place of the dump. [VERI-22]"""
+        return FaultsAt(self._out, parts, "VERI-22")
 
     # [VERI-2] The path of a finding is relative to the dump.
 
@@ -168,7 +168,7 @@ class Verification:
     # ---- files ----
 
     def _walk(self) -> None:
-        for parts, kind in self._iter_places():
+        for parts, kind in iter_tree(self._top, self._out, "VERI-22"):
             path = os.fsencode("/".join(parts))
             if kind == FILE:
                 self.file_count += 1
@@ -219,7 +219,7 @@ class Verification:
         if MANIFEST_NAME not in self._top_files:
             self._report("no-manifest", "VERI-4", "the dump has no MANIFEST.json", MANIFEST_NAME)
             return
-        with FaultsAt(self._out, (MANIFEST_NAME,)), opened(self._top, (MANIFEST_NAME,)) as file:
+        with self._reading((MANIFEST_NAME,)), opened(self._top, (MANIFEST_NAME,)) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
         try:
             self.manifest = decode_manifest(text, MANIFEST_NAME)
@@ -313,18 +313,18 @@ class Verification:
         self._report("missing-file", "READ-31", "the file is not there", path)
 
     def _hash(self, parts: Parts) -> bytes:
-        with FaultsAt(self._out, parts):
+        with self._reading(parts):
             return hash_file(self._top, parts)
 
     # Errors of reading are faults of the dump. What a caller does with a line is outside: an error of printing
     # a finding is not one of the dump.
 
     def _iter_lines(self, parts: Parts, limit: int) -> Iterator[tuple[int, bytes]]:
-        with FaultsAt(self._out, parts), opened(self._top, parts) as file:
+        with self._reading(parts), opened(self._top, parts) as file:
             yield from iter_bounded_lines(file, limit)
 
     def _iter_keymap(self, parts: Parts) -> Iterator[KeymapLine]:
-        with FaultsAt(self._out, parts), opened(self._top, parts) as file:
+        with self._reading(parts), opened(self._top, parts) as file:
             yield from iter_keymap(file, "/".join(parts))
 
     # ---- sidecars ----
