@@ -156,7 +156,7 @@ class Explanation:
                     outputs.add_section(section)
                 outputs.add_ttl_rows()
             except Fault as fault:
-                yield f"    refused: {fault.name} [{fault.clause}] at offset {fault.offset}: {fault.detail}"
+                yield f"    refused: offset {fault.offset}: {fault.detail} [{fault.name}, {fault.clause}]"
                 yield "    with --salvage:"
                 continue
             yield from _iter_outputs(outputs)

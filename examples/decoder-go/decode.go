@@ -38,7 +38,7 @@ type result struct {
 }
 
 func decode(o *options, stop *atomic.Bool) (*result, error) {
-	t := &tree{outDir: newOutDir(o.out, stop), existing: o.existing,
+	t := &tree{outDir: newOutDir(o.out, "SAFE-29", stop), existing: o.existing,
 		db: "redis/db_" + strconv.FormatUint(o.database, 10)}
 	root, err := t.judge() // OUTC-6
 	if err == nil && root != nil {
@@ -76,7 +76,7 @@ func (r *result) run(o *options, t *tree) (err error) {
 	if err := t.start(); err != nil {
 		return err
 	}
-	var said []earlierDump
+	var said map[jsonNumber]earlierDump
 	if o.existing {
 		if err := t.holdsSnapshot(t.root, o.snapshot); err != nil {
 			return err

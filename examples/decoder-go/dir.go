@@ -6,6 +6,7 @@ package main
 // handle of its directory, and no symlink is followed.
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
@@ -99,7 +100,9 @@ func misplaced(st *syscall.Stat_t, p place, path string) *Fault {
 }
 
 // failure is a failed system call (SAFE-28, SAFE-29).
-func failure(err error, path string) error {
+func failure(err error, path string) error { return failureBy(err, "SAFE-29", path) }
+
+func failureBy(err error, clause, path string) error {
 	var f *Fault
 	if errors.As(err, &f) || errors.Is(err, errInterrupted) {
 		return err
@@ -107,20 +110,21 @@ func failure(err error, path string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return faultIn("disk-full", "SAFE-28", path, err.Error())
 	}
-	return faultIn("io-error", "SAFE-29", path, err.Error())
+	return faultIn("io-error", clause, path, err.Error())
 }
 
 // An outDir is <out> as the caller gave it, and how it is reached.
 type outDir struct {
-	given  string
-	parent string // the directory above, whose symlinks are followed
-	name   string // of <out> in it, never followed
-	stop   *atomic.Bool
+	given      string // without slashes at its end (OUTC-2)
+	parent     string // the directory above, whose symlinks are followed
+	name       string // of <out> in it, never followed
+	readClause string // the clause of a failure to read: SAFE-29 or VERI-22
+	stop       *atomic.Bool
 }
 
-func newOutDir(given string, stop *atomic.Bool) *outDir {
-	o := &outDir{given: given, stop: stop}
+func newOutDir(given, readClause string, stop *atomic.Bool) *outDir {
 	s := strings.TrimRight(given, "/")
+	o := &outDir{given: cmp.Or(s, "/"), readClause: readClause, stop: stop}
 	switch i := strings.LastIndexByte(s, '/'); {
 	case s == "":
 		o.parent, o.name = "/", "."
@@ -141,6 +145,31 @@ func (o *outDir) path(below string) string {
 		return o.given
 	}
 	return strings.TrimRight(o.given, "/") + "/" + below
+}
+
+// readFailure is a failure to read what lies at a path below <out>.
+func (o *outDir) readFailure(err error, below string) error {
+	return failureBy(err, o.readClause, o.path(below))
+}
+
+// sorted is a failure of a sorter: of its temporary file, not of the tree.
+func (o *outDir) sorted(err error) error {
+	if err != nil {
+		return failure(err, o.given)
+	}
+	return nil
+}
+
+// beyondLimits judges the depth of a directory and the size of a path (INTO-1, VERI-23).
+func (o *outDir) beyondLimits(rel string, st *syscall.Stat_t) *Fault {
+	const maxDirs, maxPath = 512, 4000
+	switch {
+	case len(rel) > maxPath:
+		return faultIn("unsafe-path", "INTO-1", o.path(rel), "a path of more than 4 000 bytes")
+	case isDir(st) && strings.Count(rel, "/") >= maxDirs:
+		return faultIn("unsafe-path", "INTO-1", o.path(rel), "more than 512 directories below one another")
+	}
+	return nil
 }
 
 // A dir is an open directory of the tree.
@@ -186,7 +215,7 @@ func (o *outDir) open() (*dir, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, failure(err, o.given)
+		return nil, o.readFailure(err, "")
 	}
 	if f := misplaced(st, forDir, o.given); f != nil {
 		return nil, f
@@ -254,7 +283,7 @@ func (o *outDir) walk(d *dir, visit func(d *dir, name string, st *syscall.Stat_t
 			return nil
 		}
 		if err != nil {
-			return failure(err, o.path(rel))
+			return o.readFailure(err, rel)
 		}
 		if err := visit(d, name, st); err == errSkip {
 			return nil
@@ -266,16 +295,16 @@ func (o *outDir) walk(d *dir, visit func(d *dir, name string, st *syscall.Stat_t
 			return nil
 		}
 		if err != nil {
-			return failure(err, o.path(rel))
+			return o.readFailure(err, rel)
 		}
 		err = o.walk(sub, visit)
 		if cerr := sub.close(); err == nil && cerr != nil {
-			err = failure(cerr, o.path(rel))
+			err = o.readFailure(cerr, rel)
 		}
 		return err
 	})
 	if err != nil {
-		return failure(err, o.path(d.rel))
+		return o.readFailure(err, d.rel)
 	}
 	return nil
 }

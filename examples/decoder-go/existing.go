@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -46,17 +47,12 @@ func (o *outDir) openParentAndClose() (bool, error) {
 // lookThrough looks <out> through before the first write (INTO-1). Of several faults, it names
 // the one with the first path in bytewise order.
 func (t *tree) lookThrough(root *dir) error {
-	const maxDirs, maxPath = 512, 4000
 	var first *Fault
 	err := t.walk(root, func(d *dir, name string, st *syscall.Stat_t) error {
 		rel := d.join(name)
 		f := misplaced(st, t.placeOf(rel, st), t.path(rel))
-		switch {
-		case f != nil:
-		case len(rel) > maxPath:
-			f = faultIn("unsafe-path", "INTO-1", t.path(rel), "a path of more than 4 000 bytes")
-		case isDir(st) && strings.Count(rel, "/") >= maxDirs:
-			f = faultIn("unsafe-path", "INTO-1", t.path(rel), "more than 512 directories below one another")
+		if f == nil {
+			f = t.beyondLimits(rel, st)
 		}
 		if f == nil {
 			return nil
@@ -137,14 +133,14 @@ func (t *tree) makeReady() error {
 
 // An earlierDump is what an earlier manifest says about another database index (INTO-7).
 type earlierDump struct {
-	database uint64
+	database jsonNumber
 	complete any // bool or nil
 	reasons  []Reason
 	fsmPath  any // string or nil
 }
 
-// readEarlier reads the earlier MANIFEST.json as far as it makes sense (INTO-8).
-func (t *tree) readEarlier() ([]earlierDump, error) {
+// readEarlier takes from the earlier MANIFEST.json what is valid, by database index (INTO-8).
+func (t *tree) readEarlier() (map[jsonNumber]earlierDump, error) {
 	f, _, err := openRegular(t.root, manifestName)
 	if err != nil {
 		return nil, failure(err, t.path(manifestName))
@@ -167,21 +163,16 @@ func (t *tree) readEarlier() ([]earlierDump, error) {
 		return nil, nil
 	}
 	source, _ := top["source"].(jsonObject)
-	said := []jsonObject{{"database": outcome["database"], "complete": outcome["complete"],
-		"partial_reasons": outcome["partial_reasons"], "fsm_path": source["fsm_path"]}}
+	own := jsonObject{"database": outcome["database"], "complete": outcome["complete"],
+		"partial_reasons": outcome["partial_reasons"], "fsm_path": source["fsm_path"]}
 	list, _ := outcome["earlier"].([]any)
-	for _, e := range list {
-		if o, ok := e.(jsonObject); ok {
-			said = append(said, o)
-		}
-	}
-	var all []earlierDump
-	for _, o := range said {
-		n, ok := asUint(o["database"])
-		if !ok {
+	said := map[jsonNumber]earlierDump{}
+	for _, v := range append(list, own) { // what comes last counts
+		o, _ := v.(jsonObject)
+		if _, ok := asUint(o["database"]); !ok {
 			continue
 		}
-		e := earlierDump{database: n}
+		e := earlierDump{database: o["database"].(jsonNumber)}
 		if c, ok := o["complete"].(bool); ok {
 			e.complete = c
 		}
@@ -189,12 +180,13 @@ func (t *tree) readEarlier() ([]earlierDump, error) {
 			e.fsmPath = p
 		}
 		e.reasons, _ = asReasons(o["partial_reasons"])
-		all = append(all, e)
+		said[e.database] = e
 	}
-	return all, nil
+	return said, nil
 }
 
-// asReasons takes a list of objects of the type of COMP-6, all or nothing.
+// asReasons takes a list of objects of the type of COMP-6, all or nothing. By INTO-8 each counts or not
+// for itself: that is in the list of known failures.
 func asReasons(v any) ([]Reason, bool) {
 	list, ok := v.([]any)
 	if !ok {
@@ -214,28 +206,15 @@ func asReasons(v any) ([]Reason, bool) {
 	return reasons, true
 }
 
-// earlierOf gathers what was said about each other database; what comes first counts.
-func earlierOf(said []earlierDump, databases []uint64, own uint64) []earlierDump {
+// earlierOf gives what was said about each other database (INTO-7).
+func earlierOf(said map[jsonNumber]earlierDump, databases []jsonNumber, own uint64) []earlierDump {
 	var list []earlierDump
 	for _, n := range databases {
-		if n == own {
+		if n == jsonNumber(strconv.FormatUint(own, 10)) {
 			continue
 		}
-		e := earlierDump{database: n}
-		for _, s := range said {
-			if s.database != n {
-				continue
-			}
-			if e.complete == nil {
-				e.complete = s.complete
-			}
-			if e.reasons == nil {
-				e.reasons = s.reasons
-			}
-			if e.fsmPath == nil {
-				e.fsmPath = s.fsmPath
-			}
-		}
+		e := said[n]
+		e.database = n
 		list = append(list, e)
 	}
 	return list

@@ -29,7 +29,11 @@ const usage = `usage: ekvdecoder decode [--db N] [--only strings,hll] [--salvage
 func main() {
 	var stop atomic.Bool
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} { // SAFE-24
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
 	go func() {
 		<-signals
 		stop.Store(true)

@@ -5,13 +5,16 @@ package main
 // Chapters SAFE, TREE and SUMS: how files appear, and the seal.
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"hash"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -317,13 +320,6 @@ func (o *output) record() error {
 	return o.t.sorted(o.t.files.add(o.rel, append(inode('r', o.stat), o.sum.Sum(nil)...)...))
 }
 
-func (t *tree) sorted(err error) error {
-	if err != nil {
-		return failure(err, t.given)
-	}
-	return nil
-}
-
 // blob writes one blob (RSTR-6, RHLL-2, SALV-7).
 func (t *tree) blob(dirName, name string, fill func(io.Writer) error) error {
 	d, err := t.dir(t.db + "/" + dirName)
@@ -383,8 +379,8 @@ func (t *tree) closeSidecars() error {
 
 // What a look at the whole tree has found, right before the manifest.
 type found struct {
-	databases []uint64 // MANI-10
-	stale     uint64   // INTO-6
+	databases []jsonNumber // MANI-10
+	stale     uint64       // INTO-6
 	staleHead []string
 }
 
@@ -401,7 +397,7 @@ func (t *tree) lookOver() (*found, error) {
 		return nil, err
 	}
 	f := &found{}
-	databases := map[uint64]bool{}
+	databases := map[jsonNumber]bool{}
 	for g, err := range t.groups() {
 		if err != nil {
 			return nil, err
@@ -424,7 +420,7 @@ func (t *tree) lookOver() (*found, error) {
 			}
 		}
 	}
-	f.databases = sortedKeys(databases)
+	f.databases = ascending(databases)
 	return f, nil
 }
 
@@ -541,7 +537,7 @@ func (t *tree) seal(flush bool, lastly func() error) error {
 	t.written = append(t.written, o)
 	if flush { // SAFE-22
 		if err := t.root.flushAll(); err != nil {
-			return failure(err, t.given)
+			return failure(err, t.path(checksumsName)) // OUTC-2
 		}
 	}
 	if err := lastly(); err != nil {
@@ -634,21 +630,21 @@ func hashFile(f *os.File, o *outDir) ([]byte, error) {
 	}
 }
 
-// databaseOf gives the database index of a path below redis/db_<n> (TREE-1).
-func databaseOf(rel string) (uint64, bool) {
+// databaseOf gives the database index of a path below redis/db_<n>, however large (TREE-1, MANI-10).
+func databaseOf(rel string) (jsonNumber, bool) {
 	rest, ok := strings.CutPrefix(rel, "redis/db_")
 	digits, _, below := strings.Cut(rest, "/")
-	if !ok || !below || digits == "" || len(digits) > 10 || len(digits) > 1 && digits[0] == '0' {
-		return 0, false
+	if !ok || !below || digits == "" || len(digits) > 1 && digits[0] == '0' || strings.Trim(digits, "0123456789") != "" {
+		return "", false
 	}
-	n := uint64(0)
-	for _, c := range []byte(digits) {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + uint64(c-'0')
-	}
-	return n, n <= maxDatabase
+	return jsonNumber(digits), true
+}
+
+// ascending sorts database indexes of any number of digits.
+func ascending(databases map[jsonNumber]bool) []jsonNumber {
+	return slices.SortedFunc(maps.Keys(databases), func(a, b jsonNumber) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
 }
 
 // end closes everything. After a failure behind the first write, no seal, no manifest and

@@ -6,12 +6,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +28,7 @@ type verifier struct {
 	count     map[string]uint64 // VERI-19
 	files     *sorter           // lines of CHECKSUMS and files, by path
 	keys      *sorter           // lines and blobs of each database, by segment
-	databases map[uint64]bool
+	databases map[jsonNumber]bool
 	hasSums   bool
 	hasMani   bool
 	manifest  jsonObject
@@ -41,8 +43,8 @@ func verify(given string, w io.Writer, stop *atomic.Bool) (total uint64, err err
 		}
 		return f, err
 	}
-	v := &verifier{outDir: newOutDir(given, stop), out: bufio.NewWriter(w), count: map[string]uint64{},
-		files: &sorter{create: unnamed}, keys: &sorter{create: unnamed}, databases: map[uint64]bool{}}
+	v := &verifier{outDir: newOutDir(given, "VERI-22", stop), out: bufio.NewWriter(w), count: map[string]uint64{},
+		files: &sorter{create: unnamed}, keys: &sorter{create: unnamed}, databases: map[jsonNumber]bool{}}
 	defer func() {
 		err = errors.Join(err, v.out.Flush(), v.files.close(), v.keys.close())
 		for _, n := range v.count {
@@ -52,16 +54,16 @@ func verify(given string, w io.Writer, stop *atomic.Bool) (total uint64, err err
 	// VERI-1
 	root, err := v.open()
 	if f, ok := err.(*Fault); ok && f.Clause == "SAFE-3" || err == nil && root == nil {
-		return 0, faultIn("io-error", "VERI-1", given, "nothing is there")
+		return 0, faultIn("io-error", "VERI-1", v.given, "nothing is there")
 	}
 	if err != nil {
-		return 0, failure(err, given)
+		return 0, v.readFailure(err, "")
 	}
 	defer root.close()
 	v.root = root
 	for _, step := range []func() error{v.readTree, v.readWhole, v.compareFiles, v.compareKeys} {
 		if err := step(); err != nil {
-			return 0, failure(err, given)
+			return 0, err
 		}
 	}
 	return 0, nil
@@ -76,6 +78,9 @@ func (v *verifier) find(name, clause, path string) {
 func (v *verifier) readTree() error {
 	return v.walk(v.root, func(d *dir, name string, st *syscall.Stat_t) error {
 		rel := d.join(name)
+		if f := v.beyondLimits(rel, st); f != nil { // VERI-23
+			return f
+		}
 		switch {
 		case isDir(st):
 			return nil
@@ -91,10 +96,10 @@ func (v *verifier) readTree() error {
 		if n, ok := databaseOf(rel); ok {
 			v.databases[n] = true
 			if err := v.inDatabase(d, name, rel); err != nil {
-				return failure(err, v.path(rel))
+				return v.readFailure(err, rel)
 			}
 		}
-		return v.files.add(rel, 'w')
+		return v.sorted(v.files.add(rel, 'w'))
 	})
 }
 
@@ -136,15 +141,16 @@ func (v *verifier) inDatabase(d *dir, name, rel string) error {
 	seg := strings.TrimSuffix(name, ".bin")
 	if parts[2] != "unreadable" {
 		v.judgeSegment(seg, rel)
-		return v.keys.add(dbKey(db, seg), parts[2][0])
+		return v.sorted(v.keys.add(dbKey(db, seg), parts[2][0]))
 	}
 	for _, kind := range []string{"string", "hll", "ttl"} {
 		if s, ok := strings.CutSuffix(seg, "."+kind); ok {
 			v.judgeSegment(s, rel)
-			return v.keys.add(unreadableKey(db, s, kind), 'u')
+			return v.sorted(v.keys.add(unreadableKey(db, s, kind), 'u'))
 		}
 	}
 	v.find("invalid-segment", "VERI-10", rel)
+	v.find("blob-without-row", "VERI-17", rel) // no row can name it
 	return nil
 }
 
@@ -199,7 +205,7 @@ func (v *verifier) readKeymap(d *dir, name, rel, db string) error {
 			v.find("keymap-mismatch", "VERI-12", rel)
 			tag = 'm'
 		}
-		return v.keys.add(dbKey(db, e.encoded), tag)
+		return v.sorted(v.keys.add(dbKey(db, e.encoded), tag))
 	})
 }
 
@@ -208,7 +214,7 @@ func (v *verifier) readRows(d *dir, name, rel string, read func([]byte) (string,
 	return v.withLines(d, name, maxLine, func(line []byte, long, _ bool) error {
 		if !long {
 			if key, ok := read(line); ok {
-				return v.keys.add(key, tag)
+				return v.sorted(v.keys.add(key, tag))
 			}
 		}
 		v.find("invalid-row", "VERI-14", rel)
@@ -225,15 +231,14 @@ func readTTLRow(line []byte) (string, bool) {
 	return seg, ok && ok1 && ok2 && len(o) == 2 && expiry <= 1<<63-1 && isSegment(seg)
 }
 
-// isSegment says whether a segment is one that a key could have.
+// isSegment says whether a segment has no finding other than needs-keymap. It need not be the one
+// that its key would have been given.
 func isSegment(seg string) bool {
-	key, f := readSegment(seg)
-	if f != nil {
-		return f.name == "needs-keymap"
-	}
-	s, _ := segment(key)
-	return s == seg
+	_, f := readSegment(seg)
+	return f == nil || f.name == "needs-keymap"
 }
+
+var clauseID = regexp.MustCompile(`^[A-Z]{4}-[0-9]+$`) // VERI-14
 
 // readUnreadableRow reads a line as SALV-6 says.
 func readUnreadableRow(line []byte) (seg, kind string, ok bool) {
@@ -241,19 +246,20 @@ func readUnreadableRow(line []byte) (seg, kind string, ok bool) {
 	o, _ := v.(jsonObject)
 	seg, ok1 := o["segment"].(string)
 	encoded, ok2 := o["storage_key"].(string)
-	_, ok3 := asUint(o["offset"])
+	offset, ok3 := o["offset"].(jsonNumber)
 	clause, _ := o["clause"].(string)
 	kind, _ = o["kind"].(string)
 	storageKey, ok4 := readBase64(encoded)
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || len(o) != 5 {
 		return "", "", false
 	}
+	if !offset.whole() || offset[0] == '-' || !clauseID.MatchString(clause) {
+		return "", "", false
+	}
 	typ := typeOf(storageKey)
 	userKey := storageKey
 	switch {
 	case typ > tTTL || typ == tBare && kind != "string" || typ != tBare && kind != typeNames[typ]:
-		return "", "", false
-	case clause != "RTTL-1" && (clause != "ENVL-4" && clause != "ENVL-5" || typ == tBare || typ == tTTL):
 		return "", "", false
 	case typ != tBare:
 		userKey = storageKey[len(prefixes[typ][0]):]
@@ -267,7 +273,7 @@ func (v *verifier) readWhole() error {
 	if !v.hasSums {
 		v.find("no-seal", "VERI-3", checksumsName)
 	} else if err := v.readChecksums(); err != nil {
-		return failure(err, v.path(checksumsName))
+		return v.readFailure(err, checksumsName)
 	}
 	if !v.hasMani {
 		v.find("no-manifest", "VERI-4", manifestName)
@@ -275,12 +281,12 @@ func (v *verifier) readWhole() error {
 	}
 	f, _, err := openRegular(v.root, manifestName)
 	if err != nil || f == nil {
-		return failure(errors.Join(err, syscall.ENOENT), v.path(manifestName))
+		return v.readFailure(errors.Join(err, syscall.ENOENT), manifestName)
 	}
 	defer f.Close()
 	m, bad, err := readManifest(f)
 	if err != nil {
-		return failure(err, v.path(manifestName))
+		return v.readFailure(err, manifestName)
 	}
 	if bad != nil {
 		v.find(bad.name, bad.clause, manifestName)
@@ -297,14 +303,8 @@ func (v *verifier) judgeDatabases(m jsonObject) {
 	if redis["databases"] == nil {
 		return
 	}
-	said := map[uint64]bool{}
-	list, ok := redis["databases"].([]any)
-	for _, e := range list {
-		n, whole := asUint(e)
-		ok = ok && whole
-		said[n] = true
-	}
-	if !ok || !slices.Equal(sortedKeys(said), sortedKeys(v.databases)) {
+	said, ok := redis["databases"].([]any)
+	if !ok || !slices.EqualFunc(said, ascending(v.databases), func(a any, n jsonNumber) bool { return a == n }) {
 		v.find("wrong-databases", "VERI-18", manifestName)
 	}
 }
@@ -312,53 +312,41 @@ func (v *verifier) judgeDatabases(m jsonObject) {
 // readChecksums reads the lines of CHECKSUMS (READ-25 to READ-29, VERI-7, VERI-8).
 func (v *verifier) readChecksums() error {
 	var number uint64
-	before := ""
-	any := false
+	before := "" // the path of the last line that could be read (VERI-8)
 	err := v.withLines(v.root, checksumsName, maxChecksumLine+1, func(line []byte, long, hasLF bool) error {
 		number++
-		sum, path, ok := "", "", false
-		if !long && len(line) <= maxChecksumLine {
-			sum, path, ok = readChecksumLine(string(line))
+		f := &finding{"malformed-line", "READ-25"}
+		var sum, path string
+		if !long {
+			sum, path, f = readChecksumLine(string(line))
 		}
-		if !ok {
-			v.find("malformed-line", "READ-25", checksumsName)
+		if f != nil {
+			v.find(f.name, f.clause, checksumsName)
 			return nil
 		}
-		if any && path < before {
+		plain := plainPath(path)
+		if plain < before {
 			v.find("unsorted-line", "VERI-8", checksumsName)
 		}
-		any, before = true, path
-		parts := strings.Split(path, "/")
-		bad := false
-		for _, b := range []struct {
-			is           bool
-			name, clause string
-		}{
-			{path == "", "empty-path", "READ-26"},
-			{strings.HasPrefix(path, "/"), "absolute-path", "READ-27"},
-			{slices.Contains(parts, ".."), "parent-path", "READ-28"},
-		} {
-			if b.is {
-				v.find(b.name, b.clause, checksumsName)
-				bad = true
-			}
-		}
+		before = plain
 		// A writer would have written it otherwise.
-		normal := slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == "" || p == "." })
-		if !hasLF || checksumLine(sum, path) != string(line)+"\n" || !bad && len(normal) != len(parts) {
+		if !hasLF || checksumLine(sum, path) != string(line)+"\n" || plain != path {
 			v.find("unusual-line", "VERI-7", checksumsName)
-		}
-		if bad {
-			return nil
 		}
 		digest, _ := hex.DecodeString(sum)
 		value := binary.BigEndian.AppendUint64([]byte{'c'}, number)
-		return v.files.add(strings.Join(normal, "/"), append(append(value, digest...), path...)...)
+		return v.sorted(v.files.add(plain, append(value, digest...)...))
 	})
 	if err == nil && number == 0 {
 		v.find("no-line", "READ-29", checksumsName)
 	}
 	return err
+}
+
+// plainPath is a path without its empty parts and parts `.` (VERI-2, VERI-8, VERI-9).
+func plainPath(path string) string {
+	parts := slices.DeleteFunc(strings.Split(path, "/"), func(p string) bool { return p == "" || p == "." })
+	return strings.Join(parts, "/")
 }
 
 // compareFiles compares lines and files (READ-30 to READ-33, VERI-5, VERI-9). Items of one path come
@@ -371,7 +359,7 @@ func (v *verifier) compareFiles() error {
 			err = errInterrupted
 		}
 		if err != nil {
-			return err
+			return v.sorted(err)
 		}
 		first := !started || path != string(it.key)
 		started, path = true, string(it.key)
@@ -381,24 +369,26 @@ func (v *verifier) compareFiles() error {
 			}
 			continue
 		}
-		digest, given := string(it.value[9:41]), string(it.value[41:])
 		if first {
-			if sum, err = v.reach(path, given); err != nil {
-				return failure(err, v.path(path))
+			if sum, err = v.reach(path); err != nil {
+				return v.readFailure(err, path)
 			}
 		} else {
-			v.find("repeated-path", "VERI-9", given)
+			v.find("repeated-path", "VERI-9", shown(path))
 		}
-		if sum != "" && sum != digest {
-			v.find("mismatch", "READ-33", given)
+		if digest := string(it.value[9:]); sum != "" && sum != digest {
+			v.find("mismatch", "READ-33", shown(path))
 			sum = ""
 		}
 	}
 	return nil
 }
 
+// shown is the path of a finding about a line, by its plain path (VERI-2).
+func shown(path string) string { return cmp.Or(path, ".") }
+
 // reach gives the SHA-256 of a file that has a line, or "" with a finding.
-func (v *verifier) reach(path, given string) (string, error) {
+func (v *verifier) reach(path string) (string, error) {
 	var parts []string
 	if path != "" {
 		parts = strings.Split(path, "/")
@@ -413,12 +403,12 @@ func (v *verifier) reach(path, given string) (string, error) {
 		sum, err := hashFile(f, v.outDir)
 		return string(sum), err
 	case how == reachedNothing:
-		v.find("missing-file", "READ-31", given)
+		v.find("missing-file", "READ-31", shown(path))
 	case final: // VERI-6 has said it
 	case how == reachedSymlink:
-		v.find("symlink", "READ-30", given)
+		v.find("symlink", "READ-30", shown(path))
 	default:
-		v.find("not-regular", "READ-32", given)
+		v.find("not-regular", "READ-32", shown(path))
 	}
 	return "", nil
 }
@@ -432,7 +422,7 @@ func (v *verifier) compareKeys() error {
 			err = errInterrupted
 		}
 		if err != nil {
-			return err
+			return v.sorted(err)
 		}
 		if n == nil || key != string(it.key) {
 			v.compareKey(key, n)
@@ -449,7 +439,7 @@ func (v *verifier) compareKey(key string, n map[byte]uint64) {
 		return
 	}
 	db, seg, _ := strings.Cut(key, "\x00")
-	if looksFallback(seg) && n['k']+n['m'] == 0 {
+	if _, f := readSegment(seg); f != nil && f.name == "needs-keymap" && n['k'] == 0 {
 		if n['s'] > 0 {
 			v.find("needs-keymap", "VERI-11", db+"/strings/"+seg+".bin")
 		}
@@ -478,7 +468,7 @@ func (v *verifier) compareKey(key string, n map[byte]uint64) {
 
 func parseDatabase(s string) (uint64, bool) {
 	digits, negative := strings.CutPrefix(s, "-")
-	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+	if digits == "" || len(digits) > 19 || strings.Trim(digits, "0123456789") != "" { // TREE-3
 		return 0, false
 	}
 	if negative { // TREE-2

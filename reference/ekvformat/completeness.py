@@ -61,7 +61,7 @@ class PartialReason(NamedTuple):
 
 
 def partial_reasons(warnings: list[DumpWarning], directory: str) -> list[PartialReason]:
-    """Return why a dump with these warnings is partial; [] for a complete one. [COMP-6]
+    """Return why a dump with these warnings is partial; [] for a complete one. [COMP-6] [KEYS-7] [KEYS-10]
 
     `directory` is that of the run's database, `redis/db_<n>`.
     """

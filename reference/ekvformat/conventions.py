@@ -60,7 +60,7 @@ class Cursor:
         fewer bytes are left.
         """
         if self.left < size:
-            detail = f"{field} is cut: {self.left} of {size} bytes are there"
+            detail = f"only {self.left} of {size} bytes of the {field} are there"
             raise Fault(self._fault, clause, detail, self.offset, None, self._key)
         taken = self.peek(size)
         self._position += size

@@ -6,7 +6,8 @@
 This is where the chapters meet: which record shadows another, which TTL record
 decides about which key, what becomes of what cannot be read. Every such question
 is a look into a table of all records of one type, and the answers together are the
-fate table [FATE-1] [FATE-2].
+fate table [FATE-1] [FATE-2]. What comes out is what a client could have read [CONV-1];
+keys and payloads stay the bytes that they are [CONV-10].
 """
 
 from collections.abc import Callable
@@ -107,7 +108,8 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
     Raises the fault that OUTC-3 and OUTC-4 name.
     """
     # [OUTC-3] Structure and footer of the whole file, then all entry headers, then
-    # values. Nothing has been written when any of this is refused. [FILE-21]
+    # values. Nothing has been written when any of this is refused [FILE-21], and
+    # salvage changes nothing about the first two [SALV-5].
     snapshot = decode_snapshot_file(data)
     counters = Counters()
     records = visible_records(snapshot.entries, snapshot.last_commit_ts, counters)

@@ -189,7 +189,8 @@ def decode_members(text: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     # [READ-14] Another version may have changed the other members. [READ-12]
-    is_known = members.get("format_version") == FORMAT_VERSION and len(text) <= MAX_MANIFEST_SIZE
+    version = members.get("format_version")
+    is_known = is_number(version) and version == FORMAT_VERSION and len(text) <= MAX_MANIFEST_SIZE
     return members if is_known else {}
 
 

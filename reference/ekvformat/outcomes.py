@@ -58,10 +58,10 @@ class Fault(Exception):
         return FAULTS[self.name]
 
     def __str__(self) -> str:
-        place = f" at offset {self.offset}" if self.offset is not None else ""
-        place += f" at {text_of_path(self.path)}" if self.path is not None else ""
-        place += f", key {self.key!r}" if self.key is not None else ""
-        return f"{self.name} [{self.clause}]{place}: {self.detail}"
+        place = [] if self.path is None else [text_of_path(self.path)]
+        place += [] if self.offset is None else [f"offset {self.offset}"]
+        place += [] if self.key is None else [f"key {self.key!r}"]
+        return f"{', '.join(place)}{': ' if place else ''}{self.detail} [{self.name}, {self.clause}]"
 
 
 def text_of_path(path: str) -> str:

@@ -20,7 +20,7 @@ def test_safe_9_two_keys_that_are_one_file_are_refused(
     folding.install(monkeypatch)
     status, err = decoded(program, TWO_CASES, tmp_path, *words)
     assert status == 5
-    assert "unsafe-path [SAFE-9]" in err
+    assert "[unsafe-path, SAFE-9]" in err
     assert "redis/db_0/strings/kEY.bin" in err
     assert not [name for name in ("MANIFEST.json", "CHECKSUMS") if (tmp_path / "out" / name).exists()]
 
@@ -63,5 +63,6 @@ def test_safe_5_out_itself_is_not_followed(program: Program, out: str, tmp_path:
     (tmp_path / "link").symlink_to("real")
     status, err = decoded(program, STORE, tmp_path, out=out)
     assert status == 5
-    assert f"unsafe-path [SAFE-11] at {tmp_path}/link: " in err.replace("'", "")
+    assert f": {tmp_path}/link: " in err.replace("'", "")
+    assert "[unsafe-path, SAFE-11]" in err
     assert not list((tmp_path / "real").iterdir())

@@ -45,7 +45,7 @@ def test_conv_9_of_a_long_line_only_the_beginning_is_given() -> None:
 
 
 def refused(line: bytes) -> tuple[str, str, int | None]:
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         decode_keymap_line(line, 100, "some/KEYMAP.jsonl")
     assert caught.value.path == "some/KEYMAP.jsonl"
     return fault_of(caught.value)
@@ -63,7 +63,7 @@ def test_read_6_a_line_may_have_4_mib_lf_included() -> None:
     assert len(line_of(limit)) == limit
     (line,) = iter_keymap(BoundedLines(line_of(limit)))
     assert len(line.original) == (limit + 2 - len(FRAME)) * 3 // 4
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         list(iter_keymap(BoundedLines(ANY_LINE + line_of(limit + 1))))
     assert fault_of(caught.value) == ("invalid-keymap", "READ-6", len(ANY_LINE))
     # The longest key there is fits.
@@ -113,23 +113,23 @@ def test_read_9_an_original_is_base64url_without_padding(original: str) -> None:
 def test_read_10_the_first_bad_line_ends_the_reading() -> None:
     lines = iter_keymap(io.BytesIO(ANY_LINE + b"bad\n" + ANY_LINE))
     assert next(lines).encoded == "s"
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         next(lines)
     assert caught.value.offset == len(ANY_LINE)
     assert list(lines) == []
 
 
 def test_read_7_a_reader_that_has_no_place_names_the_file() -> None:
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         decode_keymap_line(b"x")
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         list(iter_keymap(io.BytesIO(b"x")))
     assert (caught.value.offset, caught.value.path) == (0, "KEYMAP.jsonl")
 
 
 def test_read_7_what_is_not_json_is_named() -> None:
-    with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+    with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
         decode_keymap_line(ANY_LINE.replace(b'"s"', b"NaN"))
     assert "NaN is not JSON" in caught.value.detail
 

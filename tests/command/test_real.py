@@ -30,7 +30,7 @@ def test_conv_1_every_key_is_what_clients_saw(
 
 
 def test_envl_10_the_first_unreadable_key_refuses_the_snapshot(tmp_path: Path) -> None:
-    with pytest.raises(Fault, match=r"^invalid-value") as refusal:
+    with pytest.raises(Fault, match=r"\[invalid-value, ") as refusal:
         decode(unpack("grown", tmp_path), str(tmp_path / "out"))
     unreadable = {key for key, seen in read_seen("grown").items() if "error" in seen}
     assert len(unreadable) == 10
@@ -63,7 +63,7 @@ def test_salv_1_grown_gives_everything_but_its_ten_keys(tmp_path: Path) -> None:
 
 
 def test_visi_5_an_encrypted_store_is_refused_before_the_first_write(tmp_path: Path) -> None:
-    with pytest.raises(Fault, match=r"^encrypted") as refusal:
+    with pytest.raises(Fault, match=r"\[encrypted, ") as refusal:
         decode(unpack("encrypted", tmp_path), str(tmp_path / "out"))
     fault = refusal.value
     assert (fault.clause, fault.offset) == ("VISI-5", 905)

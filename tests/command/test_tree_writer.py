@@ -168,7 +168,7 @@ def test_safe_2_an_absent_directory_is_created_however_it_is_spelled(
 def test_safe_3_the_directory_above_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(Fault, match=r"^io-error") as caught:
+    with pytest.raises(Fault, match=r"\[io-error, ") as caught:
         TreeWriter(out).check()
     assert caught.value.clause == "SAFE-3"
     assert caught.value.detail
@@ -182,7 +182,7 @@ def test_safe_29_an_output_directory_that_cannot_be_looked_at_is_an_error(
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr("os.path.lexists", broken)
-    with pytest.raises(Fault, match=r"^io-error") as caught:
+    with pytest.raises(Fault, match=r"\[io-error, ") as caught:
         TreeWriter(str(tmp_path / "outX")).check()
     assert (caught.value.clause, caught.value.path) == ("SAFE-29", str(tmp_path / "outX"))
 
@@ -196,7 +196,7 @@ def test_a_tree_is_careful_by_default(tmp_path: Path, monkeypatch: pytest.Monkey
     target.inventory()
     target.seal(b"{}")
     assert flushed
-    with pytest.raises(Fault, match=r"^not-empty"):
+    with pytest.raises(Fault, match=r"\[not-empty, "):
         TreeWriter(str(tmp_path / "out")).check()
 
 
@@ -262,7 +262,7 @@ def test_safe_5_the_output_directory_itself_is_no_link(
     tmp_path: Path, canary: Canary, kind: str, clause: str, slash: str
 ) -> None:
     plant(tmp_path / "out", kind, canary)
-    with pytest.raises(Fault, match=r"^unsafe-path") as caught:
+    with pytest.raises(Fault, match=r"\[unsafe-path, ") as caught:
         TreeWriter(str(tmp_path / "out") + slash).check()
     assert (caught.value.clause, caught.value.path) == (clause, str(tmp_path / "out"))
     assert caught.value.detail
@@ -664,7 +664,7 @@ def test_safe_27_the_dump_of_another_run_that_came_first_is_left_alone(
     for data in (FULL, snapshot([])):
         run = prepare_run(data, tmp_path)
         monkeypatch.setattr(run._writer, "check", lambda: None)
-        with pytest.raises(Fault, match=r"^not-empty"):
+        with pytest.raises(Fault, match=r"\[not-empty, "):
             run.run()
         assert run.out_state == "untouched"
         assert read_tree(tmp_path / "out") == before
@@ -676,7 +676,7 @@ def test_safe_29_an_output_directory_that_cannot_be_made_is_an_error(
 ) -> None:
     Failing(monkeypatch, "mkdir", 1, errno.EACCES)
     run = prepare_run(data, tmp_path)
-    with pytest.raises(Fault, match=r"^io-error") as caught:
+    with pytest.raises(Fault, match=r"\[io-error, ") as caught:
         run.run()
     assert (caught.value.clause, caught.value.path) == ("SAFE-29", str(tmp_path / "out"))
     assert (caught.value.also, run.out_state) == ((), "untouched")
@@ -857,7 +857,7 @@ def test_into_5_a_directory_of_another_database_that_turns_into_a_link_is_not_fo
             yield each
 
     monkeypatch.setattr(TreeWriter, "_iter_files_and_notes", swapped)
-    with pytest.raises(Fault, match=r"^unsafe-path") as caught:
+    with pytest.raises(Fault, match=r"\[unsafe-path, ") as caught:
         decode_full(tmp_path, Options(0), into_existing=True, handles=handles)
     assert place_of(caught.value, tmp_path).startswith("redis/db_1")
 

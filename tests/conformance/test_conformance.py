@@ -247,7 +247,7 @@ EDIT_MANIFEST = (
     + ("open(out + '/MANIFEST.json', 'w').write(json.dumps(m, indent=2, ensure_ascii=False) + chr(10))" + RESEAL + END)
 )
 KEYMAP_TWICE = DECODE + "p = out + '/redis/db_0/KEYMAP.jsonl'; t = open(p).read(); open(p, 'w').write(t * 2)" + RESEAL
-REFUSE = "import sys; print('ekvdump: {}: words', file=sys.stderr); sys.exit({})"
+REFUSE = "import sys; print('ekvdump: {}', file=sys.stderr); sys.exit({})"
 EASY, BROKEN, UNREADABLE = "rstr-envelope", "file-footer-mismatch", "envl-envelope-without-flags"
 ODD = {
     "exits 0 and writes nothing": ("", EASY, "FAIL"),
@@ -283,19 +283,19 @@ ODD = {
     "exits with a status that it does not document": ("import sys; sys.exit(77)", BROKEN, "CRASH"),
     "ends by a signal": ("import os; os.abort()", BROKEN, "CRASH"),
     "refuses everything with a plausible text": (
-        REFUSE.format("truncated [FILE-15] at offset 1", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("offset 1: words [truncated, FILE-15]", 4), BROKEN, "WRONG_REASON",
     ),
     "names another clause": (
-        REFUSE.format("footer-mismatch [FILE-17] at offset 77", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("offset 77: words [footer-mismatch, FILE-17]", 4), BROKEN, "WRONG_REASON",
     ),
     "names another offset": (
-        REFUSE.format("footer-mismatch [FILE-18] at offset 1", 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("offset 1: words [footer-mismatch, FILE-18]", 4), BROKEN, "WRONG_REASON",
     ),
     "names another path": (
-        REFUSE.format("io-error [FILE-24] at /elsewhere", 7), "file-snapshot-missing", "WRONG_REASON",
+        REFUSE.format("/elsewhere: words [io-error, FILE-24]", 7), "file-snapshot-missing", "WRONG_REASON",
     ),
     "refuses with the exit status of another class": (
-        REFUSE.format("io-error [FILE-24]", 4), "file-snapshot-missing", "WRONG_REASON",
+        REFUSE.format("words [io-error, FILE-24]", 4), "file-snapshot-missing", "WRONG_REASON",
     ),
     "refuses everything": ("import sys; sys.exit(4)", EASY, "FAIL"),
     "leaves a seal behind a refusal": (
@@ -368,17 +368,17 @@ ODD = {
     "ends a partial dump as if it were complete": (DECODE, "keys-unknown", "FAIL"),
     "finds nothing": ("", "veri-no-seal", "FAIL"),
     "finds something else": (
-        "import sys; print('mismatch [READ-33] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
+        "import sys; print('CHECKSUMS: words [mismatch, READ-33]'); sys.exit(1)", "veri-no-seal", "FAIL",
     ),
     "repairs what it should only look at": (
         "import sys; open(sys.argv[1] + '/CHECKSUMS', 'w')\n"
-        "print('no-seal [VERI-3] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "FAIL",
+        "print('CHECKSUMS: words [no-seal, VERI-3]'); sys.exit(1)", "veri-no-seal", "FAIL",
     ),
     "finds what there is": (
-        "import sys; print('no-seal [VERI-3] at CHECKSUMS: words'); sys.exit(1)", "veri-no-seal", "PASS",
+        "import sys; print('CHECKSUMS: words [no-seal, VERI-3]'); sys.exit(1)", "veri-no-seal", "PASS",
     ),
     "destroys the file that lies where OUT belongs": (
-        "import sys; open(sys.argv[2], 'w').write('gone')\n" + REFUSE.format("unsafe-path [SAFE-17]", 5),
+        "import sys; open(sys.argv[2], 'w').write('gone')\n" + REFUSE.format("words [unsafe-path, SAFE-17]", 5),
         "safe-output-is-a-file", "FAIL",
     ),
     "puts a link in the place of OUT": (
@@ -412,7 +412,7 @@ ODD = {
         "open(p, 'w').write(t.replace('{', '{\"phase\": 0,', 1))" + RESEAL, EASY, "DEVIATES",
     ),
     "has a number of many digits": (
-        REFUSE.format("footer-mismatch [FILE-18] at offset " + "9" * 5000, 4), BROKEN, "WRONG_REASON",
+        REFUSE.format("offset " + "9" * 5000 + ": words [footer-mismatch, FILE-18]", 4), BROKEN, "WRONG_REASON",
     ),
     "uses its TMPDIR": (DECODE + "open(os.environ['TMPDIR'] + '/x', 'w')", EASY, "PASS"),
     "decodes": (DECODE, EASY, "PASS"),

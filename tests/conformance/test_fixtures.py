@@ -43,18 +43,6 @@ def test_every_case_names_clauses_that_exist_and_its_own_chapter_among_them() ->
         assert case.chapter.upper() in {clause.split("-")[0] for clause in case.clauses}, case.id
 
 
-def test_every_rule_is_kept_by_a_case_and_broken_by_one_where_it_refuses() -> None:
-    kept, broken = set(), set()
-    for case in CASES.values():
-        if not has_defect(case) or case.twin is not None:
-            kept |= set(case.clauses)
-        if has_defect(case):
-            broken |= set(case.clauses)
-    rules = {name: clause for name, clause in CLAUSES.items() if clause.level in ("MUST", "SHOULD", "MAY")}
-    without = {name for name, clause in rules.items() if name not in kept or (clause.faults and name not in broken)}
-    assert without == set(COVERAGE["no_case"])
-
-
 def test_a_refusal_is_for_the_fault_that_its_clause_has() -> None:
     for case in CASES.values():
         for expected in case.allowed:

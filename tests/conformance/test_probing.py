@@ -96,7 +96,7 @@ def test_the_reference_as_a_foreign_program_has_no_known_failure(tmp_path: Path)
     }  # fmt: skip
     assert words["features"] == {"existing_output": True}
     profile = load_profile(tmp_path / "ekvconform.toml")
-    reported = profile.reason_in("ekvdump: footer-mismatch [FILE-18] at offset 77: words\n")
+    reported = profile.reason_in("ekvdump: s.fsm, offset 77: words [footer-mismatch, FILE-18]\n")
     assert reported
     assert (reported.fault, reported.clause, reported.offset) == ("footer-mismatch", "FILE-18", 77)
     assert profile.warnings_in("warning: orphan-ttl: 3: words\n") == {"orphan-ttl": 3}

@@ -85,7 +85,7 @@ class _Canned:
         """Answer what is known; for anything else, say that the snapshot is damaged."""
         name = self._name(command)
         if name not in self._finishes:
-            return Finish(4, None, False, None, "", "footer-mismatch [FILE-18] at offset 0: no", 0.0, 0)
+            return Finish(4, None, False, None, "", "offset 0: no [footer-mismatch, FILE-18]", 0.0, 0)
         if (self._directory / name).exists():
             shutil.copytree(self._directory / name, box.out)
         return self._finishes[name]

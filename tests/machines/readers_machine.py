@@ -148,7 +148,7 @@ class Sidecars(RuleBasedStateMachine):
             assert list(lines) == []
             REACH("KEYMAP read")
         else:
-            with pytest.raises(Finding, match=r"^invalid-keymap") as caught:
+            with pytest.raises(Finding, match=r"\[invalid-keymap, ") as caught:
                 next(lines)
             assert caught.value.clause == bad
             assert caught.value.offset == sum(map(len, self.keymap[: len(good)]))

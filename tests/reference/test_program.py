@@ -63,7 +63,7 @@ def test_outc_8_safe_31_faults_of_cleaning_up_are_printed_and_the_first_fault_de
     assert run("s", "out", "--no-sync") == (
         4,
         "",
-        "ekvformat: changed [FILE-22] at s: it grew\nekvformat: io-error [SAFE-29] at out/MANIFEST.json: broken disk\n",
+        "ekvformat: s: it grew [changed, FILE-22]\nekvformat: out/MANIFEST.json: broken disk [io-error, SAFE-29]\n",
     )
 
 

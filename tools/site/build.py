@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -24,11 +23,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from ekvconform.cases.golden_cases import FINDINGS, REFUSED, Case
+from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.loading import load_cases
 from ekvconform.cases.snapshots import render_bytes
 from ekvconform.report.records import describe_expected
 from ekvexplain.clauses import CHAPTERS, CLAUSE, SPEC, Clause, load_clauses
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from traceability import Trace, trace_clauses
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
@@ -44,43 +46,6 @@ PUBLISHED: Final = {
     "CHANGELOG.md": "changelog.md", "spec/README.md": "spec/index.md",
 }  # fmt: skip
 """File of the repository = its page."""
-
-
-# ---- what belongs to a clause ----
-
-
-def cases_of_clauses(cases: list[Case]) -> dict[str, list[Case]]:
-    """Return clause = its cases."""
-    found = defaultdict(list)
-    for case in cases:
-        for name in case.clauses:
-            found[name].append(case)
-    return found
-
-
-def mutants_of_clauses() -> dict[str, list[tuple[str, str]]]:
-    """Return clause = name and description of each mutant that breaks it."""
-    found = defaultdict(list)
-    for path in sorted((ROOT / "tests" / "mutation" / "by_clause").glob("*.toml")):
-        for mutant in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]:
-            for name in mutant["breaks"]:
-                found[name].append((mutant["name"], mutant["what"]))
-    return found
-
-
-def code_of_clauses() -> dict[str, list[str]]:
-    """Return clause = the modules that cite it."""
-    found = defaultdict(list)
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            for name in sorted(set(re.findall(r"\b[A-Z]{4}-[0-9]+\b", path.read_text(encoding="utf-8")))):
-                found[name].append(str(path.relative_to(ROOT)))
-    return found
-
-
-def breaks(case: Case) -> bool:
-    """Predicate: is something wrong in the case?"""
-    return any(expected.outcome in (REFUSED, FINDINGS) for expected in case.allowed)
 
 
 # ---- pages ----
@@ -108,9 +73,9 @@ def localized(text: str, source: str, page: str) -> str:
     return LINK.sub(lead, text)
 
 
-def trace_of(clause: str, page: str, known: dict[str, Any]) -> str:
+def trace_of(clause: str, page: str, traces: dict[str, Trace]) -> str:
     """Return what belongs to a clause as a line that opens."""
-    cases, mutants, code = (known[name].get(clause, []) for name in ("cases", "mutants", "code"))
+    cases, mutants, code = traces[clause].cases, traces[clause].mutants, traces[clause].code
     if not (cases or mutants or code):
         return ""
     depth = "../" * page.count("/")
@@ -121,6 +86,8 @@ def trace_of(clause: str, page: str, known: dict[str, Any]) -> str:
     parts = [
         f"<p>Cases: {links}</p>" if links else "",
         f"<p>Decoders that break it and are caught: {broken}.</p>" if broken else "",
+        f"<p>No case: {html.escape(traces[clause].no_case)}.</p>" if traces[clause].no_case else "",
+        f"<p>No such decoder: {html.escape(traces[clause].no_mutant)}.</p>" if traces[clause].no_mutant else "",
         f"<p>Cited by: {', '.join(f'<code>{path}</code>' for path in code)}</p>" if code else "",
     ]  # fmt: skip
     counts = ", ".join(
@@ -148,15 +115,15 @@ def diagram_of(table: str) -> str:
     return f'<div class="bytes" role="img" aria-label="byte layout">{"".join(boxes)}</div>\n\n'
 
 
-def rendered_chapter(text: str, page: str, known: dict[str, Any]) -> str:
+def rendered_chapter(text: str, page: str, traces: dict[str, Trace]) -> str:
     """Return a chapter with what belongs to each clause, and with its byte layouts drawn."""
-    text = CLAUSE.sub(lambda match: match[0] + trace_of(match["id"], page, known), text)
+    text = CLAUSE.sub(lambda match: match[0] + trace_of(match["id"], page, traces), text)
     text = LAYOUT.sub(lambda match: diagram_of(match[0]) + match[0], text)
     text = re.sub(r"^```(hex|text|json) [a-z0-9-]+$", r"```\1", text, flags=re.MULTILINE).replace("```hex", "```text")
     return localized(text, page, page).replace("../README.md", "../index.md")
 
 
-def write_spec(known: dict[str, Any]) -> list[Any]:
+def write_spec(traces: dict[str, Trace]) -> list[Any]:
     """Write the chapters; return their part of the navigation."""
     for path in (SPEC / "companions").iterdir():
         (PAGES / "spec" / "companions").mkdir(parents=True, exist_ok=True)
@@ -166,7 +133,7 @@ def write_spec(known: dict[str, Any]) -> list[Any]:
     for path in sorted(SPEC.glob(CHAPTERS), key=lambda path: path.name):
         page = f"spec/{path.relative_to(SPEC)}"
         text = path.read_text(encoding="utf-8")
-        write(page, rendered_chapter(text, page, known))
+        write(page, rendered_chapter(text, page, traces))
         parts.setdefault(path.parent.name, []).append(page)
     names = {
         "format": "The format",
@@ -238,20 +205,18 @@ def write_cases(cases: list[Case]) -> None:
     write("cases/index.md", "\n".join(lines) + "\n")
 
 
-def write_clauses(known: dict[str, Any]) -> None:
+def write_clauses(traces: dict[str, Trace]) -> None:
     """Write the table of traceability."""
     lines = [
         "# Clauses\n\nEvery clause, the cases in which it is kept and broken, the decoders that break it and are"
         " caught, and the modules that cite it.\n",
-        "| clause | level | kept by | broken by | mutants | code |", "|---|---|---:|---:|---:|---:|",
+        "| clause | level | kept by | broken by | mutants | code | why not |", "|---|---|---:|---:|---:|---:|---|",
     ]  # fmt: skip
-    for name, clause in load_clauses().items():
-        cases = known["cases"].get(name, [])
-        kept = sum(not breaks(case) or case.twin is not None for case in cases)
-        counts = (kept, sum(map(breaks, cases)), len(known["mutants"].get(name, [])), len(known["code"].get(name, [])))
-        lines.append(
-            f"| [{name}]({known_pages()[name]}#{name.lower()}) | {clause.level} | {' | '.join(map(str, counts))} |"
-        )
+    for name, trace in traces.items():
+        counts = (len(trace.keeping), len(trace.breaking), len(trace.mutants), len(trace.code))
+        reasons = "; ".join(filter(None, (trace.no_case, trace.no_mutant)))
+        cells = " | ".join(map(str, counts))
+        lines.append(f"| [{name}]({known_pages()[name]}#{name.lower()}) | {trace.clause.level} | {cells} | {reasons} |")
     write("clauses.md", "\n".join(lines) + "\n")
 
 
@@ -279,10 +244,10 @@ def main() -> int:
     shutil.rmtree(PAGES, ignore_errors=True)
     PAGES.mkdir(parents=True)
     cases = sorted((case for case in load_cases() if not case.is_big), key=lambda case: (case.chapter, case.id))
-    known = {"cases": cases_of_clauses(cases), "mutants": mutants_of_clauses(), "code": code_of_clauses()}
-    spec_nav = write_spec(known)
+    traces = trace_clauses(cases)
+    spec_nav = write_spec(traces)
     write_cases(cases)
-    write_clauses(known)
+    write_clauses(traces)
     write_commands()
     for source, page in PUBLISHED.items():
         if source != "spec/README.md":

@@ -155,7 +155,7 @@ def explain(options: argparse.Namespace, moment: Moment) -> Ending:
             print(line)
             moment.ending = None
         explanation.check_unchanged()
-    return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,)))
+    return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,), options.snapshot))
 
 
 COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify, "explain": explain}
@@ -210,7 +210,7 @@ def print_inspected(options: argparse.Namespace, result: "Inspection") -> None:
 
         print_inspection(result, say)
     if fault is not None:
-        print_faults((fault,))
+        print_faults((fault,), options.snapshot)
 
 
 def print_verified(options: argparse.Namespace, verification: "Verification", listed: "list[Finding]") -> None:
@@ -238,7 +238,7 @@ def print_verified(options: argparse.Namespace, verification: "Verification", li
 def print_failed(options: argparse.Namespace, run: "Run | None", fault: "Fault") -> None:
     """Print a fault, the faults met while cleaning up after it, and what to do."""
     faults = (fault, *fault.also)
-    print_faults(faults)
+    print_faults(faults, getattr(options, "snapshot", None))
     print_state_of_out(options, run)
     if options.json:
         print_unanswered(options, run, fault.exit_status, faults)
@@ -288,13 +288,13 @@ def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
 # ---- lines ----
 
 
-def print_faults(faults: "Sequence[Fault]") -> None:
-    """Print faults, and what to do about the first of them."""
+def print_faults(faults: "Sequence[Fault]", snapshot: str | None) -> None:
+    """Print faults, and what to do about the first of them. `snapshot` is the path of the snapshot, if there is one."""
     from ekvdump.cli.advice import advice_for
     from ekvdump.cli.text import text_of_fault
 
     for fault in faults:
-        print_error(text_of_fault(fault))
+        print_error(text_of_fault(fault, snapshot))
     print_error(advice_for(faults[0]))
 
 

@@ -128,15 +128,18 @@ def _number_of(count: int, name: str) -> str:
 # ---- faults ----
 
 
-def text_of_fault(fault: Fault) -> str:
-    """Return a fault or finding as one line. [OUTC-1]"""
-    place = f" at offset {fault.offset}" if fault.offset is not None else ""
-    if fault.path is not None:
-        place += f" at {printable_path(fault.path)}"
-    if fault.key is not None:
-        place += f", key {printable(fault.key)}"
+def text_of_fault(fault: Fault, snapshot: str | None = None) -> str:
+    """Return a fault or finding as one line: where, what is wrong, and its name and clause. [OUTC-1]
+
+    `snapshot` is the path of the snapshot, which a fault with an offset alone does not name.
+    """
+    path = snapshot if fault.path is None and fault.offset is not None else fault.path
+    place = [] if path is None else [printable_path(path)]
+    place += [] if fault.offset is None else [f"offset {fault.offset}"]
+    place += [] if fault.key is None else [f"key {printable(fault.key)}"]
     # The words may quote what lies in a tree or a snapshot: a name must not forge a line or colour a terminal.
-    return f"{fault.name} [{fault.clause}]{place}: {printable_words(fault.detail)}"
+    words = printable_words(fault.detail)
+    return f"{', '.join(place)}{': ' if place else ''}{words} [{fault.name}, {fault.clause}]"
 
 
 def printable_words(words: str) -> str:

@@ -111,7 +111,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             window = source.read(offset, min(WINDOW_SIZE, end - offset))
             window_offset, window_size, at = offset, len(window), 0
             if window_size < SIZE_FIELD_SIZE:
-                raise Fault("truncated", "FILE-15", f"cut inside key size: {window_size} of 8 bytes are there", offset)
+                raise Fault("truncated", "FILE-15", f"only {window_size} of 8 bytes of the key size are there", offset)
         (key_size,) = read_size(window, at)
 
         # Both sizes, the key and the head of the value must be in the window together. If they are, the
@@ -124,7 +124,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
                 raise Fault("too-large", "FILE-12", f"key size {key_size} is above {MAX_KEY_SIZE}", offset)
             left = end - offset - SIZE_FIELD_SIZE
             if left < key_size:
-                detail = f"cut inside key: {left} of {key_size} bytes are there"
+                detail = f"only {left} of {key_size} bytes of the key are there"
                 raise Fault("truncated", "FILE-15", detail, offset + SIZE_FIELD_SIZE)
             needed = SIZE_FIELD_SIZE + key_size + SIZE_FIELD_SIZE + VALUE_HEAD_SIZE
             window = source.read(offset, min(max(WINDOW_SIZE, needed), end - offset))
@@ -139,7 +139,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
 
         value_at = value_size_at + SIZE_FIELD_SIZE
         if value_at > window_size:
-            detail = f"cut inside value size: {window_size - value_size_at} of 8 bytes are there"
+            detail = f"only {window_size - value_size_at} of 8 bytes of the value size are there"
             raise Fault("truncated", "FILE-15", detail, window_offset + value_size_at)
         (value_size,) = read_size(window, value_size_at)
         value_offset = window_offset + value_at
@@ -149,7 +149,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             raise Fault("too-large", "FILE-13", detail, value_offset - SIZE_FIELD_SIZE)
         at = value_at + value_size
         if window_offset + at > end:
-            detail = f"cut inside value: {end - value_offset} of {value_size} bytes are there"
+            detail = f"only {end - value_offset} of {value_size} bytes of the value are there"
             raise Fault("truncated", "FILE-15", detail, value_offset)
 
         head_end = at if value_size < VALUE_HEAD_SIZE else value_at + VALUE_HEAD_SIZE

@@ -158,7 +158,7 @@ def iter_tree(top: Directory, shown: str, clause: str = "SAFE-29") -> Iterator[t
     """Yield every place below `top` with its kind, in no particular order. One directory is open at a time.
 
     `shown` is the path of `top` for messages. Raises `unsafe-path` if the tree is too deep or a path is too
-    long [INTO-1], and `io-error`, with `clause`, for a directory that cannot be listed.
+    long [INTO-1] [VERI-23], and `io-error`, with `clause`, for a directory that cannot be listed.
     """
     pending: list[Parts] = [()]
     while pending:

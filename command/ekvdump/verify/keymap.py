@@ -29,7 +29,10 @@ class KeymapLine(NamedTuple):
 
 
 def iter_keymap(lines: BinaryIO, path: str = KEYMAP_NAME) -> Iterator[KeymapLine]:
-    """Yield the lines of a KEYMAP. Raises `invalid-keymap` at the first bad line, for good. [READ-10]"""
+    """Yield the lines of a KEYMAP. Raises `invalid-keymap` at the first bad line, for good. [READ-10]
+
+    Of several lines for one segment all are given; to look up a key, take the last. [READ-11]
+    """
     for offset, line in iter_bounded_lines(lines, MAX_LINE_SIZE):
         # [READ-6]
         if len(line) > MAX_LINE_SIZE:

@@ -1,4 +1,4 @@
-"""Lines of bounded size, from files that anyone may have written. [READ-6] [READ-25]"""
+"""Lines of bounded size, from files that anyone may have written. [READ-6] [READ-25] [READ-34]"""
 
 from collections.abc import Iterator
 from typing import BinaryIO

@@ -246,8 +246,9 @@ class Verification:
             except Finding as finding:
                 self._pass_on(finding)
                 continue
-            # [VERI-7] Empty parts and `.` are removed, as the system does when it opens a path.
-            path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
+            # [READ-28] Empty parts and `.` are removed, as the system does when it opens a path.
+            path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b".")) or b"."
+            # [VERI-7]
             if render_checksum_line(path, line.sha256) != text:
                 detail = "the line would have been written otherwise"
                 self._report("unusual-line", "VERI-7", detail, CHECKSUMS_NAME, offset)
@@ -256,7 +257,7 @@ class Verification:
                 detail = "the path comes before the path of the line before"
                 self._report("unsorted-line", "VERI-8", detail, CHECKSUMS_NAME, offset)
             previous = path
-            self._note(self._paths, path or b".", A_LINE + line.sha256)
+            self._note(self._paths, path, A_LINE + line.sha256)
         # [READ-29]
         if offset < 0:
             self._report("no-line", "READ-29", "there is no line", CHECKSUMS_NAME)

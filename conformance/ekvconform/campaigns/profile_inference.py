@@ -4,8 +4,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -273,11 +274,38 @@ def _span(word: str, line: str) -> tuple[int, int] | None:
     return match.span() if match else None
 
 
+Spans = dict[str, tuple[int, int]]
+"""Name of a word = where it stands in a line."""
+
+
+def _is_before(name: str, first: str, holding: Sequence[tuple[str, Spans]]) -> bool:
+    """Predicate: does a word stand before the first in most lines that have it?"""
+    sides = [found[name] < found[first] for _, found in holding if name in found]
+    return name != first and sum(sides) > len(sides) / 2
+
+
+def _look(name: str, token: str, holding: Sequence[tuple[str, Spans]]) -> str:
+    """Return the pattern that looks ahead for a word, which need not be there."""
+    starts = {line[: found[name][0]] for line, found in holding if name in found}
+    ends = {line[found[name][1] : found[name][1] + 1] for line, found in holding if name in found}
+    is_constant = len(starts) == 1 and sum(name in found for _, found in holding) > 1
+    ahead = _escaped(starts.pop()) if is_constant else f".*?{_escaped(_common_end(starts))}"
+    return f"(?=(?:{ahead}(?P<{name}>{token}){_escaped(ends.pop()) if len(ends) == 1 else ''})?)"
+
+
+def _common_end(texts: Collection[str]) -> str:
+    """Return the last word that all texts end in, or the part of it that they share, and the spaces after it."""
+    columns = takewhile(lambda column: len(set(column)) == 1, zip(*(text[::-1] for text in texts), strict=False))
+    shared = "".join(column[0] for column in columns)[::-1]
+    return re.findall(r"\S*\s*$", shared)[0] if shared else ""
+
+
 def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[str, str]) -> str | None:
     """Return one pattern for lines that contain given words, or None if most lines lack the first of them.
 
     A sample is a line and the words that it should contain, by the names of `tokens`. A word that most
-    lines contain becomes a group; all groups but the first are optional.
+    lines contain becomes a group; all groups but the first are optional. Groups before the first are looked
+    for from the beginning of the line.
     """
     first = next(iter(tokens))
     spans = [
@@ -291,6 +319,10 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
     holding = [(line, found) for line, found in spans if first in found]
     if first not in usual:
         return None
+    before = [name for name in tokens if name in usual and _is_before(name, first, holding)]
+    looks = "".join(_look(name, tokens[name], holding) for name in before)
+    usual -= set(before)
+    holding = [(line, {name: span for name, span in found.items() if name in usual}) for line, found in holding]
     orders = Counter(tuple(sorted(usual & set(found), key=lambda name: found[name])) for _, found in holding)
     order = max(orders, key=lambda each: (len(each), orders[each]))
     pattern = ""
@@ -301,10 +333,13 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
             if name in found and (name not in order or set(order) <= set(found)):
                 start = max((end for _, end in found.values() if end <= found[name][0]), default=0)
                 between.add(line[start : found[name][0]])
-        # Text between two words becomes a part of the pattern if it is always the same.
-        literal = _escaped(between.pop()) if len(between) == 1 else ".*?"
+        # Text between two words becomes a part of the pattern if it is always the same, or what is at its end.
+        is_constant = len(between) == 1
+        literal = _escaped(between.pop()) if is_constant else f".*?{_escaped(_common_end(between).strip())}"
         piece = f"{literal}(?P<{name}>{tokens[name]})"
-        pattern += ("^" if not pattern and literal != ".*?" else "") + (piece if name == first else f"(?:{piece})?")
+        if not pattern:
+            pattern = f"^{looks}" if is_constant or looks else ""
+        pattern += piece if name == first else f"(?:{piece})?"
     return pattern if all(re.search(pattern, line) for line, _ in holding) else None
 
 
@@ -347,7 +382,10 @@ def render_profile(command: Sequence[str], verify: Sequence[str], inferred: Infe
         f"existing_output = {str(inferred.existing_output).lower()}  # an existing, empty OUT is accepted",
         *(["without = ['seal']  # no run wrote both MANIFEST.json and CHECKSUMS"] if not inferred.seals else []),
     ]
-    lines += ["", "# Messages of refusals, and the faults of the spec that they stand for (spec/13-outcomes.md)."]
+    lines += [
+        "",
+        "# Messages of refusals, and the faults of the spec that they stand for (spec/format/02-outcomes.md).",
+    ]
     for pattern, fault in inferred.texts:
         lines += ["[[texts]]", f"pattern = {_toml(pattern)}", *([f"fault = {_toml(fault)}"] if fault else []), ""]
     for pattern, faults in inferred.unclear:
