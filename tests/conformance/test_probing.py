@@ -16,14 +16,14 @@ from ekvconform.run.profiles import load_profile
 from patience import HANG_SECONDS
 
 # A decoder with a voice of its own, around the reference: one exit status for all refusals, and other words.
-FOREIGN = """
+FOREIGN = r"""
 import re, subprocess, sys
 command = [sys.executable, "-m", "ekvdump", "decode", "--no-sync", *sys.argv[1:3]]
 ended = subprocess.run(command, capture_output=True, text=True)
 words = {"truncated": "file too short, %s bytes", "bad-magic": "what is this? %s", "io-error": "cannot read %s"}
-match = re.match("ekvdump: ([a-z-]+) .*? at (?:offset )?([^:]*)", ended.stderr)
+match = re.match(r"ekvdump: (?:[^:]*, offset )?([^:,]*).*\[([a-z-]+), ", ended.stderr)
 if match:
-    print("E:", words.get(match[1], "damaged at %s") % match[2], file=sys.stderr)
+    print("E:", words.get(match[2], "damaged at %s") % match[1], file=sys.stderr)
     sys.exit(9)
 sys.exit(0)
 """

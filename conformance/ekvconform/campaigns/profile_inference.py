@@ -268,10 +268,13 @@ def _warnings(probes: Sequence[Probe]) -> str | None:
     return common_pattern(samples, WARNING_TOKENS)
 
 
-def _span(word: str, line: str) -> tuple[int, int] | None:
+def _places(word: str, line: str) -> list[tuple[int, int]]:
     inside = "[0-9]" if word.isdigit() else r"[\w-]"
-    match = re.search(rf"(?<!{inside}){re.escape(word)}(?!{inside})", line)
-    return match.span() if match else None
+    return [match.span() for match in re.finditer(rf"(?<!{inside}){re.escape(word)}(?!{inside})", line)]
+
+
+def _span(word: str, line: str) -> tuple[int, int] | None:
+    return next(iter(_places(word, line)), None)
 
 
 Spans = dict[str, tuple[int, int]]
@@ -288,7 +291,9 @@ def _look(name: str, token: str, holding: Sequence[tuple[str, Spans]]) -> str:
     """Return the pattern that looks ahead for a word, which need not be there."""
     starts = {line[: found[name][0]] for line, found in holding if name in found}
     ends = {line[found[name][1] : found[name][1] + 1] for line, found in holding if name in found}
-    is_constant = len(starts) == 1 and sum(name in found for _, found in holding) > 1
+    is_constant = len(starts) == 1 < sum(name in found for _, found in holding) and {A_PATH, THE_PATH}.isdisjoint(
+        *starts
+    )
     ahead = _escaped(starts.pop()) if is_constant else f".*?{_escaped(_common_end(starts))}"
     return f"(?=(?:{ahead}(?P<{name}>{token}){_escaped(ends.pop()) if len(ends) == 1 else ''})?)"
 
@@ -308,13 +313,15 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
     for from the beginning of the line.
     """
     first = next(iter(tokens))
+    # Which of several places is meant cannot be told.
+    clear = [each for each in samples if len(_places(each[1][first], each[0])) < 2]
     spans = [
-        (line, {name: span for name, word in words.items() if (span := _span(word, line))}) for line, words in samples
+        (line, {name: span for name, word in words.items() if (span := _span(word, line))}) for line, words in clear
     ]
     usual = {
         name
         for name in tokens
-        if sum(name in found for _, found in spans) >= MOST * sum(name in words for _, words in samples) > 0
+        if sum(name in found for _, found in spans) >= MOST * sum(name in words for _, words in clear) > 0
     }
     holding = [(line, found) for line, found in spans if first in found]
     if first not in usual:
@@ -340,7 +347,11 @@ def common_pattern(samples: Sequence[tuple[str, dict[str, str]]], tokens: dict[s
         if not pattern:
             pattern = f"^{looks}" if is_constant or looks else ""
         pattern += piece if name == first else f"(?:{piece})?"
-    return pattern if all(re.search(pattern, line) for line, _ in holding) else None
+    for line, words in samples:
+        match = re.search(pattern, line)
+        if _span(words[first], line) and (match is None or match[first] != words[first]):
+            return None
+    return pattern
 
 
 def render_profile(command: Sequence[str], verify: Sequence[str], inferred: Inferred, name: str) -> str:
