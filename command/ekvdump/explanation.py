@@ -154,7 +154,7 @@ class Explanation:
             try:
                 for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
                     outputs.add_section(section)
-                outputs.add_ttl_rows()
+                outputs.add_ttls()
             except Fault as fault:
                 yield f"    refused: offset {fault.offset}: {fault.detail} [{fault.name}, {fault.clause}]"
                 yield "    with --salvage:"

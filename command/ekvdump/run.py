@@ -15,7 +15,7 @@ from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Blob, Outputs, Row, redis_directory, showable_count, shown_count
+from ekvdump.engine.outputs import Blob, Line, Outputs, redis_directory, showable_count, shown_count
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
@@ -142,7 +142,7 @@ class Run:
         self._writer.seal(manifest)
         return self._outcome
 
-    def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Row]:
+    def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Line]:
         """Yield the outputs; raise `changed` if the snapshot is no longer what the first pass read. [FILE-22]"""
         try:
             yield from outputs

@@ -252,17 +252,20 @@ func (n jsonNumber) zero() bool {
 	return true
 }
 
-// asUint gives a whole number from 0 to 2^64 - 1 (INTO-8).
+// asUint gives a whole number from 0 to 2^64 - 1 (INTO-8); `-0` is 0 (READ-14).
 func asUint(v any) (uint64, bool) {
 	n, ok := v.(jsonNumber)
 	if !ok {
 		return 0, false
 	}
+	if n == "-0" {
+		return 0, true
+	}
 	u, err := strconv.ParseUint(string(n), 10, 64)
 	return u, err == nil
 }
 
-// asText gives a string without a lone surrogate (INTO-8).
+// asText gives a string; one with a lone surrogate does not count (CONV-11).
 func asText(v any) (string, bool) {
 	s, ok := v.(string)
 	return s, ok && utf8.ValidString(s)

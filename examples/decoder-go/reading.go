@@ -111,9 +111,9 @@ func readKeymapLine(line []byte) (e keymapEntry, f *finding) {
 	if !ok || !isObject {
 		return e, &finding{"invalid-keymap", "READ-7"}
 	}
-	encoded, ok1 := o["encoded"].(string)
-	original, ok2 := o["original"].(string)
-	kind, ok3 := o["kind"].(string)
+	encoded, ok1 := asText(o["encoded"])
+	original, ok2 := asText(o["original"])
+	kind, ok3 := asText(o["kind"])
 	if !ok1 || !ok2 || !ok3 {
 		return e, &finding{"invalid-keymap", "READ-7"}
 	}
@@ -175,7 +175,7 @@ func judgeManifest(m jsonObject) string {
 	}
 	for _, name := range []string{"checksum_algorithm", "checksum_format", "encoded_filename_charset",
 		"s3_meta_suffix", "s3_collision_strategy", "dynamodb_layout"} {
-		if s, ok := m[name].(string); !ok || s == "" {
+		if s, ok := asText(m[name]); !ok || s == "" {
 			return "READ-19"
 		}
 	}

@@ -226,7 +226,7 @@ func (v *verifier) readRows(d *dir, name, rel string, read func([]byte) (string,
 func readTTLRow(line []byte) (string, bool) {
 	v, ok := parseJSON(line)
 	o, _ := v.(jsonObject)
-	seg, ok1 := o["key"].(string)
+	seg, ok1 := asText(o["key"])
 	expiry, ok2 := asUint(o["expire_at_ms"])
 	return seg, ok && ok1 && ok2 && len(o) == 2 && expiry <= 1<<63-1 && isSegment(seg)
 }
@@ -253,7 +253,7 @@ func readUnreadableRow(line []byte) (seg, kind string, ok bool) {
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || len(o) != 5 {
 		return "", "", false
 	}
-	if !offset.whole() || offset[0] == '-' || !clauseID.MatchString(clause) {
+	if !offset.whole() || offset[0] == '-' && offset != "-0" || !clauseID.MatchString(clause) {
 		return "", "", false
 	}
 	typ := typeOf(storageKey)

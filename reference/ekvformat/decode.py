@@ -48,7 +48,7 @@ class Section(NamedTuple):
     """Begins a value that alone decides the expiry of its key. [ENVL-11]"""
     directory: str
     sidecar: str
-    """Where rows of expiries go. [RTTL-13]"""
+    """Where lines of expiries go. [RTTL-13]"""
     kind: str
     """In `unreadable.jsonl`. [SALV-6]"""
 
@@ -118,7 +118,7 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
     outputs = Outputs(make_tables(records, counters), counters, options)
     for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
         outputs.add_section(section)
-    outputs.add_ttl_rows()
+    outputs.add_ttls()
 
     index = decode_snapshot_name(name)
     warnings = warnings_of_file(snapshot, index) + warnings_of_records(records, outputs)
@@ -188,7 +188,7 @@ class Outputs:
             else:
                 try:
                     value = section.decode(record.body, record.body_offset, record.storage_key)
-                    self.check_row_of(section, user_key, record)
+                    self.check_ttl_of(section, user_key, record)
                 except Fault as fault:
                     self.add_unreadable(section.kind, user_key, record, fault)
                     fates["unreadable"] += 1
@@ -204,20 +204,20 @@ class Outputs:
         # [SEGM-9] The key cannot be read from its segment.
         if is_fallback(segment):
             self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
-        # [RSTR-7] [RHLL-3] Rows of envelopes come before those of TTL records. [RTTL-15]
+        # [RSTR-7] [RHLL-3] Lines of envelopes come before those of TTL records. [RTTL-15]
         if value.expiry_ms is not None:
-            self.add_line(section.sidecar, redis_ttls.render_expiry_row(segment, value.expiry_ms))
+            self.add_line(section.sidecar, redis_ttls.render_expiry_line(segment, value.expiry_ms))
 
-    def check_row_of(self, section: Section, user_key: bytes, record: Record) -> None:
+    def check_ttl_of(self, section: Section, user_key: bytes, record: Record) -> None:
         """Raise `invalid-value` if a malformed TTL record decides about this record. [SALV-2]
 
-        Nobody knows when such a key ends. Without consent the row itself refuses the
+        Nobody knows when such a key ends. Without consent the TTL record itself refuses the
         snapshot, when its turn comes. [OUTC-5]
         """
-        row = self.tables[keys.TTL].get(user_key)
-        if not self.options.salvage or row is None or len(row.body) == redis_ttls.TTL_VALUE_SIZE:
+        ttl = self.tables[keys.TTL].get(user_key)
+        if not self.options.salvage or ttl is None or len(ttl.body) == redis_ttls.TTL_VALUE_SIZE:
             return
-        # [SALV-3] An envelope decides alone; and beside a string the row is not the HLL's. [RTTL-8]
+        # [SALV-3] An envelope decides alone; and beside a string the TTL record is not the HLL's. [RTTL-8]
         if self.owner_of(user_key) == (section, record) and not section.is_envelope(record):
             detail = "a malformed TTL record decides about this key"
             raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
@@ -236,7 +236,7 @@ class Outputs:
 
     # ---- TTL records ----
 
-    def add_ttl_rows(self) -> None:
+    def add_ttls(self) -> None:
         """Add what becomes of all TTL records, and count it. [COMP-8]"""
         fates = self.counters.ttls
         for user_key, record in self.tables[keys.TTL].items():
@@ -258,7 +258,7 @@ class Outputs:
                 fates["redundant"] += 1  # [RTTL-5]
             else:
                 fates["applied"] += 1  # [RTTL-6] [RTTL-7]
-                self.add_line(section.sidecar, redis_ttls.render_expiry_row(encode_segment(user_key), expiry_ms))
+                self.add_line(section.sidecar, redis_ttls.render_expiry_line(encode_segment(user_key), expiry_ms))
 
     def owner_of(self, user_key: bytes) -> tuple[Section, Record] | None:
         """Return the record that a TTL record of this key decides about, or None. [RTTL-4]"""

@@ -6,7 +6,7 @@ tables below are the whole of it:
     type                        what a dump shows of its records
     --------------------------  -------------------------------------------------
     string, hll, bare           a blob
-    ttl                         a row of a sidecar, if it decides about a key
+    ttl                         a line of a sidecar, if it decides about a key
     hash .. sqs                 nothing yet: counted by type, with a warning
     internal                    nothing: no client reads them
     unknown                     nothing: nobody knows what they hold

@@ -248,5 +248,5 @@ def is_count(value: object) -> TypeGuard[int]:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Return True for a string that can be written again: JSON can spell lone surrogates, UTF-8 cannot."""
+    """Return True for a string that UTF-8 can spell: JSON can spell lone surrogates too. [CONV-11]"""
     return isinstance(value, str) and value.encode("utf-8", "replace") == value.encode("utf-8", "surrogatepass")

@@ -6,7 +6,7 @@ A TTL record [RTTL-1]:
     ------  ----  ------  ----------------
          0     8  expiry  u64_be, Unix ms
 
-A row of a sidecar [RTTL-14]:
+A line of a sidecar [RTTL-14]:
 
     {"key":"<segment>","expire_at_ms":<decimal>} LF
 
@@ -46,8 +46,8 @@ def decode_ttl_value(body: bytes, offset: int = 0, key: bytes = b"") -> int:
     return min(stored_ms, MAX_EXPIRY_MS)
 
 
-def render_expiry_row(segment: str, expiry_ms: int) -> bytes:
-    """Render a row of `strings_ttl.jsonl` or `hll_ttl.jsonl`. [RTTL-14]
+def render_expiry_line(segment: str, expiry_ms: int) -> bytes:
+    """Render a line of `strings_ttl.jsonl` or `hll_ttl.jsonl`. [RTTL-14]
 
     No character of a segment has to be escaped in JSON. [SEGM-1]
     """

@@ -51,7 +51,7 @@ RESERVED_FLAGS: Final = 0b1111_1000
 """Flag bits that have no meaning. [VISI-3]"""
 
 APPLIED_INDEX_KEY: Final = b"_meta_applied_index"
-"""The row with the last index that wrote data. [VISI-9]"""
+"""The entry with the last index that wrote data. [VISI-9]"""
 META_KEYS: Final = (
     b"_meta_last_commit_ts", b"_meta_min_retained_ts", b"_meta_pending_min_retained_ts", APPLIED_INDEX_KEY
 )  # fmt: skip
@@ -95,7 +95,7 @@ class Record(NamedTuple):
 
 
 def is_operational(entry: Entry) -> bool:
-    """Return True for one of the node's own rows, without version suffix and value header.
+    """Return True for one of the node's own entries, without version suffix and value header.
 
     What looks like one, but for the size of its value, is an ordinary entry. [VISI-10]
     """
@@ -114,7 +114,7 @@ def is_operational(entry: Entry) -> bool:
 
 
 def applied_index_of(entries: Iterable[Entry]) -> int | None:
-    """Return what the file's own `_meta_applied_index` row says, or None. [VISI-9]
+    """Return what the file's own `_meta_applied_index` entry says, or None. [VISI-9]
 
     It is the last index that wrote data, so the one in the file's name is usually a
     little ahead of it; behind it is worth a warning. [FILE-26]

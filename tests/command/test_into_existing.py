@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_runs import decode_bytes, fault_of, prepare_run
 from ekvdump import system_faults
-from ekvdump.engine.outputs import Blob, Row
+from ekvdump.engine.outputs import Blob, Line
 from ekvdump.filesystem import directories, tree_writer
 from ekvdump.filesystem.reading import open_top
 from ekvdump.filesystem.tree_writer import TreeWriter
@@ -240,7 +240,7 @@ def test_into_4_from_the_first_write_on_there_is_no_seal(
     write = TreeWriter.write
     looked = []
 
-    def look(target: TreeWriter, output: Blob | Row) -> None:
+    def look(target: TreeWriter, output: Blob | Line) -> None:
         write(target, output)
         looked.append(sorted(set(os.listdir(tmp_path / "out")) & {"MANIFEST.json", "CHECKSUMS"}))
 
@@ -511,7 +511,7 @@ def test_safe_7_every_directory_down_to_a_place_is_looked_at_before_each_write(
     write = TreeWriter.write
     done = []
 
-    def swap(target: TreeWriter, output: Blob | Row) -> None:
+    def swap(target: TreeWriter, output: Blob | Line) -> None:
         if isinstance(output, Blob) and output.segment == "s2":
             path.rename(tmp_path / "aside")
             path.symlink_to(canary.directory)

@@ -15,7 +15,7 @@ import pytest
 from command_runs import ekvdump
 from ekvdump import __version__
 from ekvdump.cli import main as cli
-from ekvdump.engine.outputs import Blob, Row
+from ekvdump.engine.outputs import Blob, Line
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.verify.verification import Verification
 from in_process import read_tree
@@ -190,7 +190,7 @@ def test_safe_24_a_signal_that_python_loses_is_followed_by_one_that_it_hears(
     written: list[object] = []
     real = TreeWriter.write
 
-    def write(target: TreeWriter, output: Blob | Row) -> None:
+    def write(target: TreeWriter, output: Blob | Line) -> None:
         if not written:
             Last(wrong)
             Last(send(signal.SIGINT))

@@ -2,7 +2,7 @@
 
 import pytest
 from ekvformat.outcomes import Fault
-from ekvformat.redis_ttls import decode_ttl_value, render_expiry_row
+from ekvformat.redis_ttls import decode_ttl_value, render_expiry_line
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_runs import MAX_EXPIRY_MS, fault_of, files_of, summary_of
@@ -78,4 +78,4 @@ def test_rttl_11_one_warning_gives_the_exact_count_and_eight_segments() -> None:
 
 
 def test_rttl_14_a_row_has_no_spaces_and_ends_with_lf() -> None:
-    assert render_expiry_row("a%20b", MAX_EXPIRY_MS) == b'{"key":"a%20b","expire_at_ms":9223372036854775807}\n'
+    assert render_expiry_line("a%20b", MAX_EXPIRY_MS) == b'{"key":"a%20b","expire_at_ms":9223372036854775807}\n'

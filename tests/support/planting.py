@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_runs import decode_bytes
-from ekvdump.engine.outputs import Blob, Row
+from ekvdump.engine.outputs import Blob, Line
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import TreeWriter
 from ekvdump.outcome import Outcome
@@ -116,7 +116,7 @@ class Planter:
         self.done = False
         write = TreeWriter.write
 
-        def planted(target: TreeWriter, output: Blob | Row) -> None:
+        def planted(target: TreeWriter, output: Blob | Line) -> None:
             if not self.done:
                 self.done = True
                 act()

@@ -1,4 +1,4 @@
-"""The outputs of one run, in output order [OUTC-5]: blobs, and rows for the sidecars.
+"""The outputs of one run, in output order [OUTC-5]: blobs, and lines for the sidecars.
 
 The second pass reads the sections of the snapshot; this module decodes the records, decides
 which of them are shown, and knows nothing of files. Sections are joined by key without
@@ -21,7 +21,7 @@ from ekvformat.decode import (
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
 from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
-from ekvformat.redis_ttls import MAX_ORPHAN_EXAMPLES, TTL_VALUE_SIZE, decode_ttl_value, render_expiry_row
+from ekvformat.redis_ttls import MAX_ORPHAN_EXAMPLES, TTL_VALUE_SIZE, decode_ttl_value, render_expiry_line
 from ekvformat.salvage import (
     MAX_UNREADABLE_EXAMPLES,
     TTL_KIND,
@@ -52,7 +52,7 @@ class Blob(NamedTuple):
     payload: bytes
 
 
-class Row(NamedTuple):
+class Line(NamedTuple):
     """An output: one line of a sidecar."""
 
     directory: Parts
@@ -89,10 +89,10 @@ class Outputs:
         self.unreadable_examples: list[str] = []
         """Segments of unreadable records. [SALV-9]"""
 
-    def __iter__(self) -> Iterator[Blob | Row]:
+    def __iter__(self) -> Iterator[Blob | Line]:
         for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
             yield from self._iter_section(section)
-        yield from self._iter_ttl_rows()
+        yield from self._iter_ttl_records()
 
     def _wants(self, selectable: str) -> bool:
         """Return True if a kind of `SELECTABLE` is selected. [COMP-1]"""
@@ -117,7 +117,7 @@ class Outputs:
 
     # ---- strings and HLLs ----
 
-    def _iter_section(self, section: Section) -> Iterator[Blob | Row]:
+    def _iter_section(self, section: Section) -> Iterator[Blob | Line]:
         counters = self.counters
         fates = counters.hlls if section is HLL_SECTION else counters.strings
         # [COMP-2]
@@ -152,10 +152,10 @@ class Outputs:
             yield Blob((*self._directory, section.directory), segment, value.payload)
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
-                yield Row(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
+                yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
             # [RSTR-7] [RHLL-3] [RTTL-15]
             if value.expiry_ms is not None:
-                yield Row(self._directory, section.sidecar, render_expiry_row(segment, value.expiry_ms))
+                yield Line(self._directory, section.sidecar, render_expiry_line(segment, value.expiry_ms))
             del body, value  # at most two copies of a payload are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
@@ -196,7 +196,7 @@ class Outputs:
 
         return is_in_keymap
 
-    def _unreadable(self, kind: str, segment: str, record: Record, body: bytes, fault: Fault) -> Iterator[Blob | Row]:
+    def _unreadable(self, kind: str, segment: str, record: Record, body: bytes, fault: Fault) -> Iterator[Blob | Line]:
         """Yield the outputs of an unreadable record with `salvage`; raise the fault without. [SALV-1]"""
         if not self.options.salvage:
             raise fault
@@ -206,11 +206,11 @@ class Outputs:
         yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", body)
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
         line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
-        yield Row(self._directory, UNREADABLE_NAME, line)
+        yield Line(self._directory, UNREADABLE_NAME, line)
 
     # ---- TTL records ----
 
-    def _iter_ttl_rows(self) -> Iterator[Blob | Row]:
+    def _iter_ttl_records(self) -> Iterator[Blob | Line]:
         """Classify each TTL record. [RTTL-4]"""
         fates = self.counters.ttls
         # [RTTL-8] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-4]
@@ -242,4 +242,4 @@ class Outputs:
                 fates["redundant"] += 1  # [RTTL-5]
             else:
                 fates["applied"] += 1  # [RTTL-6] [RTTL-7]
-                yield Row(self._directory, section.sidecar, render_expiry_row(encode_segment(user_key), expiry_ms))
+                yield Line(self._directory, section.sidecar, render_expiry_line(encode_segment(user_key), expiry_ms))

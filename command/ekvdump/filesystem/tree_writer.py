@@ -34,7 +34,7 @@ from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
 from ekvformat.tree import HLLS, STRINGS
 
-from ekvdump.engine.outputs import Blob, Row
+from ekvdump.engine.outputs import Blob, Line
 from ekvdump.filesystem.directories import (
     DIRECTORY,
     DIRECTORY_MODE,
@@ -90,7 +90,7 @@ class Inventory(NamedTuple):
 
 
 class Sidecar:
-    """An open sidecar: its file, the hash of its rows, and the inode that its name must refer to."""
+    """An open sidecar: its file, the hash of its lines, and the inode that its name must refer to."""
 
     def __init__(self, descriptor: int) -> None:
         self.inode = inode_of(os.fstat(descriptor))
@@ -264,7 +264,7 @@ class TreeWriter:
 
     # ---- outputs ----
 
-    def write(self, output: Blob | Row) -> None:
+    def write(self, output: Blob | Line) -> None:
         """Write one output of the decoder."""
         if isinstance(output, Blob):
             self._publish((*output.directory, output.segment + BLOB_SUFFIX), (output.payload,))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 from ekvformat.keymap import KEYMAP_NAME
-from ekvformat.manifest import decode_json
+from ekvformat.manifest import decode_json, is_text
 
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.lines import iter_bounded_lines
@@ -50,7 +50,7 @@ def decode_keymap_line(line: bytes, offset: int = 0, path: str = KEYMAP_NAME) ->
     if not isinstance(members, dict):
         raise Finding("invalid-keymap", "READ-7", "not a JSON object", offset, path)
     for member in MEMBERS:
-        if not isinstance(members.get(member), str):
+        if not is_text(members.get(member)):
             raise Finding("invalid-keymap", "READ-7", f"{member} is missing, null or no string", offset, path)
     # [READ-8]
     for member in ("encoded", "kind"):

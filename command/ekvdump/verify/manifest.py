@@ -16,6 +16,7 @@ from ekvformat.manifest import (
     POLICY,
     decode_json,
     is_number,
+    is_text,
 )
 
 from ekvdump.verify.findings import Finding
@@ -81,7 +82,7 @@ def decode_manifest(text: bytes, path: str = MANIFEST_NAME) -> dict[str, Any]:
     # [READ-19]
     for name, ours in POLICY.items():
         value = manifest.get(name)
-        fits = is_number(value) and value > 0 if isinstance(ours, int) else isinstance(value, str) and value != ""
+        fits = is_number(value) and value > 0 if isinstance(ours, int) else is_text(value) and value != ""
         require(fits, "READ-19", f"{name} is missing, empty or of another kind")
     # [READ-20] [READ-21] [READ-22]
     live = manifest.get("live")

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeGuard
 
 from ekvformat.envelope import MAX_EXPIRY_MS
 from ekvformat.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
-from ekvformat.manifest import decode_json, is_number
+from ekvformat.manifest import decode_json, is_number, is_text
 from ekvformat.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_DIRECTORY
 from ekvformat.segments import encode_segment
 
@@ -69,7 +69,7 @@ def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
 
 def is_segment(value: object) -> TypeGuard[str]:
     """Return True if a JSON value is a segment. [READ-5]"""
-    if not isinstance(value, str):
+    if not is_text(value):
         return False
     try:
         decode_segment(value)

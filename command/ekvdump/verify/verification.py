@@ -247,11 +247,12 @@ class Verification:
                 self._pass_on(finding)
                 continue
             # [READ-28] Empty parts and `.` are removed, as the system does when it opens a path.
-            path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b".")) or b"."
+            path = b"/".join(part for part in line.path.split(b"/") if part not in (b"", b"."))
             # [VERI-7]
             if render_checksum_line(path, line.sha256) != text:
                 detail = "the line would have been written otherwise"
                 self._report("unusual-line", "VERI-7", detail, CHECKSUMS_NAME, offset)
+            path = path or b"."
             # [VERI-8]
             if path < previous:
                 detail = "the path comes before the path of the line before"

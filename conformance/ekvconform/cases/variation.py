@@ -45,7 +45,7 @@ from ekvconform.cases.writer import (
     encode_segment,
     encoded_entry,
     footer,
-    render_expiry_row,
+    render_expiry_line,
     render_keymap_line,
     render_unreadable_line,
     version_suffix,
@@ -380,12 +380,14 @@ class _Varied:
         return path, self._unreadable(lines) if text.endswith("/unreadable.jsonl") else data
 
     def _rows(self, lines: list[bytes], type_: str) -> bytes:
-        """Return a sidecar: rows of envelopes first, each group in canonical order. [RTTL-15]"""
+        """Return a sidecar: lines of envelopes first, each group in canonical order. [RTTL-15]"""
         envelopes = {encode_segment(each.user_key) for each in self._of(type_) if each.is_envelope}
         keys = {encode_segment(each.user_key): each.user_key for each in self._visible}
         rows = [(self._segment(row["key"]), row["expire_at_ms"]) for row in map(json.loads, lines)]
         rows.sort(key=lambda row: (row[0] not in envelopes, canonical(keys[row[0]])))
-        return b"".join(render_expiry_row(segment, self._variation.expiry_ms(expiry_ms)) for segment, expiry_ms in rows)
+        return b"".join(
+            render_expiry_line(segment, self._variation.expiry_ms(expiry_ms)) for segment, expiry_ms in rows
+        )
 
     def _keymap(self, lines: list[bytes]) -> bytes:
         """Return KEYMAP: HLLs, prefixed strings, bare strings, each in canonical order. [KMAP-3]"""

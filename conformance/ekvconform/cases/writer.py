@@ -68,12 +68,12 @@ def delete(storage_key: bytes, commit_ts: int) -> Entry:
 
 
 def operational(name: bytes, number: int) -> Entry:
-    """Make a row of the node's own. [VISI-7]"""
+    """Make an entry of the node's own. [VISI-7]"""
     return name, struct.pack("<Q", number)
 
 
 def writers_row(node: bytes = b"\0\0\0\7", suffix: bytes = b"\0\1", value: bytes = b"\x02" * 12) -> Entry:
-    """Make a row of the node's own. [VISI-8]"""
+    """Make an entry of the node's own. [VISI-8]"""
     return b"!encryption|writers|" + node + b"|" + suffix, value
 
 
@@ -125,8 +125,8 @@ def render_keymap_line(segment: str, user_key: bytes) -> bytes:
     return f'{{"encoded":"{segment}","original":"{encode_base64url(user_key)}","kind":"sha-fallback"}}\n'.encode()
 
 
-def render_expiry_row(segment: str, expiry_ms: int) -> bytes:
-    """Write a row of a sidecar of expiries. [RTTL-14]"""
+def render_expiry_line(segment: str, expiry_ms: int) -> bytes:
+    """Write a line of a sidecar of expiries. [RTTL-14]"""
     return f'{{"key":"{segment}","expire_at_ms":{expiry_ms}}}\n'.encode()
 
 

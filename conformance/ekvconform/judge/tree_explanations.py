@@ -182,7 +182,7 @@ class TreeExplainer:
         for key, row in rows.items():
             kind, clause = self._of_row(key, row.get("expire_at_ms"), is_hll=is_hll)
             if key not in others:
-                yield f"no row: {kind}", clause
+                yield f"no line: {kind}", clause
             elif (other := others[key].get("expire_at_ms")) != row.get("expire_at_ms"):
                 if self._is_of_older_version(key, other):
                     yield "the expiry of an older version", "VISI-11"
@@ -191,7 +191,7 @@ class TreeExplainer:
         for key in sorted(others.keys() - rows.keys()):
             yield self._why_no_row(key, is_hll=is_hll)
         if rows == others:
-            yield _of_lines(expected, found, "rows", "RTTL-13", "RTTL-15", "RTTL-14")
+            yield _of_lines(expected, found, "lines", "RTTL-13", "RTTL-15", "RTTL-14")
 
     def _of_row(self, segment: str, expiry_ms: Any, *, is_hll: bool) -> tuple[str, str]:
         """Return the source of an expected row with the kind of its expiry, and the clause that asks for it."""
@@ -225,7 +225,7 @@ class TreeExplainer:
         return f"for {kind}"
 
     def _why_no_row(self, segment: str, *, is_hll: bool) -> tuple[str, str]:
-        """Return form and clause of a row that must not be there."""
+        """Return form and clause of a line that must not be there."""
         key = key_of_segment(segment, self._keys)
         row = self._visible(key, (TTL,))
         string, hll = self._visible(key, (STRING, BARE)), self._visible(key, (HLL,))
@@ -233,15 +233,15 @@ class TreeExplainer:
         if row is None and here is None:
             for content in self._of_one_key(key, (TTL, STRING, HLL, BARE)):
                 if content.fate in WORDS_OF_FATES:
-                    return f"a row of {WORDS_OF_FATES[content.fate]}", CLAUSES_OF_FATES[content.fate]
-            return "a row of a key that the snapshot does not have", "RTTL-13"
+                    return f"a line of {WORDS_OF_FATES[content.fate]}", CLAUSES_OF_FATES[content.fate]
+            return "a line of a key that the snapshot does not have", "RTTL-13"
         if here is not None and here.is_envelope:
-            return f"a row of {_an(here.layout)} without expiry", "RTTL-5"
+            return f"a line of {_an(here.layout)} without expiry", "RTTL-5"
         if here is not None and row is not None:
-            return f"a row that {_an(here.layout)} does not have", "RTTL-8" if there else "RTTL-4"
+            return f"a line that {_an(here.layout)} does not have", "RTTL-8" if there else "RTTL-4"
         if there is not None:
-            return "a row in the other sidecar", "RTTL-8"
-        return "a row of an orphan", "RTTL-10"
+            return "a line in the other sidecar", "RTTL-8"
+        return "a line of an orphan", "RTTL-10"
 
     def _of_keymap(self, expected: bytes, found: bytes, _name: str) -> Iterator[tuple[str, str]]:
         lines, others = _objects(expected, "encoded"), _objects(found, "encoded")

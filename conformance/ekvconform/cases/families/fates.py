@@ -30,7 +30,7 @@ from ekvconform.cases.writer import (
     envelope,
     expiry,
     put,
-    render_expiry_row,
+    render_expiry_line,
     render_keymap_line,
     render_unreadable_line,
 )
@@ -267,7 +267,7 @@ class _Files:
             self.blobs[f"{line['blob']}/{segment}.bin"] = situation.payload(kind)
         if "expiry" in line:
             expiry_ms = EXPIRY_OF[kind if line["expiry"] == "envelope" else TTL_KIND]
-            row = render_expiry_row(segment, expiry_ms)
+            row = render_expiry_line(segment, expiry_ms)
             self.rows.setdefault(line["sidecar"], {}).setdefault(line["expiry"], []).append(row)
         if line.get("keymap") and shown.user_key.startswith(FALLBACK_START):
             # A key that is shown as an HLL and as a string has one line. [KMAP-2]
