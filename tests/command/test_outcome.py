@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_runs import decode_bytes
 from ekvdump.cli.advice import ADVICE, advice_for
-from ekvdump.cli.text import printable_path, text_of_fault
+from ekvdump.cli.text import printable_path, text_of_fault, text_of_key
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
 from ekvdump.engine.outputs import showable_count, shown_count
 from ekvdump.engine.source import Source
@@ -27,13 +27,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_outc_1_a_refusal_names_fault_clause_place_and_key() -> None:
     fault = Fault("truncated", "FILE-15", "value is cut", 42, None, b"k\xff")
-    assert text_of_fault(fault) == 'offset 42, key "k\\xff": value is cut [truncated, FILE-15]'
-    assert text_of_fault(fault, "s.fsm") == 's.fsm, offset 42, key "k\\xff": value is cut [truncated, FILE-15]'
+    assert text_of_fault(fault) == 'offset 42, string "k\\xff": value is cut [truncated, FILE-15]'
+    assert text_of_fault(fault, "s.fsm") == 's.fsm, offset 42, string "k\\xff": value is cut [truncated, FILE-15]'
     fault = Fault("truncated", "FILE-22", "words", None, "/tmp/a b")
     assert text_of_fault(fault, "s.fsm") == "'/tmp/a b': words [truncated, FILE-22]"
     fault = Fault("truncated", "FILE-22", "words", 7, "/tmp/a", b"k")
-    assert text_of_fault(fault) == '/tmp/a, offset 7, key "k": words [truncated, FILE-22]'
+    assert text_of_fault(fault) == '/tmp/a, offset 7, string "k": words [truncated, FILE-22]'
     assert text_of_fault(Fault("truncated", "FILE-22", "words")) == "words [truncated, FILE-22]"
+
+
+def test_keys_1_a_key_is_named_as_its_users_know_it() -> None:
+    assert text_of_key(b"!redis|str|a") == text_of_key(b"a") == 'string "a"'
+    assert text_of_key(b"!redis|hll|a") == 'HLL "a"'
+    assert text_of_key(b"!redis|ttl|a") == 'TTL record of "a"'
+    assert text_of_key(b"!hs|meta|a") == 'key "!hs|meta|a"'
+    assert text_of_key(b"!new|a") == 'key "!new|a"'
 
 
 def test_comp_9_the_sums_of_counters_are_of_what_they_say() -> None:

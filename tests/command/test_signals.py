@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,8 +96,9 @@ def test_safe_24_an_interrupted_decode_says_what_lies_in_the_output_directory(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    unfinished = "out holds an unfinished dump without a seal: remove it, or decode again with --into-existing."
-    unsealed = "out has no seal now: decode again with --into-existing."
+    again = f"run again with: ekvdump decode --into-existing {shlex.quote(snapshot_path)} out"
+    unfinished = f"out holds an unfinished dump without a seal: remove it, or {again}"
+    unsealed = f"out has no seal now; {again}"
     words = ["decode", snapshot_path, "out"]
     into = [*words, "--into-existing"]
     for patched, state, arguments in (

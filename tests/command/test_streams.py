@@ -245,9 +245,15 @@ GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
 @pytest.mark.parametrize(
     ("words", "verdict"),
     [
-        (["inspect", "SOUND"], f"{GREEN}sound"),
-        (["inspect", "UNREADABLE"], f"{YELLOW}sound, but decode will refuse it without --salvage"),
-        (["inspect", "NO-FOOTER"], f"{YELLOW}nothing is wrong, but there is no footer to prove that it is whole"),
+        (["inspect", "SOUND"], f"{GREEN}sound; decode will be complete"),
+        (
+            ["inspect", "UNREADABLE"],
+            f"{YELLOW}sound; decode will refuse it: 1 value that no client could read; --salvage shows the others",
+        ),
+        (
+            ["inspect", "NO-FOOTER"],
+            f"{YELLOW}nothing is wrong, but there is no footer to prove that it is whole; decode will be complete",
+        ),
         (["inspect", "CUT"], f"{RED}refused at offset {len(FULL) - 4}; what stands above is what could be read"),
         (["decode", "SOUND", "new"], f"{GREEN}complete"),
         (["decode", "--salvage", "UNREADABLE", "new"], f"{YELLOW}partial: 1 unreadable-value (redis/db_0)"),

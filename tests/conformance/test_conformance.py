@@ -298,6 +298,10 @@ ODD = {
         REFUSE.format("words [io-error, FILE-24]", 4), "file-snapshot-missing", "WRONG_REASON",
     ),
     "refuses everything": ("import sys; sys.exit(4)", EASY, "FAIL"),
+    "leaves a symlink at the seal behind a refusal": (
+        "import os, sys; os.mkdir(sys.argv[2]); os.symlink('x', sys.argv[2] + '/CHECKSUMS'); "
+        "sys.exit(print('no', file=sys.stderr) or 4)", UNREADABLE, "PASS",
+    ),
     "leaves a seal behind a refusal": (
         "import os, sys; os.mkdir(sys.argv[2]); open(sys.argv[2] + '/CHECKSUMS', 'w'); "
         "sys.exit(print('no', file=sys.stderr) or 4)", UNREADABLE,

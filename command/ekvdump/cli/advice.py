@@ -1,5 +1,8 @@
 """What to do about a fault or finding, in one sentence for the person at the terminal."""
 
+import argparse
+import os
+import shlex
 from typing import Final
 
 from ekvformat.outcomes import Fault
@@ -18,7 +21,7 @@ ADVICE: Final = {
     ),
     "changed": "Copy the snapshot to a place where nothing writes to it, and decode the copy.",
     "not-empty": (
-        "Name a directory that does not exist yet, or say --into-existing: that takes the seal away first, "
+        "Name a directory that does not exist yet, or say --into-existing: that removes the seal first, "
         "and writes over files of the same names."
     ),
     "unsafe-path": "Find out what it is and who put it there. Nothing was written through it.",
@@ -49,3 +52,27 @@ def advice_for(fault: Fault) -> str:
     if isinstance(fault, StructureFault) and fault.footer_fits:
         return WRITTEN_SO
     return ADVICE.get(fault.name) or OTHER_ADVICE[fault.exit_status]
+
+
+def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | None:
+    """Return what to do about arguments that are not where they belong; None if they are."""
+    out, snapshot = getattr(options, "out", None), getattr(options, "snapshot", None)
+    if fault.clause == "SAFE-17" and out is not None and os.path.isfile(out):
+        shown = shlex.quote(out)
+        if snapshot is None:
+            return f"That is a file; a dump is a directory. To look into a snapshot: ekvdump inspect {shown}"
+        if os.path.isfile(snapshot):
+            return f"OUT is a directory, and comes last: ekvdump decode {shlex.quote(snapshot)} DIRECTORY"
+        return f"The snapshot comes first: {command_again(options, swap=True)}"
+    if fault.clause == "FILE-24" and snapshot is not None and os.path.isdir(snapshot):
+        return "A snapshot is one file, with a name of 16 hexadecimal digits and .fsm; this is a directory."
+    return None
+
+
+def command_again(options: argparse.Namespace, *more: str, swap: bool = False) -> str:
+    """Return the command line with more options, ready to be pasted."""
+    words = [word for word in options.words[1:] if word not in more]
+    if swap:
+        other = {options.snapshot: options.out, options.out: options.snapshot}
+        words = [other.get(word, word) for word in words]
+    return shlex.join(["ekvdump", options.command, *more, *words])

@@ -6,36 +6,45 @@ is needed.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Final, NoReturn
 
 from ekvdump import __version__
 from ekvdump.exit_statuses import EXIT_USAGE
 
-EXIT_HELP: Final = """\
-exit status:
-  0  decode: a complete dump; inspect: a sound snapshot; verify: nothing found
-  1  verify found something
-  2  usage
-  3  a partial dump: something in the snapshot is not shown
-  4  the snapshot was refused
-  5  the output directory was refused
-  6  disk full
-  7  other I/O
-  130  interrupted
-"""
+COMMANDS: Final = ("decode", "inspect", "verify", "explain")
+EXIT_STATUSES: Final = {
+    0: "a complete dump",
+    1: "something is wrong with the dump",
+    2: "a usage error",
+    3: "a partial dump: something in the snapshot is not shown",
+    4: "the snapshot was refused",
+    5: "the directory OUT was refused",
+    6: "the disk is full",
+    7: "another I/O error",
+    130: "interrupted",
+}
+"""Exit status = its meaning. [OUTC-7]"""
+
+
+def _exit_help(success: str, *others: int) -> str:
+    """Return what a command says about its exit statuses."""
+    meanings = {0: success} | {status: EXIT_STATUSES[status] for status in (*others, 130)}
+    return "exit status:\n" + "".join(f"  {status:<3}  {words}\n" for status, words in meanings.items())
+
 
 MAIN_HELP: Final = f"""\
 examples:
-  ekvdump inspect 0000000000000119.fsm       what is in there?
-  ekvdump decode 0000000000000119.fsm dump   write it out
-  ekvdump verify dump                        is it still whole?
+  ekvdump inspect 0000000000000119.fsm           what is in there?
+  ekvdump decode 0000000000000119.fsm dump       write it out
+  ekvdump verify dump                            is it still whole?
   ekvdump explain --key k 0000000000000119.fsm   what is stored under a key?
 
 shell completion:
   ekvdump --print-completion bash > /etc/bash_completion.d/ekvdump
 
-{EXIT_HELP}"""
+{_exit_help("done: a complete dump, a sound snapshot, or a dump that is whole", 1, 2, 3, 4, 5, 6, 7)}"""
 
 DECODE_HELP: Final = f"""\
 examples:
@@ -43,13 +52,13 @@ examples:
   ekvdump decode --only strings,hll --db 3 --into-existing 0000000000000119.fsm dump
   (cd dump && sha256sum -c CHECKSUMS)
 
-{EXIT_HELP}"""
+{_exit_help("a complete dump", 2, 3, 4, 5, 6, 7)}"""
 
 INSPECT_HELP: Final = f"""\
 example:
   ekvdump inspect --json 0000000000000119.fsm | jq .entries
 
-{EXIT_HELP}"""
+{_exit_help("the snapshot is sound", 2, 4, 7)}"""
 
 EXPLAIN_HELP: Final = f"""\
 examples:
@@ -57,13 +66,13 @@ examples:
   ekvdump explain --offset 80 0000000000000119.fsm     the entry that a message names
   ekvdump explain ENVL-5                               the rule that a message names
 
-{EXIT_HELP}"""
+{_exit_help("the snapshot is sound, or the rule was found", 2, 4, 7)}"""
 
 VERIFY_HELP: Final = f"""\
 example:
   ekvdump verify dump
 
-{EXIT_HELP}"""
+{_exit_help("the dump is whole", 1, 2, 5, 6, 7)}"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,7 +96,33 @@ class _Parser(argparse.ArgumentParser):
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:
     """Parse the command line. Raises `SystemExit` when help or a usage error has been printed."""
-    return _parser(wants_json="--json" in words).parse_args(words)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    parser = _parser(wants_json="--json" in words)
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(_no_command(words[0]))
+    options = parser.parse_args(words)
+    options.words = words
+    return options
+
+
+def _no_command(word: str) -> str:
+    """Return what to say about a first word that is not a command."""
+    import os
+    import shlex
+
+    if os.path.isfile(word):
+        shown = shlex.quote(word)
+        return f"{shown} is not a command: say `ekvdump inspect {shown}`, or `ekvdump decode {shown} OUT`"
+    return f"{word!r} is not a command: {_suggestion(word, COMMANDS)}"
+
+
+def _suggestion(word: str, known: Sequence[str]) -> str:
+    """Return the known word that is meant most likely, or all of them."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known[:-1])} and {known[-1]}"
 
 
 def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
@@ -99,7 +134,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         epilog=MAIN_HELP,
         formatter_class=formatter,
     )
-    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    parser.add_argument("-V", "--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     parser.add_argument(
         "--print-completion", action=_PrintCompletion, metavar="SHELL", help="bash, zsh, tcsh, fish or powershell"
     )
@@ -174,7 +209,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
 
 
 def _add_path(parser: argparse.ArgumentParser, name: str, words: str, kind: str) -> None:
-    argument = parser.add_argument(name, metavar=name.upper(), help=words)
+    argument = parser.add_argument(name, metavar=name.upper(), help=words, type=_snapshot if kind == "file" else str)
     # What shell completion offers.
     argument.complete = {"bash": f"_shtab_compgen_{kind}s", "zsh": "_files"}  # type: ignore[attr-defined]
 
@@ -221,9 +256,17 @@ def _only(text: str) -> frozenset[str]:
     from ekvdump.engine.outputs import SELECTABLE
 
     wanted = frozenset(text.split(","))
-    if not wanted <= set(SELECTABLE):
-        raise argparse.ArgumentTypeError(f"{text!r}: one or more of {', '.join(SELECTABLE)}")
+    for word in sorted(wanted - set(SELECTABLE)):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a type: {_suggestion(word, list(SELECTABLE))}")
     return wanted
+
+
+def _snapshot(text: str) -> str:
+    import os
+
+    if text == "-" and not os.path.lexists(text):
+        raise argparse.ArgumentTypeError("a snapshot has to be a file, because it is read twice; - is not one")
+    return text
 
 
 def _wall_time(text: str) -> str:

@@ -237,9 +237,11 @@ def print_verified(options: argparse.Namespace, verification: "Verification", li
 
 def print_failed(options: argparse.Namespace, run: "Run | None", fault: "Fault") -> None:
     """Print a fault, the faults met while cleaning up after it, and what to do."""
+    from ekvdump.cli.advice import advice_about_arguments
+
     faults = (fault, *fault.also)
-    print_faults(faults, getattr(options, "snapshot", None))
-    print_state_of_out(options, run)
+    print_faults(faults, getattr(options, "snapshot", None), advice_about_arguments(options, fault))
+    print_state_of_out(options, run, fault)
     if options.json:
         print_unanswered(options, run, fault.exit_status, faults)
 
@@ -268,10 +270,11 @@ def print_unanswered(
     print_json(rendered)
 
 
-def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
+def print_state_of_out(options: argparse.Namespace, run: "Run | None", fault: "Fault | None" = None) -> None:
     """Print what is in the output directory after a decode, and how to continue."""
     if options.command != "decode":
         return
+    from ekvdump.cli.advice import command_again
     from ekvdump.cli.text import printable_path
     from ekvdump.run import UNTOUCHED
 
@@ -279,23 +282,29 @@ def print_state_of_out(options: argparse.Namespace, run: "Run | None") -> None:
     if run is None or run.out_state == UNTOUCHED:
         there = os.path.lexists(options.out)
         print_error(f"{out} is as it was." if there else f"{out} was not created.")
-    elif options.into_existing:
-        print_error(f"{out} has no seal now: decode again with --into-existing.")
+        return
+    salvage = ["--salvage"] if fault is not None and fault.name == "invalid-value" else []
+    again = command_again(options, *salvage, "--into-existing")
+    if options.into_existing:
+        print_error(f"{out} has no seal now; run again with: {again}")
     else:
-        print_error(f"{out} holds an unfinished dump without a seal: remove it, or decode again with --into-existing.")
+        print_error(f"{out} holds an unfinished dump without a seal: remove it, or run again with: {again}")
 
 
 # ---- lines ----
 
 
-def print_faults(faults: "Sequence[Fault]", snapshot: str | None) -> None:
-    """Print faults, and what to do about the first of them. `snapshot` is the path of the snapshot, if there is one."""
+def print_faults(faults: "Sequence[Fault]", snapshot: str | None, advice: str | None = None) -> None:
+    """Print faults, and what to do about the first of them.
+
+    `snapshot` is the path of the snapshot, if there is one; `advice` is better than what is always said of the fault.
+    """
     from ekvdump.cli.advice import advice_for
     from ekvdump.cli.text import text_of_fault
 
     for fault in faults:
         print_error(text_of_fault(fault, snapshot))
-    print_error(advice_for(faults[0]))
+    print_error(advice or advice_for(faults[0]))
 
 
 def print_error(words: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ekvexplain.fields import printable
+from ekvformat import keys
 from ekvformat.outcomes import Fault
 
 from ekvdump.cli.json_output import render_time, version_count
@@ -14,6 +15,11 @@ from ekvdump.outcome import Outcome
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
 """Warnings that list the first few of what they count."""
+WORDS_OF_TYPES = {
+    keys.STRING: ("string", keys.STRING_PREFIX), keys.BARE: ("string", b""), keys.HLL: ("HLL", keys.HLL_PREFIX),
+    keys.TTL: ("TTL record of", keys.TTL_PREFIX),
+}  # fmt: skip
+"""Type = what a user calls it, and what stands before the user key. [KEYS-1]"""
 COMPLETE_STYLE = "bold green"
 PARTIAL_STYLE = "bold yellow"
 REFUSED_STYLE = "bold red"
@@ -71,9 +77,11 @@ def print_inspection(result: Inspection, say: Say) -> None:
         expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
         facts["past expiry"] = f"{expired}: envelopes and TTL records whose expiry had passed at the last commit"
         if result.unreadable_count:
-            facts["unreadable"] = f"values that no client could read: {result.unreadable_count}; see decode --salvage"
+            facts["unreadable"] = f"values that no client could read: {result.unreadable_count:,}"
         if first_pass.faulty_count:
-            facts["faulty"] = f"entries whose headers are not sound: {first_pass.faulty_count}; not counted below"
+            is_encrypted = result.fault is not None and result.fault.name == "encrypted"
+            what = "encrypted entries" if is_encrypted else "entries whose headers are not sound"
+            facts["faulty"] = f"{what}: {first_pass.faulty_count:,}; not counted below"
     for name, words in facts.items():
         say(f"{name:<14} {words}")
     if first_pass is not None:
@@ -85,12 +93,23 @@ def print_inspection(result: Inspection, say: Say) -> None:
     if result.fault is not None:
         above = "" if first_pass is None else "; what stands above is what could be read"
         say(f"{path}: ", f"refused at offset {result.fault.offset}{above}", REFUSED_STYLE)
-    elif result.unreadable_count:
-        say(f"{path}: ", "sound, but decode will refuse it without --salvage", PARTIAL_STYLE)
-    elif result.footer == "none":
-        say(f"{path}: ", "nothing is wrong, but there is no footer to prove that it is whole", PARTIAL_STYLE)
-    else:
-        say(f"{path}: ", "sound", COMPLETE_STYLE)
+        return
+    unproved = "nothing is wrong, but there is no footer to prove that it is whole"
+    words, style = forecast(result)
+    say(f"{path}: ", f"{'sound' if result.footer == 'sound' else unproved}; {words}", style)
+
+
+def forecast(result: Inspection) -> tuple[str, str]:
+    """Return how `decode` will end, and the style of these words."""
+    counters = result.first_pass.counters if result.first_pass else None
+    hidden = {} if counters is None else counters.undecoded | {"unknown": counters.entries["unknown"]}
+    if result.unreadable_count:
+        values = _number_of(result.unreadable_count, "value")
+        return f"decode will refuse it: {values} that no client could read; --salvage shows the others", PARTIAL_STYLE
+    if any(hidden.values()):
+        records = ", ".join(f"{count:,} {type_}" for type_, count in hidden.items() if count)
+        return f"decode will be partial; records that it cannot show: {records}", PARTIAL_STYLE
+    return "decode will be complete", COMPLETE_STYLE if result.footer == "sound" else PARTIAL_STYLE
 
 
 def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
@@ -122,7 +141,7 @@ def _count_line(name: str, count: int) -> str:
 
 
 def _number_of(count: int, name: str) -> str:
-    return f"{count} {name}{'s' * (count != 1)}"
+    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 # ---- faults ----
@@ -136,10 +155,19 @@ def text_of_fault(fault: Fault, snapshot: str | None = None) -> str:
     path = snapshot if fault.path is None and fault.offset is not None else fault.path
     place = [] if path is None else [printable_path(path)]
     place += [] if fault.offset is None else [f"offset {fault.offset}"]
-    place += [] if fault.key is None else [f"key {printable(fault.key)}"]
+    place += [] if fault.key is None else [text_of_key(fault.key)]
     # The words may quote what lies in a tree or a snapshot: a name must not forge a line or colour a terminal.
     words = printable_words(fault.detail)
     return f"{', '.join(place)}{': ' if place else ''}{words} [{fault.name}, {fault.clause}]"
+
+
+def text_of_key(storage_key: bytes) -> str:
+    """Return a storage key as a user knows it: the type and the user key, if both can be told."""
+    type_ = keys.type_of(storage_key)
+    if type_ not in WORDS_OF_TYPES:
+        return f"key {printable(storage_key)}"
+    words, prefix = WORDS_OF_TYPES[type_]
+    return f"{words} {printable(storage_key.removeprefix(prefix))}"
 
 
 def printable_words(words: str) -> str:
