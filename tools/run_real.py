@@ -26,7 +26,8 @@ def ekvdump(*words: str) -> dict[str, Any]:
 
 def words_of_fault(fault: dict[str, Any]) -> str:
     """Say in a line what was wrong."""
-    return f"{fault['fault']} [{fault['clause']}] at offset {fault['offset']}: {fault['detail']}. {fault['advice']}"
+    place, name = f"offset {fault['offset']}", f"{fault['fault']}, {fault['clause']}"
+    return f"{place}: {fault['detail']} [{name}]. {fault['advice']}"
 
 
 def main() -> int:
