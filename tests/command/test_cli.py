@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from command_runs import ekvdump
 from ekvdump import __version__
+from ekvdump.cli import arguments, commands
 from ekvdump.cli import main as cli
 from ekvdump.cli.text import text_of_fault
 from ekvdump.verify.findings import Finding
@@ -214,6 +215,10 @@ EXITS = {
     "verify": [0, 1, 2, 5, 6, 7, 130], "explain": [0, 2, 4, 7, 130],
 }  # fmt: skip
 """Command = the exit statuses that it can have."""
+
+
+def test_the_command_line_names_the_commands_that_there_are() -> None:
+    assert set(arguments.COMMANDS) == set(commands.COMMANDS) == set(EXITS) - {""}
 
 
 @pytest.mark.parametrize("command", EXITS)

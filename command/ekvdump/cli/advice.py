@@ -55,7 +55,7 @@ def advice_for(fault: Fault) -> str:
 
 
 def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | None:
-    """Return what to do about arguments that are not where they belong; None if they are."""
+    """Return the advice for arguments in the wrong order or of the wrong kind; None for all other faults."""
     out, snapshot = getattr(options, "out", None), getattr(options, "snapshot", None)
     if fault.clause == "SAFE-17" and out is not None and os.path.isfile(out):
         shown = shlex.quote(out)

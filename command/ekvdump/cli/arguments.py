@@ -29,7 +29,7 @@ EXIT_STATUSES: Final = {
 
 
 def _exit_help(success: str, *others: int) -> str:
-    """Return what a command says about its exit statuses."""
+    """Return the part of a help text that lists exit statuses."""
     meanings = {0: success} | {status: EXIT_STATUSES[status] for status in (*others, 130)}
     return "exit status:\n" + "".join(f"  {status:<3}  {words}\n" for status, words in meanings.items())
 
@@ -107,7 +107,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
 
 
 def _no_command(word: str) -> str:
-    """Return what to say about a first word that is not a command."""
+    """Return the message for a first word that is not a command."""
     import os
     import shlex
 
@@ -256,8 +256,8 @@ def _only(text: str) -> frozenset[str]:
     from ekvdump.engine.outputs import SELECTABLE
 
     wanted = frozenset(text.split(","))
-    for word in sorted(wanted - set(SELECTABLE)):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a type: {_suggestion(word, list(SELECTABLE))}")
+    if unknown := sorted(wanted - set(SELECTABLE)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a type: {_suggestion(unknown[0], SELECTABLE)}")
     return wanted
 
 

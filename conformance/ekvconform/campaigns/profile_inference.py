@@ -291,9 +291,8 @@ def _look(name: str, token: str, holding: Sequence[tuple[str, Spans]]) -> str:
     """Return the pattern that looks ahead for a word, which need not be there."""
     starts = {line[: found[name][0]] for line, found in holding if name in found}
     ends = {line[found[name][1] : found[name][1] + 1] for line, found in holding if name in found}
-    is_constant = len(starts) == 1 < sum(name in found for _, found in holding) and {A_PATH, THE_PATH}.isdisjoint(
-        *starts
-    )
+    has_placeholder = any(A_PATH in start or THE_PATH in start for start in starts)
+    is_constant = len(starts) == 1 and sum(name in found for _, found in holding) > 1 and not has_placeholder
     ahead = _escaped(starts.pop()) if is_constant else f".*?{_escaped(_common_end(starts))}"
     return f"(?=(?:{ahead}(?P<{name}>{token}){_escaped(ends.pop()) if len(ends) == 1 else ''})?)"
 

@@ -119,7 +119,7 @@ def iter_whole_entries(snapshot: bytes, offset: int) -> Iterator[tuple[int, Entr
 
 
 def is_operational(entry: Entry) -> bool:
-    """Predicate: is the entry an entry of the node's own? [VISI-7] [VISI-8]"""
+    """Predicate: is the entry one of the node's own? [VISI-7] [VISI-8]"""
     key, value = entry
     return bool((META_ROW.fullmatch(key) and len(value) == 8) or (WRITERS_ROW.fullmatch(key) and len(value) == 12))
 

@@ -11,7 +11,7 @@
     findings    what `verify` reports                                       every case's
     files       which blobs there are, and of what kind                     every case's
     payloads    bytes of blobs                                              every case's
-    expiries    lines of the two TTL sidecars                                every case's
+    expiries    lines of the two TTL sidecars                               every case's
     unreadable  lines of unreadable.jsonl                                   every case's
     manifest    members of MANIFEST.json that the case specifies            every case's
     counters    the same, below `outcome.counters`                          every case's

@@ -453,7 +453,7 @@ class _Judge:
             clause = "INTO-1" if expected.fault == "unsafe-path" else "SAFE-4"
             form = "files were added to OUT"
             return [Difference(LEFTOVERS, place, "unchanged", found, form, clause)] if after != before else []
-        # A symlink or the like is nobody's seal, and another process may have put it there.
+        # Only a regular file seals a dump; another process may have put anything else there.
         files = [name for name in left if stat.S_ISREG(after[name].kind)]
         found = " and ".join(files)
         words = "neither MANIFEST.json nor CHECKSUMS"
