@@ -7,6 +7,7 @@ interrupts a step, the tree is rolled back. [SAFE-27] [SAFE-24]
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Final
 
 from ekvformat.decode import NO_OPTIONS, Options, Summary
@@ -100,14 +101,15 @@ class Run:
                 first_pass = run_first_pass(
                     ProgressSource(source, self._progress) if self._progress else source
                 )  # [FILE-21]
-            try:
-                return self._write(source, first_pass)
-            except BaseException as end:
-                self.is_ending = True
-                faults = self._writer.rollback()  # [SAFE-27] [SAFE-24]
-                if isinstance(end, Fault):
-                    end.also += tuple(faults)  # [SAFE-31]
-                raise
+            with closing(first_pass):
+                try:
+                    return self._write(source, first_pass)
+                except BaseException as end:
+                    self.is_ending = True
+                    faults = self._writer.rollback()  # [SAFE-27] [SAFE-24]
+                    if isinstance(end, Fault):
+                        end.also += tuple(faults)  # [SAFE-31]
+                    raise
 
     def _write(self, source: SnapshotFile, first_pass: FirstPass) -> Outcome:
         outputs = Outputs(source, first_pass, self._options)
@@ -143,18 +145,13 @@ class Run:
         return self._outcome
 
     def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Line]:
-        """Yield the outputs; raise `changed` if the snapshot is no longer what the first pass read. [FILE-22]"""
+        """Yield the outputs; of a snapshot that has changed meanwhile, raise `changed` and no other fault. [FILE-22]"""
         try:
             yield from outputs
         except Fault as fault:
-            if fault.exit_status != EXIT_SNAPSHOT_REFUSED:
-                raise
-            # The first pass has checked the structure; whatever is wrong with it now has changed since.
-            source.check_unchanged()
-            if fault.name == "invalid-value":
-                raise
-            detail = f"no longer what the first pass read: {fault.detail}"
-            raise Fault("changed", "FILE-22", detail, fault.offset, self._snapshot_path) from fault
+            if fault.exit_status == EXIT_SNAPSHOT_REFUSED:
+                source.check_unchanged()
+            raise
 
 
 def decode(

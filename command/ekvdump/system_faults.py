@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 from types import TracebackType
 from typing import Final
 
@@ -75,9 +76,14 @@ def snapshot_fault(error: OSError, failed: str, path: str, offset: int | None = 
     return Fault("io-error", "FILE-24", f"cannot {failed} the snapshot: {words}", offset, path)
 
 
-def temporary_fault() -> Fault:
-    """Return the fault of a system without a directory for temporary files. [VERI-20]"""
-    return Fault("io-error", "VERI-20", "there is no directory for temporary files: set TMPDIR")
+def temporary_fault(error: OSError, clause: str) -> Fault:
+    """Return the fault for an error of temporary files, with their directory if there is one. [SAFE-28]"""
+    try:
+        directory = tempfile.gettempdir()
+    except OSError:
+        return Fault("io-error", clause, "there is no directory for temporary files: set TMPDIR")
+    fault = fault_of(error, directory, clause)
+    return fault if fault.name == "disk-full" else Fault("io-error", clause, fault.detail, None, directory)
 
 
 def check_spelling(path: str, clause: str) -> None:

@@ -3,7 +3,6 @@
 import os
 import struct
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from command_runs import MemorySource, decode_bytes, decode_in_memory, fault_of,
 from ekvdump.engine import first_pass
 from ekvdump.engine.entries import VALUE_HEAD_SIZE, decode_start, iter_entries
 from ekvdump.engine.source import WINDOW_SIZE, ProgressSource, SnapshotFile
-from ekvdump.engine.versions import Record
 from ekvdump.run import decode
 from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import identity_of
@@ -150,24 +148,25 @@ def test_file_22_a_snapshot_that_changes_while_it_is_read_is_refused(
 
 
 class Rewriter:
-    """Rewrites bytes of the snapshot when the second pass begins, so that size, inode and time stay as they were."""
+    """Rewrites bytes of the snapshot after the first pass, so that size, inode and time stay as they were."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, offset: int, data: bytes) -> None:
         self._path, self._offset, self._data = path, offset, data
-        monkeypatch.setattr("ekvdump.engine.outputs.iter_section", self._rewritten)
+        monkeypatch.setattr("ekvdump.run.run_first_pass", self._rewritten)
 
-    def _rewritten(self, *arguments: Any) -> Iterator[Record]:
+    def _rewritten(self, *arguments: Any) -> first_pass.FirstPass:
+        found = first_pass.run_first_pass(*arguments)
         status = self._path.stat()
         with self._path.open("r+b") as file:
             file.seek(self._offset)
             file.write(self._data)
         os.utime(self._path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return first_pass.iter_section(*arguments)
+        return found
 
 
 @pytest.mark.parametrize("hole", [(32, 8), (40, 20), (60, 8), (68, 1), (69, 8), (60, 40)])
 @pytest.mark.parametrize("filler", [b"\0", b"\1", b"\xff"])
-def test_file_22_nothing_that_was_judged_is_taken_for_granted_in_the_second_pass(
+def test_file_22_nothing_that_was_judged_is_taken_for_granted_after_the_first_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hole: tuple[int, int], filler: bytes
 ) -> None:
     Rewriter(monkeypatch, tmp_path / "snapshot", hole[0], filler * hole[1])

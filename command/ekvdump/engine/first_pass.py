@@ -1,11 +1,10 @@
-"""The first pass over a snapshot: check the whole file, count every entry, locate the sections.
+"""The first pass over a snapshot: check the whole file, count every entry, list the visible records.
 
-Nothing is written before this pass has ended [FILE-21]. It keeps counters and a few offsets,
-never keys or values.
+Nothing is written before this pass has ended [FILE-21]. It is the only one: what comes
+after it reads the lists of records, and of the snapshot nothing but their bodies.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
 
 from ekvformat import keys
 from ekvformat.completeness import Counters
@@ -15,19 +14,15 @@ from ekvformat.visibility import APPLIED_INDEX_KEY, VERSION_SUFFIX_SIZE, applied
 
 from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, iter_entries
 from ekvdump.engine.key_types import type_of
+from ekvdump.engine.record_index import RecordIndex
 from ekvdump.engine.source import Crc32cReader, Source
 from ekvdump.engine.versions import (
     EXISTS,
     FAULTY,
     OPERATIONAL,
-    Record,
     Versions,
     find_header_fault,
-    iter_records,
 )
-
-MAX_EXTENTS: Final = 8
-"""Separate ranges of a section; a further range is joined to the last one, with everything between them."""
 
 
 class FirstPass:
@@ -44,13 +39,18 @@ class FirstPass:
         """Entries with faulty headers. [VISI-6]"""
         self.beginnings: list[bytes] = []
         """Beginnings of keys of type unknown. [KEYS-9]"""
-        self.extents: dict[str, list[tuple[int, int]]] = {}
-        """By type, the ranges of the file (start and end offset) that contain all its entries."""
+        self.records: dict[str, RecordIndex] = {type_: RecordIndex() for type_ in PREFIX_OF_TYPE}
+        """By type, the visible records in canonical order. [VISI-17]"""
 
     @property
     def has_collections(self) -> bool:
         """True if a TTL record may belong to a type without a chapter. [RTTL-9]"""
         return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
+
+    def close(self) -> None:
+        """Give up the records."""
+        for records in self.records.values():
+            records.close()
 
 
 Observer = Callable[[Entry, str], None]
@@ -63,7 +63,11 @@ def run_first_pass(source: Source) -> FirstPass:
     Raises the fault that OUTC-3 and OUTC-4 select.
     """
     first_pass = FirstPass(decode_start(source))
-    classify_entries(source, first_pass)
+    try:
+        classify_entries(source, first_pass)
+    except BaseException:
+        first_pass.close()
+        raise
     return first_pass
 
 
@@ -73,15 +77,17 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
     Raises the fault that OUTC-3 and OUTC-4 select.
     """
     reader = Crc32cReader(source)
-    counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
+    counts, undecoded, records = first_pass.counters.entries, first_pass.counters.undecoded, first_pass.records
     versions = Versions(first_pass.start.last_commit_ts)
     header_fault: Fault | None = None
     end = first_pass.start.entries_offset
 
     for entry in iter_entries(reader, end, source.size):
-        offset, key, value_offset, value_size, _ = entry
+        _, key, value_offset, value_size, _ = entry
         end = value_offset + value_size
         what = versions.classify(entry)  # [COMP-7]
+        if versions.closed:
+            _add_records(records, versions)
 
         if what == OPERATIONAL:
             counts[what] += 1
@@ -97,9 +103,6 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
 
         storage_key = key[:-VERSION_SUFFIX_SIZE]
         type_ = type_of(storage_key)
-        if type_ in PREFIX_OF_TYPE:
-            # Every version counts here, visible or not: a tombstone hides the versions behind it.
-            _extend(first_pass.extents.setdefault(type_, []), offset, end)
         if what == EXISTS:
             what = type_
             if type_ in keys.UNDECODED:
@@ -113,23 +116,16 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
         if observe is not None:
             observe(entry, what)
 
+    versions.close()
+    _add_records(records, versions)
     first_pass.fsm_crc32c = decode_footer(source, reader, end, has_header=first_pass.start.has_header)
     if header_fault is not None:
         raise header_fault
 
 
-def _extend(extents: list[tuple[int, int]], offset: int, end: int) -> None:
-    """Add an entry to the ranges of a section, which stay few whatever the keys are."""
-    if extents and (extents[-1][1] == offset or len(extents) == MAX_EXTENTS):
-        extents[-1] = (extents[-1][0], end)
-    else:
-        extents.append((offset, end))
-
-
-def iter_section(source: Source, first_pass: FirstPass, type_: str) -> Iterator[Record]:
-    """Yield the visible records of one type, in canonical order.
-
-    Raises a fault only if the snapshot has changed since the first pass.
-    """
-    entries = (entry for start, end in first_pass.extents.get(type_, ()) for entry in iter_entries(source, start, end))
-    return iter_records(entries, first_pass.start.last_commit_ts, lambda key: type_of(key) == type_)
+def _add_records(records: dict[str, RecordIndex], versions: Versions) -> None:
+    """Add the records of the keys that the last entry closed."""
+    for storage_key, (offset, size, head) in versions.take_records():
+        type_ = type_of(storage_key)
+        if type_ in records:
+            records[type_].add(storage_key[len(PREFIX_OF_TYPE[type_]) :], offset, size, head)

@@ -1,8 +1,8 @@
-"""Joining two sections of a snapshot by key, in one pass over each. [VISI-17]"""
+"""Joining the records of two types by user key, in one pass over each. [VISI-17]"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from ekvdump.engine.versions import Record
+from ekvdump.engine.record_index import Record
 
 
 def precedes(key: bytes, other: bytes) -> bool:
@@ -16,22 +16,15 @@ def precedes(key: bytes, other: bytes) -> bool:
 
 
 class MergeJoin:
-    """Looks up keys in the records of one section; the keys must be given in canonical order."""
+    """Looks up user keys in the records of one type; the keys must be given in canonical order."""
 
-    def __init__(self, records: Iterator[Record], prefix: bytes) -> None:
-        self._records = records
-        self._prefix_size = len(prefix)
-        self._head: Record | None = None
-        self._key = b""
-        self._next()
-
-    def _next(self) -> None:
-        self._head = next(self._records, None)
-        if self._head is not None:
-            self._key = self._head.storage_key[self._prefix_size :]
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = iter(records)
+        self._next = next(self._records, None)
 
     def find(self, user_key: bytes) -> Record | None:
-        """Return the record of a user key, or None if the section has none."""
-        while self._head is not None and precedes(self._key, user_key):
-            self._next()
-        return self._head if self._head is not None and self._key == user_key else None
+        """Return the record of a user key, or None if it has none of this type."""
+        record = self._next
+        while record is not None and record.user_key != user_key and precedes(record.user_key, user_key):
+            record = self._next = next(self._records, None)
+        return record if record is not None and record.user_key == user_key else None

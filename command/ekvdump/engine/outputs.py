@@ -1,8 +1,9 @@
 """The outputs of one run, in output order [OUTC-5]: blobs, and lines for the sidecars.
 
-The second pass reads the sections of the snapshot; this module decodes the records, decides
-which of them are shown, and knows nothing of files. Sections are joined by key without
-holding either of them [RTTL-8] [RSTR-4].
+This module judges the records that the first pass found, decides which of them are shown,
+and knows nothing of files. Records of two types are joined by user key without holding
+either of them [RTTL-8] [RSTR-4]. A record is judged by the head of its body; the rest is
+read only if it is shown.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,10 +33,10 @@ from ekvformat.salvage import (
 from ekvformat.segments import encode_segment, is_fallback
 from ekvformat.tree import HLLS, STRINGS, database_directory
 
-from ekvdump.engine.first_pass import FirstPass, iter_section
+from ekvdump.engine.first_pass import FirstPass
 from ekvdump.engine.merge_join import MergeJoin
+from ekvdump.engine.record_index import HEAD_SIZE, Record, RecordIndex, read_body
 from ekvdump.engine.source import Source
-from ekvdump.engine.versions import Record
 
 Parts = tuple[str, ...]
 """Names from the output directory down to a file."""
@@ -75,6 +76,11 @@ def showable_count(counters: Counters) -> int:
     return sum(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
 
 
+def is_envelope(section: Section, record: Record) -> bool:
+    """Return True if the body of a record is an envelope. [ENVL-1] [ENVL-2]"""
+    return section.envelope_prefix is not None and record.head.startswith(section.envelope_prefix)
+
+
 class Outputs:
     """The outputs of one run, in output order, with the counters that are updated on the way."""
 
@@ -100,20 +106,11 @@ class Outputs:
 
     # ---- records ----
 
-    def _records(self, type_: str) -> Iterator[Record]:
-        return iter_section(self._source, self.first_pass, type_)
+    def _records(self, type_: str) -> RecordIndex:
+        return self.first_pass.records[type_]
 
     def _join(self, section: Section) -> MergeJoin:
-        return MergeJoin(self._records(section.type), PREFIX_OF_TYPE[section.type])
-
-    def _body(self, record: Record) -> bytes:
-        return self._source.read(record.body_offset, record.body_size)
-
-    def _is_envelope(self, section: Section, record: Record) -> bool:
-        if section.envelope_prefix is None:
-            return False
-        size = min(len(section.envelope_prefix), record.body_size)
-        return self._source.read(record.body_offset, size) == section.envelope_prefix
+        return MergeJoin(self._records(section.type))
 
     # ---- strings and HLLs ----
 
@@ -127,36 +124,35 @@ class Outputs:
         shadowing = self._join(STRING_SECTION) if section is BARE_SECTION else None
         is_damaged = self._damage_by_rows(section)
         is_in_keymap = self._lines_of_hlls(section)
-        prefix_size = len(PREFIX_OF_TYPE[section.type])
+        prefix = PREFIX_OF_TYPE[section.type]
+        directory = (*self._directory, section.directory)
 
         for record in self._records(section.type):
-            user_key = record.storage_key[prefix_size:]
+            user_key = record.user_key
             # [RSTR-4] [SALV-4]
             if shadowing is not None and shadowing.find(user_key) is not None:
                 fates["shadowed"] += 1
                 continue
-            body = self._body(record)
             segment = encode_segment(user_key)
-            has_bad_row = is_damaged(user_key)  # not below: what reading the snapshot raises is not about this value
+            has_bad_row = is_damaged(user_key)  # not below: what an index raises is not about this value
             try:
-                value = section.decode(body, record.body_offset, record.storage_key)
-                if has_bad_row and not (section.envelope_prefix and body.startswith(section.envelope_prefix)):
+                value = section.decode(record.head, record.body_offset, prefix + user_key)
+                if has_bad_row and not is_envelope(section, record):
                     detail = "a TTL record of another size decides about this key"
-                    raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
+                    raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, prefix + user_key)
             except Fault as fault:
-                yield from self._unreadable(section.kind, segment, record, body, fault)
+                yield from self._unreadable(section.kind, segment, prefix, record, fault)
                 fates["unreadable"] += 1
                 continue
             fates["written"] += 1
-            # [RSTR-6] [RHLL-2]
-            yield Blob((*self._directory, section.directory), segment, value.payload)
+            # [RSTR-6] [RHLL-2] What the head has of the payload tells where the payload begins.
+            yield Blob(directory, segment, read_body(self._source, record, len(record.head) - len(value.payload)))
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
                 yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
             # [RSTR-7] [RHLL-3] [RTTL-15]
             if value.expiry_ms is not None:
                 yield Line(self._directory, section.sidecar, render_expiry_line(segment, value.expiry_ms))
-            del body, value  # at most two copies of a payload are held, and none while the next is read
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
         """Return a predicate: does a malformed TTL record govern this user key? [SALV-2]
@@ -165,7 +161,7 @@ class Outputs:
         """
         if not self.options.salvage:
             return lambda _: False
-        rows = MergeJoin(self._records(keys.TTL), keys.TTL_PREFIX)
+        rows = MergeJoin(self._records(keys.TTL))
         # [RTTL-8] If the key has a string too, the row governs the string.
         others = [self._join(STRING_SECTION), self._join(BARE_SECTION)] if section is HLL_SECTION else []
 
@@ -187,25 +183,26 @@ class Outputs:
             record = hlls.find(user_key)
             if record is None:
                 return False
-            body = self._body(record)
             try:
-                decode_hll_value(body)
+                decode_hll_value(record.head)
             except Fault:
                 return False  # it is not shown [SALV-1]
             return True
 
         return is_in_keymap
 
-    def _unreadable(self, kind: str, segment: str, record: Record, body: bytes, fault: Fault) -> Iterator[Blob | Line]:
+    def _unreadable(
+        self, kind: str, segment: str, prefix: bytes, record: Record, fault: Fault
+    ) -> Iterator[Blob | Line]:
         """Yield the outputs of an unreadable record with `salvage`; raise the fault without. [SALV-1]"""
         if not self.options.salvage:
             raise fault
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-7]
-        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", body)
+        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", read_body(self._source, record))
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
-        line = render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
+        line = render_unreadable_line(segment, prefix + record.user_key, offset, fault.clause, kind)
         yield Line(self._directory, UNREADABLE_NAME, line)
 
     # ---- TTL records ----
@@ -218,12 +215,13 @@ class Outputs:
         without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-9] [RTTL-10]
 
         for record in self._records(keys.TTL):
-            user_key = record.storage_key[len(keys.TTL_PREFIX) :]
-            body = self._body(record)
+            user_key = record.user_key
+            body = record.head if record.body_size <= HEAD_SIZE else read_body(self._source, record)
             try:
-                expiry_ms = decode_ttl_value(body, record.body_offset, record.storage_key)
+                expiry_ms = decode_ttl_value(body, record.body_offset, keys.TTL_PREFIX + user_key)
             except Fault as fault:
-                yield from self._unreadable(TTL_KIND, encode_segment(user_key), record, body, fault)  # [SALV-3]
+                # [SALV-3]
+                yield from self._unreadable(TTL_KIND, encode_segment(user_key), keys.TTL_PREFIX, record, fault)
                 fates["unreadable"] += 1
                 continue
 
@@ -238,7 +236,7 @@ class Outputs:
             section, owner = found[0]
             if not self._wants(section.directory):
                 fates["excluded"] += 1  # [COMP-2]
-            elif self._is_envelope(section, owner):
+            elif is_envelope(section, owner):
                 fates["redundant"] += 1  # [RTTL-5]
             else:
                 fates["applied"] += 1  # [RTTL-6] [RTTL-7]

@@ -24,6 +24,7 @@ Progress = Callable[[str, int, int], None]
 class Source(Protocol):
     """The bytes of a snapshot, read by position. [FILE-23]"""
 
+    path: str
     size: int
 
     def read(self, offset: int, size: int) -> bytes:
@@ -104,6 +105,7 @@ class Crc32cReader:
     """
 
     def __init__(self, source: Source) -> None:
+        self.path = source.path
         self.size = source.size
         self._source = source
         self._crc = 0
@@ -138,6 +140,7 @@ class ProgressSource:
     """A snapshot that reports how far it has been read."""
 
     def __init__(self, source: Source, progress: Progress) -> None:
+        self.path = source.path
         self.size = source.size
         self._source = source
         self._progress = progress

@@ -18,8 +18,8 @@ of their sizes is all the memory that is needed; and what an entry is, is decide
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ekvformat.outcomes import Fault
 from ekvformat.visibility import (
@@ -57,17 +57,8 @@ EXISTS: Final = "exists"
 """The version that counts has a body to show."""
 
 
-class Record(NamedTuple):
-    """The visible version of one storage key."""
-
-    storage_key: bytes
-    body_offset: int
-    """Offset of its body in the snapshot."""
-    body_size: int
-
-
-Body = tuple[int, int]
-"""Offset and size of a body in the snapshot; never a copy of it. [VISI-21]"""
+Body = tuple[int, int, bytes]
+"""Offset and size of a body in the snapshot, and its first few bytes; never a copy of it. [VISI-21]"""
 
 
 class OpenKeys:
@@ -161,17 +152,20 @@ class Versions:
         if size <= len(open_keys.longest) and open_keys.is_open(size):
             return HISTORY
         state = decode_state(value_head, self._last_commit_ts)
-        exists = state == EXISTS
-        open_keys.open(size, (value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE) if exists else None)
+        if state == EXISTS:
+            head = value_head[VALUE_HEADER_SIZE:]
+            open_keys.open(size, (value_offset + VALUE_HEADER_SIZE, value_size - VALUE_HEADER_SIZE, head))
+        else:
+            open_keys.open(size, None)
         return state
 
-    def take_records(self) -> Iterator[Record]:
-        """Yield the visible records that the last entry closed, the longest key first. [VISI-20]"""
+    def take_records(self) -> Iterator[tuple[bytes, Body]]:
+        """Yield the storage keys that the last entry closed and that have a record, the longest first. [VISI-20]"""
         closed, self.closed = self.closed, ()
         for size, body in closed:
             # One copy of a key at a time: a chain of prefixes may be thousands of keys deep. [VISI-21]
             if body is not None:
-                yield Record(self._previous[:size], *body)
+                yield self._previous[:size], body
 
     def close(self) -> None:
         """Close the keys that are still open after the last entry."""
@@ -206,22 +200,3 @@ def decode_state(value_head: bytes, last_commit_ts: int) -> str:
     if expire_at != NO_EXPIRE_AT and int.from_bytes(expire_at, "little") <= last_commit_ts:
         return EXPIRED
     return EXISTS
-
-
-def iter_records(entries: Iterable[Entry], last_commit_ts: int, belongs: Callable[[bytes], bool]) -> Iterator[Record]:
-    """Yield the visible records of the storage keys that `belongs` accepts, in canonical order. [VISI-17]
-
-    The first pass has checked the entries, so a faulty one raises `changed`. [FILE-22]
-    """
-    versions = Versions(last_commit_ts)
-    for entry in entries:
-        if versions.classify(entry) == FAULTY:
-            raise Fault("changed", "FILE-22", "this entry is no longer what the first pass read", entry.offset)
-        if versions.closed:
-            for record in versions.take_records():
-                if belongs(record.storage_key):
-                    yield record
-    versions.close()
-    for record in versions.take_records():
-        if belongs(record.storage_key):
-            yield record

@@ -128,7 +128,7 @@ class Verification:
         try:
             self._temporary_directory = tempfile.gettempdir()
         except OSError as error:
-            raise temporary_fault() from error
+            raise temporary_fault(error, "VERI-20") from error
         with self._reading(()):
             self._top = open_top(self._out, handles=self._handles)
         try:
