@@ -5,7 +5,6 @@ fault. The fields are those of `ekvexplain`; which version counts and what becom
 what the reference makes of the entries of that key alone.
 """
 
-import os
 from collections.abc import Iterator
 from typing import Final, Self
 
@@ -180,7 +179,7 @@ def _iter_outputs(outputs: Outputs) -> Iterator[str]:
                 yield f"    counted in {group}: {name}"
 
 
-def iter_lines(explanation: Explanation, key: str | None, offset: int | None) -> Iterator[str]:
+def iter_lines(explanation: Explanation, key: bytes | None, offset: int | None) -> Iterator[str]:
     """Yield the lines of an explanation.
 
     Of a key; of the entry that an offset is in; of the bytes at fault, if the snapshot is refused;
@@ -192,7 +191,7 @@ def iter_lines(explanation: Explanation, key: str | None, offset: int | None) ->
     if key is not None:
         if fault is not None:
             yield "The snapshot is refused, so nothing can be said of a key."
-        for each in explanation.iter_story(os.fsencode(key)):
+        for each in explanation.iter_story(key):
             yield from [each] if isinstance(each, str) else (f"  {line}" for line in render_field(each))
         return
     fields = explanation.iter_fields() if offset is None else piece_at(explanation.iter_fields(), offset)

@@ -77,11 +77,18 @@ def is_operational(key: bytes, value_size: int) -> bool:
     return value_size == 12 and len(key) == 27 and key.startswith(WRITERS) and key[24:25] == b"|"
 
 
+ESCAPES: Final = {
+    0x22: '\\"', 0x5C: "\\\\", 0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r",
+}  # fmt: skip
+"""Byte = how `redis-cli` shows it, if that is neither the character nor `\\xHH`."""
+SHOWN_BYTES: Final = tuple(
+    ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in range(256)
+)
+
+
 def printable(data: bytes, limit: int = 200) -> str:
-    r"""Return bytes as `redis-cli` shows them: printable ASCII as it is, the rest as `\xHH`, in double quotes."""
-    shown = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in data[:limit]
-    )
+    r"""Return bytes as `redis-cli` shows them: printable ASCII as it is, the rest escaped, in double quotes."""
+    shown = "".join(SHOWN_BYTES[byte] for byte in data[:limit])
     return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")
 
 

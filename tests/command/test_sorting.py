@@ -8,7 +8,7 @@ from io import FileIO
 import pytest
 from ekvdump.filesystem import external_sort
 from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.verify.verification import open_unnamed
+from ekvdump.filesystem.spool import open_temporary
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ def test_records_come_in_order_of_their_keys_and_then_notes(records: list[tuple[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(external_sort, "RUN_LINES", 4)
         patch.setattr(external_sort, "MAX_RUNS", 2)
-        sorter = Sorter(open_unnamed)
+        sorter = Sorter(open_temporary)
         for key, note in records:
             sorter.add(key, note)
         assert list(sorter) == sorted(records)
@@ -38,7 +38,7 @@ def test_sums_6_few_runs_are_open_at_once(count: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(external_sort, "MAX_RUNS", 3)
     dice = random.Random(count)
     keys = [b"%d" % dice.randrange(10**6) for _ in range(count)]
-    sorter = Sorter(open_unnamed)
+    sorter = Sorter(open_temporary)
     for key in keys:
         sorter.add(key, b"note")
         assert len(sorter._runs) <= 4
@@ -52,7 +52,7 @@ def test_sums_6_veri_20_memory_does_not_grow_with_the_number_of_records(monkeypa
     peaks = []
     for count in (2_000, 20_000):
         tracemalloc.start()
-        sorter = Sorter(open_unnamed)
+        sorter = Sorter(open_temporary)
         for number in range(count):
             sorter.add(b"%032d" % (number * 7919 % count), b"x" * 64)
         assert sum(1 for _ in sorter) == count
@@ -67,7 +67,7 @@ def test_sums_6_a_run_is_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(external_sort, "RUN_LINES", 8)
     monkeypatch.setattr(external_sort, "BATCH_SIZE", 9)
     monkeypatch.setattr(external_sort, "write_all", lambda _, data: written.append(data.count(b"\n")))
-    sorter = Sorter(open_unnamed)
+    sorter = Sorter(open_temporary)
     for number in range(8):
         sorter.add(b"%d" % number, b"")
     sorter.close()
@@ -81,7 +81,7 @@ def test_sums_6_what_is_held_is_some_megabytes() -> None:
 
 
 def test_veri_20_a_run_of_long_records_ends_by_its_size() -> None:
-    sorter = Sorter(open_unnamed)
+    sorter = Sorter(open_temporary)
     tracemalloc.start()
     for number in range(4000):
         sorter.add(b"%08d" % number + bytes(8000).replace(b"\0", b"x"), b"note")

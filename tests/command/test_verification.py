@@ -20,10 +20,11 @@ from command_runs import decode_bytes, stat_of_tree
 from ekvdump.filesystem.directories import Directory, HandleDirectory, Parts, inode_of
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import open_top, opened
+from ekvdump.filesystem.spool import open_temporary
 from ekvdump.run import decode
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.rows import decode_unreadable_line
-from ekvdump.verify.verification import VERIFYING, Verification, open_unnamed
+from ekvdump.verify.verification import VERIFYING, Verification
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from hypothesis import event, given
@@ -242,7 +243,7 @@ def test_veri_22_a_dump_that_cannot_be_opened_is_reported(
 
 def test_veri_21_the_runs_lie_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with open_unnamed() as run:
+    with open_temporary() as run:
         run.write(b"line\n")
         run.seek(0)
         assert run.read() == b"line\n"

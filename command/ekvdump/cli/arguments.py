@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 from ekvdump import __version__
 from ekvdump.exit_statuses import EXIT_USAGE
 
-COMMANDS: Final = ("decode", "inspect", "verify", "explain")
+COMMANDS: Final = ("decode", "inspect", "verify", "get", "keys", "resp", "diff", "explain")
 EXIT_STATUSES: Final = {
     0: "a complete dump",
     1: "something is wrong with the dump",
@@ -28,23 +28,49 @@ EXIT_STATUSES: Final = {
 """Exit status = its meaning. [OUTC-7]"""
 
 
-def _exit_help(success: str, *others: int) -> str:
-    """Return the part of a help text that lists exit statuses."""
+def _exit_help(success: str, *others: int, **own: str) -> str:
+    """Return the part of a help text that lists exit statuses; `one` and `three` have meanings of their own."""
     meanings = {0: success} | {status: EXIT_STATUSES[status] for status in (*others, 130)}
-    return "exit status:\n" + "".join(f"  {status:<3}  {words}\n" for status, words in meanings.items())
+    meanings |= {{"one": 1, "three": 3}[name]: words for name, words in own.items()}
+    return "exit status:\n" + "".join(f"  {status:<3}  {meanings[status]}\n" for status in sorted(meanings))
 
+
+_NO_KEY: Final = "there is no such key"
+_NOT_SHOWN: Final = "something in the snapshot or dump is not shown"
+_EXITS: Final = {
+    "main": _exit_help(
+        "done: a complete dump, a sound snapshot, a dump that is whole, no difference", 2, 4, 5, 6, 7,
+        one=f"something is wrong with the dump, {_NO_KEY}, or there are differences", three=_NOT_SHOWN,
+    ),
+    "decode": _exit_help("a complete dump", 2, 3, 4, 5, 6, 7),
+    "inspect": _exit_help("the snapshot is sound", 2, 4, 7),
+    "verify": _exit_help("the dump is whole", 1, 2, 5, 6, 7),
+    "get": _exit_help("the value was printed", 2, 4, 5, 6, 7, one=f"{_NO_KEY}, or something is wrong with the dump"),
+    "keys": _exit_help("all keys were listed", 1, 2, 4, 5, 6, 7, three=_NOT_SHOWN),
+    "resp": _exit_help("all keys were sent", 1, 2, 4, 5, 6, 7, three="some keys were not sent: see standard error"),
+    "diff": _exit_help(
+        "no difference", 2, 4, 5, 6, 7,
+        one="there are differences, or something is wrong with a dump",
+        three="no difference, but something could not be compared",
+    ),
+    "explain": _exit_help("the snapshot is sound, or the rule was found", 2, 4, 7),
+}  # fmt: skip
 
 MAIN_HELP: Final = f"""\
 examples:
   ekvdump inspect 0000000000000119.fsm           what is in there?
   ekvdump decode 0000000000000119.fsm dump       write it out
   ekvdump verify dump                            is it still whole?
+  ekvdump keys 0000000000000119.fsm 'user:*'     which keys are there? (of a snapshot, or of a dump)
+  ekvdump get 0000000000000119.fsm user:42       what is the value of one?
+  ekvdump resp 0000000000000119.fsm | redis-cli --pipe
+  ekvdump diff 0000000000000119.fsm dump         how do two of them differ?
   ekvdump explain --key k 0000000000000119.fsm   what is stored under a key?
 
 shell completion:
   ekvdump --print-completion bash > /etc/bash_completion.d/ekvdump
 
-{_exit_help("done: a complete dump, a sound snapshot, or a dump that is whole", 1, 2, 3, 4, 5, 6, 7)}"""
+{_EXITS["main"]}"""
 
 DECODE_HELP: Final = f"""\
 examples:
@@ -52,13 +78,13 @@ examples:
   ekvdump decode --only strings,hll --db 3 --into-existing 0000000000000119.fsm dump
   (cd dump && sha256sum -c CHECKSUMS)
 
-{_exit_help("a complete dump", 2, 3, 4, 5, 6, 7)}"""
+{_EXITS["decode"]}"""
 
 INSPECT_HELP: Final = f"""\
 example:
   ekvdump inspect --json 0000000000000119.fsm | jq .entries
 
-{_exit_help("the snapshot is sound", 2, 4, 7)}"""
+{_EXITS["inspect"]}"""
 
 EXPLAIN_HELP: Final = f"""\
 examples:
@@ -66,13 +92,50 @@ examples:
   ekvdump explain --offset 80 0000000000000119.fsm     the entry that a message names
   ekvdump explain ENVL-5                               the rule that a message names
 
-{_exit_help("the snapshot is sound, or the rule was found", 2, 4, 7)}"""
+{_EXITS["explain"]}"""
+
+KEY_HELP: Final = r"""
+A key is written as it is. One that is not printable, or that begins and ends with a double quote, is
+written as redis-cli shows it, which `ekvdump keys` prints ready to be pasted: '"a\x00b"'.
+"""
+
+GET_HELP: Final = f"""\
+examples:
+  ekvdump get 0000000000000119.fsm user:42 > user.bin
+  ekvdump get --json dump '"a\\x00b"'
+{KEY_HELP}
+{_EXITS["get"]}"""
+
+KEYS_HELP: Final = f"""\
+examples:
+  ekvdump keys 0000000000000119.fsm
+  ekvdump keys --type hll --prefix page: dump
+  ekvdump keys --null dump | xargs -0 -n 1 ekvdump get dump
+{KEY_HELP}
+{_EXITS["keys"]}"""
+
+RESP_HELP: Final = f"""\
+examples:
+  ekvdump resp 0000000000000119.fsm | redis-cli --pipe
+  ekvdump resp --nx --prefix user: dump | redis-cli -h 10.0.0.7 --pipe
+
+Of a HyperLogLog the members are sent, since the store keeps them as a set. Commands are in canonical order of
+keys, and what was not sent is counted on standard error.
+
+{_EXITS["resp"]}"""
+
+DIFF_HELP: Final = f"""\
+examples:
+  ekvdump diff node1.fsm node2.fsm       two replicas at one index have no difference
+  ekvdump diff 0000000000000119.fsm dump
+
+{_EXITS["diff"]}"""
 
 VERIFY_HELP: Final = f"""\
 example:
   ekvdump verify dump
 
-{_exit_help("the dump is whole", 1, 2, 5, 6, 7)}"""
+{_EXITS["verify"]}"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,11 +204,13 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     # With `prog` given, the library need not format a usage line to find it.
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=parser.prog)
 
-    def add(name: str, words: str, epilog: str) -> argparse.ArgumentParser:
+    def add(name: str, words: str, epilog: str, *, json: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=words[0].lower() + words[1:], description=f"{words}.", epilog=epilog, formatter_class=formatter
         )
-        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        command.set_defaults(json=False)
+        if json:
+            command.add_argument("--json", action="store_true", help="JSON on stdout")
         command.add_argument("--quiet", action="store_true", help="print errors only, show no progress")
         return command
 
@@ -187,6 +252,49 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     verify = add("verify", "Compare the dump in the directory OUT with what its own files say", VERIFY_HELP)
     _add_path(verify, "out", "the directory that holds the dump", "dir")
 
+    get = add("get", "Print the value of KEY, as it is", GET_HELP)
+    _add_path(get, "source", "a snapshot, or the directory of a dump", "file")
+    get.add_argument("key", metavar="KEY", type=_key, help="the user key")
+
+    keys = add("keys", "List the keys of SOURCE: type, size in bytes, expiry, key", KEYS_HELP)
+    _add_path(keys, "source", "a snapshot, or the directory of a dump", "file")
+    keys.add_argument("glob", metavar="GLOB", nargs="?", type=_key, help="a pattern as for KEYS in Redis: * ? [a-z]")
+    keys.add_argument(
+        "--null", action="store_true", help="print the keys alone, each followed by NUL, as `get` takes them"
+    )
+
+    resp = add("resp", "Print the Redis commands that restore the keys of SOURCE", RESP_HELP, json=False)
+    _add_path(resp, "source", "a snapshot, or the directory of a dump", "file")
+    resp.add_argument(
+        "--expired",
+        choices=("skip", "send"),
+        default="skip",
+        help="what to do with keys whose expiry has passed by the clock of this machine (default skip)",
+    )
+    there = resp.add_mutually_exclusive_group()
+    there.add_argument("--replace", action="store_true", help="replace keys that the server has (the default)")
+    there.add_argument("--nx", action="store_true", help="leave keys that the server has as they are")
+
+    diff = add("diff", "Compare the keys of A and B", DIFF_HELP)
+    for name in ("a", "b"):
+        _add_path(diff, name, "a snapshot, or the directory of a dump", "file")
+
+    for command in (get, keys, resp, diff):
+        command.add_argument("--type", choices=("string", "hll"), help="keys of this type only")
+        command.add_argument(
+            "--no-verify", action="store_true", help="read a dump without comparing it with its CHECKSUMS"
+        )
+    for command in (get, keys, resp):
+        command.add_argument(
+            "--db",
+            type=_database_index,
+            metavar="N",
+            help="database index: of a dump, which one is read (default: the only one)"
+            + ("; SELECT is sent for it" if command is resp else ""),
+        )
+    for command in (keys, resp, diff):
+        command.add_argument("--prefix", type=_key, default=b"", metavar="P", help="keys that begin like this only")
+
     explain = commands.add_parser(
         "explain",
         help="show the bytes of SNAPSHOT with their meaning, or a rule of the format",
@@ -198,7 +306,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     explain.add_argument("--quiet", action="store_true", help="show no progress")
     _add_path(explain, "snapshot", "the .fsm file, or the ID of a clause", "file")
     what = explain.add_mutually_exclusive_group()
-    what.add_argument("--key", metavar="KEY", help="the versions of this user key, and what becomes of it")
+    what.add_argument("--key", metavar="KEY", type=_key, help="the versions of this user key, and what becomes of it")
     what.add_argument("--offset", type=_offset, metavar="N", help="the entry that this byte is in, from 0")
 
     for command in (decode, verify):
@@ -250,6 +358,15 @@ def _offset(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
     return int(text)
+
+
+def _key(text: str) -> bytes:
+    from ekvdump.queries.notation import decode_word
+
+    try:
+        return decode_word(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a key as redis-cli shows it: {error}") from error
 
 
 def _only(text: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The commands: decode, inspect, verify and explain.
+"""The commands decode, inspect, verify and explain, and how every command ends.
 
 Each command does its work and returns an `Ending`: the exit status, and what prints the
 answer. Nothing is printed before that but the findings of `verify` and the lines of `explain`, so an interrupt needs to
@@ -62,7 +62,15 @@ class Moment:
         return self.run is not None and self.run.is_ending
 
 
-# ---- the four commands ----
+class UsageError(Exception):
+    """A command line that only what it names shows to be wrong."""
+
+
+Command = Callable[[argparse.Namespace, Moment], Ending]
+"""Runs a command. Raises a `Fault` or `UsageError`."""
+
+
+# ---- commands ----
 
 
 def decode(options: argparse.Namespace, moment: Moment) -> Ending:
@@ -158,7 +166,21 @@ def explain(options: argparse.Namespace, moment: Moment) -> Ending:
     return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,), options.snapshot))
 
 
-COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify, "explain": explain}
+def _key_command(name: str) -> Command:
+    """Return one of the commands that read single keys, which most runs do not need to load."""
+
+    def run(options: argparse.Namespace, moment: Moment) -> Ending:
+        from ekvdump.cli import key_commands
+
+        command: Command = getattr(key_commands, name)
+        return command(options, moment)
+
+    return run
+
+
+COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify, "explain": explain} | {
+    name: _key_command(name) for name in ("get", "keys", "resp", "diff")
+}
 
 
 # ---- commands that do not come to their end ----
@@ -167,6 +189,19 @@ COMMANDS: Final = {"decode": decode, "inspect": inspect, "verify": verify, "expl
 def failed(options: argparse.Namespace, moment: Moment, fault: "Fault") -> Ending:
     """Return the ending of a command that a fault ended."""
     return Ending(fault.exit_status, partial(print_failed, options, moment.run, fault))
+
+
+def misused(options: argparse.Namespace, error: UsageError) -> Ending:
+    """Return the ending of a command whose arguments do not fit what they name."""
+
+    def print_answer() -> None:
+        print_error(str(error))
+        if options.json:
+            from ekvdump.cli.json_output import print_json, render_envelope
+
+            print_json(render_envelope(options.command, EXIT_USAGE) | {"usage": str(error)})
+
+    return Ending(EXIT_USAGE, print_answer)
 
 
 def interrupted(options: argparse.Namespace, moment: Moment) -> Ending:
@@ -262,7 +297,7 @@ def print_unanswered(
     from ekvdump.run import UNTOUCHED
 
     rendered: dict[str, Any] = render_envelope(options.command, exit_status, faults)
-    for name in ("snapshot", "out"):
+    for name in ("snapshot", "out", "source", "a", "b"):
         if hasattr(options, name):
             rendered[name] = text_of_path(getattr(options, name))
     if options.command == "decode":

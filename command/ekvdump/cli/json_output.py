@@ -17,6 +17,8 @@ from ekvdump import __version__
 from ekvdump.cli.advice import advice_for
 from ekvdump.inspection import Inspection
 from ekvdump.outcome import Outcome
+from ekvdump.queries.keys import Key
+from ekvdump.queries.notation import word_of
 
 
 def print_json(rendered: dict[str, Any]) -> None:
@@ -44,6 +46,17 @@ def render_fault(fault: Fault) -> dict[str, Any]:
         "key": None if fault.key is None else encode_base64url(fault.key),
         "detail": fault.detail,
         "advice": advice_for(fault),
+    }
+
+
+def render_key(key: Key) -> dict[str, Any]:
+    """Render a key without its value. `key` is as `ekvdump get` takes it."""
+    return {
+        "key": word_of(key.user_key),
+        "key_base64url": encode_base64url(key.user_key),
+        "type": key.type,
+        "size": key.size,
+        "expire_at_ms": key.expiry_ms,
     }
 
 

@@ -4,7 +4,17 @@ import sys
 from collections.abc import Sequence
 
 from ekvdump.cli.arguments import parse_arguments
-from ekvdump.cli.commands import COMMANDS, Ending, Moment, decoded, failed, interrupted, print_error
+from ekvdump.cli.commands import (
+    COMMANDS,
+    Ending,
+    Moment,
+    UsageError,
+    decoded,
+    failed,
+    interrupted,
+    misused,
+    print_error,
+)
 from ekvdump.cli.signals import Interrupted, Interruption, handlers, restore_handlers
 from ekvdump.cli.streams import prepare_streams, silence
 from ekvdump.exit_statuses import EXIT_INTERRUPTED, EXIT_IO_ERROR
@@ -74,6 +84,8 @@ def _run(words: list[str], moment: Moment) -> None:
         ending = COMMANDS[options.command](options, moment)
     except Fault as fault:
         ending = failed(options, moment, fault)
+    except UsageError as error:
+        ending = misused(options, error)
     moment.ending = ending
     ending.print_answer()
 

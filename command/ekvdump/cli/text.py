@@ -104,7 +104,7 @@ def forecast(result: Inspection) -> tuple[str, str]:
     counters = result.first_pass.counters if result.first_pass else None
     hidden = {} if counters is None else counters.undecoded | {"unknown": counters.entries["unknown"]}
     if result.unreadable_count:
-        values = _number_of(result.unreadable_count, "value")
+        values = number_of(result.unreadable_count, "value")
         return f"decode will refuse it: {values} that no client could read; --salvage shows the others", PARTIAL_STYLE
     if any(hidden.values()):
         records = ", ".join(f"{count:,} {type_}" for type_, count in hidden.items() if count)
@@ -117,7 +117,7 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
     for name, count in sorted(counts.items()):
         say(f"{count} {name}")
     if counts:
-        words = f"{_number_of(sum(counts.values()), 'finding')} in {_number_of(files, 'file')}"
+        words = f"{number_of(sum(counts.values()), 'finding')} in {number_of(files, 'file')}"
         say(f"{out}: ", words, REFUSED_STYLE)
     else:
         state, style = {
@@ -125,7 +125,7 @@ def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool |
             False: (" as they were written, of a partial dump: see `outcome` in MANIFEST.json", PARTIAL_STYLE),
             None: (", whole", COMPLETE_STYLE),
         }[complete]
-        say(f"{out}: ", f"{_number_of(files, 'file')}{state}", style)
+        say(f"{out}: ", f"{number_of(files, 'file')}{state}", style)
 
 
 def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
@@ -140,7 +140,8 @@ def _count_line(name: str, count: int) -> str:
     return f"{name:<24} {count:>14,}"
 
 
-def _number_of(count: int, name: str) -> str:
+def number_of(count: int, name: str) -> str:
+    """Return a count of things in words."""
     return f"{count:,} {name}{'s' * (count != 1)}"
 
 

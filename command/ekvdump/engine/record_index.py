@@ -48,11 +48,20 @@ def read_body(source: Source, record: Record, begin: int = 0) -> bytes:
 
     Raises `changed` if it no longer begins with the head by which it was judged. [FILE-22]
     """
-    data = source.read(record.body_offset + begin, record.body_size - begin)
-    if not data.startswith(record.head[begin:]):
-        detail = "the value is no longer what the first pass read"
-        raise Fault("changed", "FILE-22", detail, record.body_offset, source.path)
-    return data
+    return b"".join(iter_body(source, record, begin, record.body_size))
+
+
+def iter_body(source: Source, record: Record, begin: int, piece_size: int) -> Iterator[bytes]:
+    """Yield the same in pieces of at most `piece_size` bytes. Raises the same."""
+    offset, end, head = record.body_offset + begin, record.body_offset + record.body_size, record.head[begin:]
+    while offset < end:
+        piece = source.read(offset, min(piece_size, end - offset))
+        if not piece.startswith(head):
+            detail = "the value is no longer what the first pass read"
+            raise Fault("changed", "FILE-22", detail, record.body_offset, source.path)
+        yield piece
+        head = b""
+        offset += len(piece)
 
 
 class RecordIndex:

@@ -1,12 +1,12 @@
 r"""Patterns of keys as in Redis' own KEYS and SCAN.
 
-    pattern  matches
-    -------  --------------------------------------------------------------------
-    *        any bytes, also none
-    ?        one byte
-    [abc]    one of these bytes; a-z is a range, ^ in front means none of them,
-             and a missing ] is at the end of the pattern
-    \c       the byte c itself, also in brackets
+pattern  matches
+-------  --------------------------------------------------------------------
+*        any bytes, also none
+?        one byte
+[abc]    one of these bytes; a-z is a range, ^ in front means none of them,
+         and a missing ] is at the end of the pattern
+\c       the byte c itself, also in brackets
 """
 
 import re

@@ -36,7 +36,7 @@ def decode_word(word: str) -> bytes:
     def decode_escape(match: re.Match[bytes]) -> bytes:
         escape = match[1]
         if escape is None:
-            raise ValueError("a double quote inside the quotes is written \\\"")
+            raise ValueError('a double quote inside the quotes is written \\"')
         if len(escape) > 1:
             return bytes((int(escape[1:], 16),))
         return BYTE_OF_ESCAPE.get(escape[0], escape)

@@ -31,10 +31,16 @@ def decode_row(text: bytes) -> dict[str, Any]:
 
 def decode_expiry_row(text: bytes) -> tuple[str] | None:
     """Return the segment of a row of an expiry sidecar, or None if it is not such a row. [VERI-14] [RTTL-14]"""
+    row = decode_expiry(text)
+    return None if row is None else row[:1]
+
+
+def decode_expiry(text: bytes) -> tuple[str, int] | None:
+    """Return segment and expiry, in Unix ms, of a row of an expiry sidecar, or None if it is not such a row."""
     row = decode_row(text)
     segment, expiry_ms = row.get("key"), row.get("expire_at_ms")
     if is_segment(segment) and is_number(expiry_ms) and 0 <= expiry_ms <= MAX_EXPIRY_MS and len(row) == 2:
-        return (segment,)
+        return segment, int(expiry_ms)
     return None
 
 

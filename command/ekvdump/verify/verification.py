@@ -16,7 +16,6 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import FileIO
 from itertools import groupby
 from typing import Any, Final
 
@@ -41,6 +40,7 @@ from ekvdump.filesystem.directories import (
 )
 from ekvdump.filesystem.external_sort import Sorter
 from ekvdump.filesystem.reading import hash_file, open_top, opened
+from ekvdump.filesystem.spool import open_temporary
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
@@ -92,8 +92,8 @@ class Verification:
         self._report_to = report
         self._progress = progress
         self._handles = handles
-        self._paths = Sorter(open_unnamed)
-        self._names = Sorter(open_unnamed)
+        self._paths = Sorter(open_temporary)
+        self._names = Sorter(open_temporary)
         self._sidecars: list[Parts] = []
         self._databases: set[int] = set()
         self._top_files: set[str] = set()
@@ -381,13 +381,6 @@ class Verification:
             # [VERI-13]
             if notes[KEYMAP_LINE] and not blobs:
                 self._report("line-without-blob", "VERI-13", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
-
-
-def open_unnamed() -> FileIO:
-    """Create an unlinked temporary file in the system's directory for them. [VERI-21]"""
-    descriptor, path = tempfile.mkstemp(prefix="ekvdump.")
-    os.unlink(path)
-    return FileIO(descriptor, "r+")
 
 
 def name_of(database: str, *names: str) -> bytes:

@@ -1,0 +1,89 @@
+"""Keys that a client could have read, in canonical order, wherever they are stored.
+
+A user key can have a string and an HLL at once; then it is given twice, the string first,
+which is what a client of the live server sees of it. A source is a snapshot or a dump.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, Protocol, Self
+
+STRING: Final = "string"
+HLL: Final = "hll"
+TYPES: Final = (STRING, HLL)
+"""The types of keys, in the order in which those of one user key are given."""
+PIECE_SIZE: Final = 256 * 1024
+"""Most bytes of a value that are held at a time."""
+
+
+class Key(NamedTuple):
+    """One key and its type."""
+
+    user_key: bytes
+    type: str
+    """One of `TYPES`."""
+    size: int
+    """Bytes of the payload."""
+    expiry_ms: int | None
+    """Unix ms; None without an expiry."""
+    iter_pieces: Callable[[], Iterator[bytes]]
+    """Yields the payload in pieces of at most `PIECE_SIZE`. Raises a `Fault` if it cannot be read any more."""
+
+    @property
+    def order(self) -> tuple[str, int]:
+        """Where the key comes among all keys. [VISI-17]"""
+        return canonical_order(self.user_key), TYPES.index(self.type)
+
+
+class Omission(NamedTuple):
+    """Keys or records that are not given."""
+
+    name: str
+    """A warning of COMP-5."""
+    count: int  # type: ignore[assignment]  # hides a method of tuples that is not used here
+    about: str
+    """What they are, in words."""
+
+
+class Selection(NamedTuple):
+    """Which keys are wanted."""
+
+    types: frozenset[str] = frozenset(TYPES)
+    prefix: bytes = b""
+    """How the user key begins."""
+    matches: Callable[[bytes], bool] | None = None
+    """A predicate on the user key; None for all."""
+
+    def wants(self, user_key: bytes) -> bool:
+        """Return True if keys of this name are wanted."""
+        return user_key.startswith(self.prefix) and (self.matches is None or self.matches(user_key))
+
+
+EVERYTHING: Final = Selection()
+
+
+class KeySource(Protocol):
+    """A snapshot or dump that is sound as a whole. A context manager.
+
+    Raises a `Fault` or `Finding` if it is not, or has changed since it was opened.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def iter_keys(self, selection: Selection) -> Iterator[Key]:
+        """Yield the keys that are wanted, in canonical order."""
+        ...
+
+    def omissions(self, selection: Selection) -> list[Omission]:
+        """Return what is not given, once all keys that are wanted have been."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise `changed` if the source is not what it was when it was opened."""
+        ...
+
+
+def canonical_order(user_key: bytes) -> str:
+    """Return what keys are sorted by: their bytes as characters, and an end that is greater than each. [VISI-17]"""
+    return user_key.decode("latin-1") + "\u0100"

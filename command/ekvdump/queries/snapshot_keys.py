@@ -1,0 +1,134 @@
+"""The keys of a snapshot. Nothing is written, and the whole file is judged before the first key is given."""
+
+import heapq
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from typing import Final, Self
+
+from ekvformat import keys
+from ekvformat.decode import BARE_SECTION, HLL_SECTION, PREFIX_OF_TYPE, STRING_SECTION, Section
+from ekvformat.outcomes import Fault
+from ekvformat.redis_ttls import TTL_VALUE_SIZE, decode_ttl_value
+
+from ekvdump.engine.first_pass import run_first_pass
+from ekvdump.engine.outputs import is_envelope
+from ekvdump.engine.record_index import Record, iter_body
+from ekvdump.engine.refusals import judged_whole
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
+from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, Key, Omission, Selection, canonical_order
+
+SECTIONS: Final = {STRING: (STRING_SECTION, BARE_SECTION), HLL: (HLL_SECTION,)}
+"""Type of keys = the records that hold them; the first one that exists counts. [RSTR-4]"""
+
+
+class SnapshotKeys:
+    """The keys of a snapshot. `KeySource`."""
+
+    def __init__(self, path: str, progress: Progress | None = None) -> None:
+        self.path = path
+        self._source = SnapshotFile(path)
+        try:
+            with judged_whole(self._source):
+                self.first_pass = run_first_pass(ProgressSource(self._source, progress) if progress else self._source)
+        except BaseException:
+            self._source.__exit__()
+            raise
+        self._unreadable_count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.first_pass.close()
+        self._source.__exit__()
+
+    def iter_keys(self, selection: Selection) -> Iterator[Key]:
+        """Yield the keys that are wanted, in canonical order. What no client could read is counted and left out."""
+        self._unreadable_count = 0
+        for user_key, records in self._iter_user_keys():
+            if not selection.wants(user_key):
+                continue
+            row = records.get(keys.TTL)
+            for type_, sections in SECTIONS.items():
+                section = next((section for section in sections if section.type in records), None)
+                if section is None:
+                    continue
+                if type_ in selection.types:
+                    try:
+                        yield decode_key(self._source, user_key, type_, section, records[section.type], row)
+                    except Fault:
+                        self._unreadable_count += 1
+                row = None  # [RTTL-8] It decides about the string, if there is one.
+
+    def find(self, user_key: bytes, type_: str | None) -> Key | None:
+        """Return the key of this name, of this type or of the first that it has; None if there is none.
+
+        Raises `invalid-value` for a value that no client could read.
+        """
+        records = {
+            type_: record
+            for type_, index in self.first_pass.records.items()
+            for record in index
+            if record.user_key == user_key
+        }
+        row = records.get(keys.TTL)
+        for each, sections in SECTIONS.items():
+            section = next((section for section in sections if section.type in records), None)
+            if section is not None:
+                if type_ in (None, each):
+                    return decode_key(self._source, user_key, each, section, records[section.type], row)
+                row = None  # [RTTL-8]
+        return None
+
+    def _iter_user_keys(self) -> Iterator[tuple[bytes, dict[str, Record]]]:
+        """Yield each user key that has records, with its record of each type."""
+        merged = heapq.merge(*(self._iter_ordered(type_) for type_ in PREFIX_OF_TYPE), key=lambda each: each[0])
+        for _, group in groupby(merged, key=lambda each: each[0]):
+            records = {type_: record for _, type_, record in group}
+            yield next(iter(records.values())).user_key, records
+
+    def _iter_ordered(self, type_: str) -> Iterator[tuple[str, str, Record]]:
+        for record in self.first_pass.records[type_]:
+            yield canonical_order(record.user_key), type_, record
+
+    def omissions(self, selection: Selection) -> list[Omission]:
+        """Return what is not given. [COMP-5]"""
+        counters = self.first_pass.counters
+        hidden = counters.undecoded | {keys.UNKNOWN: counters.entries[keys.UNKNOWN]}
+        names = {keys.UNKNOWN: "unknown-prefix"}
+        omitted = [
+            Omission(names.get(type_, "undecoded-type"), count, f"records of type {type_}")
+            for type_, count in hidden.items()
+            if count
+        ]
+        if self._unreadable_count:
+            words = "keys with a value that no client could read"
+            omitted.append(Omission("unreadable-value", self._unreadable_count, words))
+        return omitted
+
+    def check_unchanged(self) -> None:
+        """Raise `changed` if the file has changed since it was opened. [FILE-22]"""
+        self._source.check_unchanged()
+
+
+def decode_key(
+    source: Source, user_key: bytes, type_: str, section: Section, record: Record, row: Record | None
+) -> Key:
+    """Return a key, judged by the head of its body and by the TTL record that decides about it, if there is one.
+
+    Raises `invalid-value`.
+    """
+    storage_key = PREFIX_OF_TYPE[section.type] + user_key
+    value = section.decode(record.head, record.body_offset, storage_key)
+    begin = len(record.head) - len(value.payload)
+    expiry_ms = value.expiry_ms
+    # [ENVL-11] [RTTL-5]
+    if row is not None and not is_envelope(section, record):
+        if row.body_size != TTL_VALUE_SIZE:
+            detail = "a TTL record of another size decides about this key"
+            raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, storage_key)
+        expiry_ms = decode_ttl_value(row.head)
+    return Key(
+        user_key, type_, record.body_size - begin, expiry_ms, partial(iter_body, source, record, begin, PIECE_SIZE)
+    )
