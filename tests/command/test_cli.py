@@ -212,7 +212,9 @@ def test_the_version_is_printed() -> None:
 
 EXITS = {
     "": sorted(OUTCOMES["exit"].values()), "decode": [0, 2, 3, 4, 5, 6, 7, 130], "inspect": [0, 2, 4, 7, 130],
-    "verify": [0, 1, 2, 5, 6, 7, 130], "explain": [0, 2, 4, 7, 130],
+    "verify": [0, 1, 2, 5, 6, 7, 130], "explain": [0, 2, 4, 7, 130], "get": [0, 1, 2, 4, 5, 6, 7, 130],
+    "keys": [0, 1, 2, 3, 4, 5, 6, 7, 130], "resp": [0, 1, 2, 3, 4, 5, 6, 7, 130],
+    "diff": [0, 1, 2, 3, 4, 5, 6, 7, 130],
 }  # fmt: skip
 """Command = the exit statuses that it can have."""
 

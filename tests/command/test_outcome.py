@@ -99,9 +99,11 @@ def test_keys_are_shown_so_that_they_can_be_pasted_back(key: bytes) -> None:
 LETTERS = (string.ascii_letters + string.digits + string.punctuation + " ").encode()
 
 
-def test_every_byte_of_a_key_is_shown_as_it_is_or_as_hex() -> None:
-    shown = "".join(chr(byte) if byte in LETTERS and byte not in b'"\\' else f"\\x{byte:02x}" for byte in range(256))
-    assert printable(bytes(range(256)), 256) == f'"{shown}"'
+def test_every_byte_of_a_key_is_shown_as_redis_cli_shows_it() -> None:
+    for byte in range(256):
+        shown = chr(byte) if byte in LETTERS else f"\\x{byte:02x}"
+        shown = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 13: r"\r", 0x22: r"\"", 0x5C: "\\\\"}.get(byte, shown)
+        assert printable(bytes((byte,))) == f'"{shown}"'
 
 
 def test_every_byte_of_a_path_is_shown_as_it_is_or_as_hex() -> None:

@@ -1,6 +1,7 @@
 """Indexes of records, in memory and in a temporary file."""
 
 import errno
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from command_runs import MemorySource, decode_in_memory
 from ekvdump.engine.record_index import HEAD_SIZE, Record, RecordIndex, read_body
-from ekvdump.filesystem.spool import Spool
+from ekvdump.engine.spool import Spool
 from ekvformat.outcomes import Fault
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +25,8 @@ SMALL = 64
 @pytest.fixture(autouse=True, scope="module")
 def small_sizes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ekvdump.filesystem.spool.SPOOL_SIZE", SMALL)
-        patch.setattr("ekvdump.filesystem.spool.BATCH_SIZE", SMALL)
+        patch.setattr("ekvdump.engine.spool.SPOOL_SIZE", SMALL)
+        patch.setattr("ekvdump.engine.spool.BATCH_SIZE", SMALL)
         patch.setattr("ekvdump.engine.record_index.WINDOW_SIZE", SMALL)
         yield
 
@@ -74,6 +75,14 @@ def failing(number: int) -> Callable[..., Any]:
     return fail
 
 
+class Broken(io.BytesIO):
+    """A file that cannot be written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.write = failing(number)  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("number", "name", "clause"), [(errno.ENOSPC, "disk-full", "SAFE-28"), (errno.ENOENT, "io-error", "SAFE-29")]
 )
@@ -81,7 +90,7 @@ def test_safe_28_safe_29_a_temporary_file_that_cannot_be_written_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, name: str, clause: str
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("ekvdump.filesystem.spool.write_all", failing(number))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Broken(number))
     data = snapshot([put(STR + b"%03d" % place, 1, b"") for place in range(9)])
     with pytest.raises(Fault) as caught:
         decode_in_memory(data)

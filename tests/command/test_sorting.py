@@ -7,8 +7,7 @@ from io import FileIO
 
 import pytest
 from ekvdump.filesystem import external_sort
-from ekvdump.filesystem.external_sort import Sorter
-from ekvdump.filesystem.spool import open_temporary
+from ekvdump.filesystem.external_sort import Sorter, open_temporary
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -18,9 +18,8 @@ import model
 import pytest
 from command_runs import decode_bytes, stat_of_tree
 from ekvdump.filesystem.directories import Directory, HandleDirectory, Parts, inode_of
-from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.external_sort import Sorter, open_temporary
 from ekvdump.filesystem.reading import open_top, opened
-from ekvdump.filesystem.spool import open_temporary
 from ekvdump.run import decode
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.rows import decode_unreadable_line
@@ -624,7 +623,7 @@ def test_safe_28_a_full_disk_for_temporary_files_is_not_the_dumps_fault(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(Fault) as caught:
         Verification(str(dump), print).run()
     assert (caught.value.name, caught.value.path) == ("disk-full", tempfile.gettempdir())

@@ -55,7 +55,12 @@ def advice_for(fault: Fault) -> str:
 
 
 def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | None:
-    """Return the advice for arguments in the wrong order or of the wrong kind; None for all other faults."""
+    """Return the advice that takes the arguments to give; None if there is none."""
+    if fault.exit_status == EXIT_FINDINGS and hasattr(options, "no_verify"):
+        return (
+            f"To see all that is wrong: ekvdump verify {shlex.quote(options.opened)}. "
+            f"To read it nevertheless: {command_again(options, '--no-verify')}"
+        )
     out, snapshot = getattr(options, "out", None), getattr(options, "snapshot", None)
     if fault.clause == "SAFE-17" and out is not None and os.path.isfile(out):
         shown = shlex.quote(out)

@@ -193,7 +193,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="ekvdump",
-        description="Turn an elastickv snapshot into a plain directory, look into one, or check a dump.",
+        description="Turn an elastickv snapshot into a plain directory, look into either, and restore keys from it.",
         epilog=MAIN_HELP,
         formatter_class=formatter,
     )

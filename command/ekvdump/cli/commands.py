@@ -275,7 +275,8 @@ def print_failed(options: argparse.Namespace, run: "Run | None", fault: "Fault")
     from ekvdump.cli.advice import advice_about_arguments
 
     faults = (fault, *fault.also)
-    print_faults(faults, getattr(options, "snapshot", None), advice_about_arguments(options, fault))
+    snapshot = getattr(options, "snapshot", None) or getattr(options, "opened", None)
+    print_faults(faults, snapshot, advice_about_arguments(options, fault))
     print_state_of_out(options, run, fault)
     if options.json:
         print_unanswered(options, run, fault.exit_status, faults)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ekvdump.cli.commands import Ending, Moment, UsageError, print_error, progress_of
 from ekvdump.cli.json_output import print_json, render_envelope, render_key, render_time, text_of_path
-from ekvdump.cli.text import printable_path
+from ekvdump.cli.text import number_of, printable_path
 from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_PARTIAL
 from ekvdump.queries.differences import ADDED, EXPIRY, KINDS, REMOVED, VALUE, Difference, iter_differences
 from ekvdump.queries.dump_keys import DumpKeys, SeveralDatabasesError
@@ -36,6 +36,7 @@ BATCH_SIZE: Final = 256
 
 def open_source(options: argparse.Namespace, path: str, *, verify: bool | None = None) -> SnapshotKeys | DumpKeys:
     """Open a snapshot, or a dump if `path` is a directory. Raises a `Fault`, a `Finding` or `UsageError`."""
+    options.opened = path  # for messages about it
     with progress_of(options) as progress:
         if os.path.isdir(path):
             verify = not options.no_verify if verify is None else verify
@@ -84,7 +85,7 @@ def _no_key(options: argparse.Namespace, source: KeySource) -> Ending:
     words = f"{printable_path(options.source)} holds no {what} {shell_word_of(options.key)}"
     hidden = [omission for omission in source.omissions(Selection()) if omission.name != "unreadable-value"]
     if hidden:
-        words += f"; not looked at: {_words_of(hidden)}"
+        words += f"; {'' if isinstance(source, DumpKeys) else 'not looked at: '}{_words_of(hidden)}"
     rendered = render_envelope("get", EXIT_DIFFERENT) | {"source": text_of_path(options.source), "key": None}
 
     def print_answer() -> None:
@@ -159,13 +160,13 @@ def resp(options: argparse.Namespace, moment: Moment) -> Ending:
         moment.ending = None
         source.check_unchanged()
         omitted = wanted_omissions(source, selection, options)
-    exit_status = EXIT_PARTIAL if omitted or any(restore.counts[words] for words in NOT_SENT) else 0
+    exit_status = EXIT_PARTIAL if omitted or any(restore.counts[fate] for fate in NOT_SENT) else 0
 
     def print_answer() -> None:
         # Standard output is for the server.
         if not options.quiet:
-            done = ", ".join(f"{count:,} {words}" for words, count in restore.counts.items()) or "no key sent"
-            print_error(done)
+            done = (f"{number_of(count, noun)} {words}" for (noun, words), count in restore.counts.items())
+            print_error("; ".join(done) or "no key sent")
         _print_omissions(options, omitted)
 
     return Ending(exit_status, print_answer)
@@ -188,9 +189,10 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
                 print(_text_of_difference(difference))
         moment.ending = None
         omitted: list[Omission] = []
-        for source in (first, second):
+        for name, source in (("A", first), ("B", second)):
             source.check_unchanged()
-            omitted += wanted_omissions(source, selection, options)
+            for each in wanted_omissions(source, selection, options):
+                omitted.append(each._replace(about=f"{each.about} in {name}"))
     is_different = any(count for group in counts.values() for count in group.values())
     exit_status = EXIT_DIFFERENT if is_different else EXIT_PARTIAL if omitted else 0
     rendered = {"a": text_of_path(options.a), "b": text_of_path(options.b), "counts": counts}
@@ -253,15 +255,26 @@ def _print_end(
         print_json(
             render_envelope(command, exit_status)
             | rendered
-            | {"omitted": [{"name": each.name, "count": each.count, "about": each.about} for each in omitted]}
+            | {
+                "omitted": [
+                    {"name": each.name, "count": each.count, "about": f"{each.noun}s {each.about}"} for each in omitted
+                ]
+            }
         )
     _print_omissions(options, omitted)
 
 
 def _print_omissions(options: argparse.Namespace, omitted: "Sequence[Omission]") -> None:
     if omitted and not options.quiet:
-        print_error(f"not shown: {_words_of(omitted)}")
+        done = "compared" if options.command == "diff" else "sent" if options.command == "resp" else "shown"
+        print_error(f"not {done}: {_words_of(omitted)}")
 
 
 def _words_of(omitted: "Sequence[Omission]") -> str:
-    return "; ".join(each.about if each.name == "partial-dump" else f"{each.count:,} {each.about}" for each in omitted)
+    return "; ".join(map(_about, omitted))
+
+
+def _about(omission: Omission) -> str:
+    if omission.name == "partial-dump":
+        return omission.about
+    return f"{number_of(omission.count, omission.noun)} {omission.about}"

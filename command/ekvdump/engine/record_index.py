@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from ekvformat.outcomes import Fault
 
 from ekvdump.engine.source import Source
-from ekvdump.filesystem.spool import Spool
+from ekvdump.engine.spool import Spool
 
 HEAD_SIZE: Final = 11
 """Size of the fields of an envelope, in bytes: enough of a body to judge it, and to tell its expiry. [ENVL-5]"""
@@ -52,7 +52,7 @@ def read_body(source: Source, record: Record, begin: int = 0) -> bytes:
 
 
 def iter_body(source: Source, record: Record, begin: int, piece_size: int) -> Iterator[bytes]:
-    """Yield the same in pieces of at most `piece_size` bytes. Raises the same."""
+    """Yield the same in pieces of at most `piece_size` bytes, which is at least `HEAD_SIZE`. Raises the same."""
     offset, end, head = record.body_offset + begin, record.body_offset + record.body_size, record.head[begin:]
     while offset < end:
         piece = source.read(offset, min(piece_size, end - offset))

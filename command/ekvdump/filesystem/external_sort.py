@@ -13,6 +13,7 @@ The replacements sort where TAB and LF do, and NUL sorts below all.
 """
 
 import heapq
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader, FileIO
 from typing import Final
@@ -27,6 +28,11 @@ MAX_RUNS: Final = 32
 """Runs in temporary files before they are merged into one."""
 BATCH_SIZE: Final = 256 * 1024
 """Bytes per write, unless one line has more."""
+
+
+def open_temporary() -> FileIO:
+    """Create a temporary file without a name in the system's directory for them. [VERI-21] Raises `OSError`."""
+    return tempfile.TemporaryFile(buffering=0)
 
 
 class Sorter:

@@ -8,7 +8,7 @@ with the number of keys.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import groupby
 from typing import Final, Self
@@ -16,13 +16,13 @@ from typing import Final, Self
 from ekvformat.checksums import CHECKSUMS_NAME
 from ekvformat.decode import HLL_SECTION, STRING_SECTION
 from ekvformat.keymap import KEYMAP_NAME, SHA_FALLBACK
+from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE
 from ekvformat.segments import encode_segment
 
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import FILE, HAS_HANDLES, Directory, Parts, entered, look_if_there
-from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.external_sort import Sorter, open_temporary
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.filesystem.spool import open_temporary
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, TYPES, Key, Omission, Selection
 from ekvdump.system_faults import FaultsAt, check_directory, temporary_fault
@@ -31,6 +31,7 @@ from ekvdump.verify.checksums import decode_checksum_line
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import MAX_LINE_SIZE, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
+from ekvdump.verify.manifest import decode_manifest, says_complete
 from ekvdump.verify.rows import decode_expiry
 from ekvdump.verify.segments import decode_segment, needs_keymap
 from ekvdump.verify.verification import Verification
@@ -56,10 +57,8 @@ class DumpKeys:
         self, out: str, database: int | None = None, progress: Progress | None = None, *, verify: bool = True
     ) -> None:
         self.out = out
-        self._verify = verify
-        self._is_partial: bool = False
         if verify:
-            self._is_partial = _verify(out, progress)
+            _verify(out, progress)
         with FaultsAt(out, (), "VERI-22"):
             check_directory(os.lstat(out), out)
             self._top = open_top(out, handles=HAS_HANDLES)
@@ -225,8 +224,15 @@ class DumpKeys:
 
     def omissions(self, selection: Selection) -> list[Omission]:
         """Return what is not given."""
-        words = "the dump says of itself that it is partial: see `outcome` in MANIFEST.json"
-        return [Omission("partial-dump", 1, words)] if self._is_partial else []
+        place = (MANIFEST_NAME,)
+        if not self._is_there(place):
+            return []
+        with self._reading(place), opened(self._top, place) as file:
+            text = file.read(MAX_MANIFEST_SIZE + 1)
+        with suppress(Finding):
+            if says_complete(decode_manifest(text)) is False:
+                return [Omission("partial-dump", 1, "dump", "the dump is partial, as `outcome` in MANIFEST.json says")]
+        return []
 
     def check_unchanged(self) -> None:
         """Do nothing: a file of a dump is read once, after it was verified."""
@@ -236,14 +242,12 @@ class SeveralDatabasesError(Exception):
     """The dump holds several databases, and the caller named none of them."""
 
 
-def _verify(out: str, progress: Progress | None) -> bool:
-    """Verify a whole dump; return True if it is a partial one. Raises the first finding."""
+def _verify(out: str, progress: Progress | None) -> None:
+    """Verify a whole dump. Raises the first finding."""
     found: list[Finding] = []
-    verification = Verification(out, lambda finding: found.append(finding) if not found else None, progress)
-    verification.run()
+    Verification(out, lambda finding: found.append(finding) if not found else None, progress).run()
     if found:
         raise found[0]
-    return verification.says_complete is False
 
 
 def _size_of(directory: Directory, name: str) -> int:

@@ -40,8 +40,10 @@ class Omission(NamedTuple):
     name: str
     """A warning of COMP-5."""
     count: int  # type: ignore[assignment]  # hides a method of tuples that is not used here
+    noun: str
+    """One of them, in words."""
     about: str
-    """What they are, in words."""
+    """What is said of them, in words."""
 
 
 class Selection(NamedTuple):

@@ -28,11 +28,13 @@ TEMPORARY_PREFIX: Final = b"ekvdump:restoring:"
 LEAST_EXPIRY_MS: Final = 1
 """Least expiry that a server takes; it has passed like those below it."""
 
-STRINGS: Final = "strings sent"
-HLLS: Final = "HLLs sent"
-EXPIRED: Final = "skipped, because their expiry has passed"
-BEHIND_STRINGS: Final = "HLLs skipped, because a string has the same key"
-NO_SETS: Final = "HLLs skipped, because they are not stored as a set of members"
+Fate = tuple[str, str]
+"""What becomes of a key: what it is, and what is done with it, in words."""
+STRINGS: Final[Fate] = ("string", "sent")
+HLLS: Final[Fate] = ("HLL", "sent")
+EXPIRED: Final[Fate] = ("key", "skipped, because the expiry has passed")
+BEHIND_STRINGS: Final[Fate] = ("HLL", "skipped, because a string has the same key")
+NO_SETS: Final[Fate] = ("HLL", "skipped, because it is not stored as a set of members")
 NOT_SENT: Final = (BEHIND_STRINGS, NO_SETS)
 """What makes the answer a partial one."""
 
@@ -46,8 +48,7 @@ class Restore:
         self._selection = selection
         self._nx = nx
         self._now_ms = now_ms
-        self.counts: Counter[str] = Counter()
-        """What was done with how many keys, in words."""
+        self.counts: Counter[Fate] = Counter()
 
     def iter_commands(self) -> Iterator[bytes]:
         """Yield the commands in pieces. Raises a `Fault` if a payload cannot be read."""

@@ -98,13 +98,13 @@ class SnapshotKeys:
         hidden = counters.undecoded | {keys.UNKNOWN: counters.entries[keys.UNKNOWN]}
         names = {keys.UNKNOWN: "unknown-prefix"}
         omitted = [
-            Omission(names.get(type_, "undecoded-type"), count, f"records of type {type_}")
+            Omission(names.get(type_, "undecoded-type"), count, "record", f"of type {type_}")
             for type_, count in hidden.items()
             if count
         ]
         if self._unreadable_count:
-            words = "keys with a value that no client could read"
-            omitted.append(Omission("unreadable-value", self._unreadable_count, words))
+            words = "with a value that no client could read"
+            omitted.append(Omission("unreadable-value", self._unreadable_count, "key", words))
         return omitted
 
     def check_unchanged(self) -> None:

@@ -105,3 +105,17 @@ def require_known_version(version: object, path: str = MANIFEST_NAME) -> None:
     if version != FORMAT_VERSION:
         detail = f"format_version {version}; this reads version {FORMAT_VERSION}"
         raise Finding("unsupported-manifest", "READ-14", detail, None, path)
+
+
+def says_complete(manifest: dict[str, Any]) -> bool | None:
+    """Return True if a manifest says that all databases are complete, False if one is not; None if it does not say."""
+    outcome = manifest.get("outcome")
+    if not isinstance(outcome, dict):
+        return None
+    # [INTO-7] One database that is not known to be complete is enough for None.
+    earlier = outcome.get("earlier")
+    every = [outcome, *(earlier if isinstance(earlier, list) else [])]
+    answers = [each.get("complete") if isinstance(each, dict) else None for each in every]
+    if False in answers:
+        return False
+    return True if all(each is True for each in answers) else None

@@ -38,9 +38,8 @@ from ekvdump.filesystem.directories import (
     iter_tree,
     look_if_there,
 )
-from ekvdump.filesystem.external_sort import Sorter
+from ekvdump.filesystem.external_sort import Sorter, open_temporary
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.filesystem.spool import open_temporary
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
@@ -48,7 +47,7 @@ from ekvdump.verify.checksums import decode_checksum_line
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import MAX_LINE_SIZE, KeymapLine, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
-from ekvdump.verify.manifest import decode_manifest
+from ekvdump.verify.manifest import decode_manifest, says_complete
 from ekvdump.verify.rows import decode_expiry_row, decode_unreadable_line
 from ekvdump.verify.segments import decode_segment, needs_keymap
 
@@ -107,16 +106,7 @@ class Verification:
     @property
     def says_complete(self) -> bool | None:
         """True if MANIFEST.json says that all databases are complete; None if it does not say."""
-        outcome = (self.manifest or {}).get("outcome")
-        if not isinstance(outcome, dict):
-            return None
-        # [INTO-7] One database that is not known to be complete is enough for None.
-        earlier = outcome.get("earlier")
-        every = [outcome, *(earlier if isinstance(earlier, list) else [])]
-        answers = [each.get("complete") if isinstance(each, dict) else None for each in every]
-        if False in answers:
-            return False
-        return True if all(each is True for each in answers) else None
+        return says_complete(self.manifest or {})
 
     def run(self) -> None:
         """Verify the dump."""

@@ -5,21 +5,14 @@ is gone when the run is, however that ends. [SAFE-5]
 """
 
 import tempfile
-from io import FileIO
-from typing import Final
+from typing import IO, Final
 
-from ekvdump.filesystem.directories import write_all
 from ekvdump.system_faults import temporary_fault
 
 SPOOL_SIZE = 4 * 1024 * 1024
 """Bytes that one spool holds in memory; all of them go into the file as soon as there are more."""
 BATCH_SIZE: Final = 256 * 1024
 """Bytes that are collected for one write to the file."""
-
-
-def open_temporary() -> FileIO:
-    """Create a temporary file without a name. [VERI-21] Raises `OSError`."""
-    return tempfile.TemporaryFile(buffering=0)
 
 
 class Spool:
@@ -31,7 +24,7 @@ class Spool:
     def __init__(self) -> None:
         self._fresh = bytearray()
         """What is not in the file yet."""
-        self._file: FileIO | None = None
+        self._file: IO[bytes] | None = None
         self._file_size = 0
         self._limit = SPOOL_SIZE
         """Size of `_fresh` from which on it is written to the file."""
@@ -57,10 +50,11 @@ class Spool:
     def _write(self) -> None:
         try:
             if self._file is None:
-                self._file = open_temporary()
+                self._file = tempfile.TemporaryFile()
                 self._limit = BATCH_SIZE
             self._file.seek(self._file_size)
-            write_all(self._file.fileno(), bytes(self._fresh))
+            self._file.write(self._fresh)
+            self._file.flush()
         except OSError as error:
             raise temporary_fault(error, "SAFE-29") from error
         self._file_size += len(self._fresh)
