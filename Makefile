@@ -12,7 +12,7 @@ COMMAND   := --profile conformance/profiles/command.toml
 FLUSHING  := $(COMMAND) -- '{python}' -m ekvdump decode '--db={db}' '{options}' -- '{snapshot}' '{out}'
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-go nightly bench browser coverage fixtures spec kaitai companions site hostile masking mutants lint format lock clean
+.PHONY: help run check test test-go nightly bench browser coverage fixtures spec kaitai companions site hostile masking mutants restore lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ mutants: $(VENV)/stamp ## run decoders that are wrong in one way, and see that t
 
 masking: $(VENV)/stamp ## put a further fault on decoders that have faults already, and see it noticed (an hour)
 	$(BIN)/python tests/mutation/masking.py --causes
+
+restore: $(VENV)/stamp ## restore the real snapshots into a real Redis, and read them back; needs redis-server
+	$(BIN)/python tools/restore.py
 
 coverage: $(VENV)/stamp ## what of the reference the golden cases reach, without any unit test
 	$(BIN)/python tools/fixture_coverage.py

@@ -26,6 +26,7 @@ from ekvdump.verify.findings import Finding
 from ekvformat.outcomes import Fault
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis_server import commands_in
 from writer import HLL, STR, TTL, Entry, envelope, expiry, put, snapshot
 
 Found = tuple[bytes, str, bytes, int | None]
@@ -352,31 +353,6 @@ def test_another_payload_has_no_members(payload: bytes) -> None:
 
 
 # ---- restore ----
-
-
-def commands_in(stream: bytes) -> list[list[bytes]]:
-    """Read the Redis protocol."""
-    found, at = [], 0
-
-    def line() -> tuple[bytes, int]:
-        nonlocal at
-        end = stream.index(b"\r\n", at)
-        mark, number = stream[at : at + 1], int(stream[at + 1 : end])
-        at = end + 2
-        return mark, number
-
-    while at < len(stream):
-        mark, count = line()
-        assert mark == b"*"
-        words = []
-        for _ in range(count):
-            mark, size = line()
-            assert mark == b"$"
-            words.append(stream[at : at + size])
-            assert stream[at + size : at + size + 2] == b"\r\n"
-            at += size + 2
-        found.append(words)
-    return found
 
 
 MANY = [b"%04d" % number for number in range(MEMBERS_AT_ONCE + 1)]
