@@ -1,12 +1,14 @@
 """Describing a snapshot without writing anything.
 
-One pass: the first pass of every decode, with additional counters. A snapshot that would be
-refused is described as far as it can be read, with the fault and its place.
+The first pass of every decode, with additional counters, and then its outputs without their
+payloads, so that the description says how a decode will end. A snapshot that would be refused
+is described as far as it can be read, with the fault and its place.
 """
 
 from collections.abc import Callable
 from typing import Final
 
+from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
 from ekvformat.redis_strings import decode_string_value
@@ -17,6 +19,7 @@ from ekvformat.visibility import TOMBSTONE, VALUE_HEADER_SIZE, VERSION_SUFFIX_SI
 from ekvdump.engine.entries import Entry, decode_start
 from ekvdump.engine.first_pass import FirstPass, classify_entries
 from ekvdump.engine.key_types import prefix_of
+from ekvdump.engine.outputs import Outputs, shown_count
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
@@ -52,7 +55,9 @@ class Inspection:
         self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
         """Visible envelopes and TTL records whose expiry had passed at the last commit."""
         self.unreadable_count = 0
-        """Visible strings, HLLs and TTL records that no client could read."""
+        """Visible strings, HLLs and TTL records that no client could read. [SALV-2]"""
+        self.shown_count = 0
+        """Keys that a dump shows, with salvage if there are values that no client could read."""
         self.fault: Fault | None = None
         """Why the snapshot is refused."""
 
@@ -70,7 +75,7 @@ class Inspection:
             try:
                 expiry_ms = DECODERS[what](entry.value_head[VALUE_HEADER_SIZE:])
             except Fault:
-                self.unreadable_count += 1
+                pass  # counted with the keys
             else:
                 if expiry_ms is not None and expiry_ms <= (self.last_commit_ms or 0):
                     self.expired[what] += 1
@@ -88,6 +93,10 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
                 result.first_pass = FirstPass(decode_start(source))
                 classify_entries(source, result.first_pass, result.observe)
             result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
+            for _ in Outputs(None, result.first_pass, Options(salvage=True)):
+                pass
+            result.unreadable_count = result.first_pass.counters.unreadable
+            result.shown_count = shown_count(result.first_pass.counters)
         except Fault as fault:
             if fault.exit_status != EXIT_SNAPSHOT_REFUSED or fault.name == "changed":
                 raise
@@ -96,6 +105,9 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
                 result.footer = "wrong"
             elif result.first_pass is not None and result.first_pass.fsm_crc32c is not None:
                 result.footer = "sound"
+        finally:
+            if result.first_pass is not None:
+                result.first_pass.close()
         file.check_unchanged()
     result.prefixes = dict(sorted(result.prefixes.items()))
     return result

@@ -16,7 +16,7 @@ from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import Blob, Line, Outputs, redis_directory, showable_count, shown_count
+from ekvdump.engine.outputs import SELECTABLE, Blob, Line, Outputs, redis_directory, showable_count, shown_count
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
@@ -112,7 +112,7 @@ class Run:
                     raise
 
     def _write(self, source: SnapshotFile, first_pass: FirstPass) -> Outcome:
-        outputs = Outputs(source, first_pass, self._options)
+        outputs = Outputs(source, first_pass, self._options, self._progress)
         made = self._iter_made(source, outputs)
         # [SAFE-4] The first output is made before the output directory is touched, so that a
         # snapshot that is refused at its first value leaves it as it was.
@@ -122,7 +122,7 @@ class Run:
         self._writer.unseal()
         while output is not None:
             self._writer.write(output)
-            if self._progress:
+            if self._progress and isinstance(output, Blob) and output.directory[-1] in SELECTABLE:
                 self._progress(WRITING, shown_count(outputs.counters), showable_count(outputs.counters))
             output = None  # the next output is not read while this one is held
             output = next(made, None)

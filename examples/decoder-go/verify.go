@@ -61,6 +61,19 @@ func verify(given string, w io.Writer, stop *atomic.Bool) (total uint64, err err
 	}
 	defer root.close()
 	v.root = root
+	// VERI-24
+	isDump := false
+	if err := root.names(func(name string) error {
+		isDump = isDump || name == manifestName || name == checksumsName || name == "redis"
+		return nil
+	}); err != nil {
+		return 0, v.readFailure(err, "")
+	}
+	if !isDump {
+		v.find("no-manifest", "VERI-4", manifestName)
+		v.find("no-seal", "VERI-3", checksumsName)
+		return 0, nil
+	}
 	for _, step := range []func() error{v.readTree, v.readWhole, v.compareFiles, v.compareKeys} {
 		if err := step(); err != nil {
 			return 0, err

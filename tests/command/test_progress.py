@@ -103,7 +103,7 @@ def test_the_names_are_as_wide_as_the_longest(
 ) -> None:
     with make_progress() as progress:
         run(progress, clock, "keys", (4, 4))
-    assert "keys     ━" in terminal.getvalue()
+    assert "keys        ━" in terminal.getvalue()
 
 
 def test_a_rate_has_its_colour(

@@ -248,7 +248,8 @@ GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
         (["inspect", "SOUND"], f"{GREEN}sound; decode will be complete"),
         (
             ["inspect", "UNREADABLE"],
-            f"{YELLOW}sound; decode will refuse it: 1 value that no client could read; --salvage shows the others",
+            f"{YELLOW}sound; decode will refuse it: 1 value that no client could read; "
+            "--salvage shows the other 0 keys",
         ),
         (
             ["inspect", "NO-FOOTER"],
@@ -262,7 +263,10 @@ GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
             ["verify", "part"],
             f"{YELLOW}4 files as they were written, of a partial dump: see `outcome` in MANIFEST.json",
         ),
-        (["verify", "."], f"{RED}2 findings in 17 files"),
+        (
+            ["verify", "."],
+            f"{RED}not a dump: it has no MANIFEST.json, CHECKSUMS or redis; nothing in it was looked at",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -267,7 +267,7 @@ def print_verified(options: argparse.Namespace, verification: "Verification", li
     elif not options.quiet:
         from ekvdump.cli.text import print_verdict, printable_path
 
-        print_verdict(printable_path(options.out), verification.file_count, dict(counts), complete, say)
+        print_verdict(printable_path(options.out), verification, say)
 
 
 def print_failed(options: argparse.Namespace, run: "Run | None", fault: "Fault") -> None:

@@ -135,7 +135,7 @@ def _null_line(key: Key) -> bytes:
 
 def _text_line(key: Key) -> bytes:
     expiry = "-" if key.expiry_ms is None else render_time(key.expiry_ms)
-    return f"{key.type:<6} {key.size:>12,} {expiry:<24} {shell_word_of(key.user_key)}\n".encode()
+    return f"{key.type:<6} {key.size:>12} {expiry:<24} {shell_word_of(key.user_key)}\n".encode()
 
 
 # ---- resp ----
@@ -203,7 +203,7 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
     def print_answer() -> None:
         for type_, group in counts.items():
             if any(group.values()):
-                print(f"{type_}: " + ", ".join(f"{count:,} {kind}" for kind, count in group.items() if count))
+                print(f"{type_}: " + ", ".join(f"{count} {kind}" for kind, count in group.items() if count))
         if not is_different:
             print("no difference" + (" in what can be shown" if omitted else ""))
         end()
@@ -217,7 +217,7 @@ def _text_of_difference(difference: Difference) -> str:
     line = f"{words[difference.kind]:<12} {key.type:<6} {shell_word_of(key.user_key)}"
     if before is None or after is None:
         return line
-    changes = [f"{before.size:,} -> {after.size:,} bytes"] if before.size != after.size else []
+    changes = [f"{before.size} -> {after.size} bytes"] if before.size != after.size else []
     if before.expiry_ms != after.expiry_ms:
         changes.append(" -> ".join("no expiry" if ms is None else render_time(ms) for ms in _expiries(before, after)))
     return f"{line}  {', '.join(changes)}".rstrip()

@@ -43,7 +43,7 @@ class TerminalProgress:
     def __init__(self, console: Console) -> None:
         # Lines printed meanwhile must appear above the bar, but only if they go to the same terminal.
         redirected = sys.stdout.isatty()
-        start, left = (TextColumn("{task.description:8}"), BarColumn()), TimeRemainingColumn()
+        start, left = (TextColumn("{task.description:11}"), BarColumn()), TimeRemainingColumn()
         self._bytes = Progress(
             *start, DownloadColumn(), TransferSpeedColumn(), left,
             console=console, transient=True, redirect_stdout=redirected,

@@ -12,6 +12,7 @@ from ekvformat.outcomes import Fault
 from ekvdump.cli.json_output import render_time, version_count
 from ekvdump.inspection import Inspection
 from ekvdump.outcome import Outcome
+from ekvdump.verify.verification import Verification
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
 """Warnings that list the first few of what they count."""
@@ -61,7 +62,7 @@ def print_warnings(outcome: Outcome, say: Say) -> None:
 def print_inspection(result: Inspection, say: Say) -> None:
     """Print the answer of `inspect`."""
     first_pass = result.first_pass
-    facts = {"size": f"{result.size:,} bytes", "footer": result.footer}
+    facts = {"size": f"{result.size} bytes", "footer": result.footer}
     if first_pass is not None:
         version, crc = first_pass.start.header_version, first_pass.fsm_crc32c
         facts["header"] = "none" if version is None else f"version {version}"
@@ -73,15 +74,15 @@ def print_inspection(result: Inspection, say: Say) -> None:
         in_file = none if first_pass.applied_index is None else f"{first_pass.applied_index}"
         in_name = "none" if result.name_index is None else f"{result.name_index} (hexadecimal {result.name_index:x})"
         facts["applied index"] = f"{in_file} in the file, {in_name} in its name"
-        facts["versions"] = f"{version_count(result):,}, tombstones among them: {result.tombstone_count:,}"
+        facts["versions"] = f"{version_count(result)}, tombstones among them: {result.tombstone_count}"
         expired = ", ".join(f"{count} {name}" for name, count in result.expired.items())
         facts["past expiry"] = f"{expired}: envelopes and TTL records whose expiry had passed at the last commit"
         if result.unreadable_count:
-            facts["unreadable"] = f"values that no client could read: {result.unreadable_count:,}"
+            facts["unreadable"] = f"values that no client could read: {result.unreadable_count}"
         if first_pass.faulty_count:
             is_encrypted = result.fault is not None and result.fault.name == "encrypted"
             what = "encrypted entries" if is_encrypted else "entries whose headers are not sound"
-            facts["faulty"] = f"{what}: {first_pass.faulty_count:,}; not counted below"
+            facts["faulty"] = f"{what}: {first_pass.faulty_count}; not counted below"
     for name, words in facts.items():
         say(f"{name:<14} {words}")
     if first_pass is not None:
@@ -105,15 +106,22 @@ def forecast(result: Inspection) -> tuple[str, str]:
     hidden = {} if counters is None else counters.undecoded | {"unknown": counters.entries["unknown"]}
     if result.unreadable_count:
         values = number_of(result.unreadable_count, "value")
-        return f"decode will refuse it: {values} that no client could read; --salvage shows the others", PARTIAL_STYLE
+        others = number_of(result.shown_count, "key")
+        words = f"decode will refuse it: {values} that no client could read; --salvage shows the other {others}"
+        return words, PARTIAL_STYLE
     if any(hidden.values()):
-        records = ", ".join(f"{count:,} {type_}" for type_, count in hidden.items() if count)
+        records = ", ".join(f"{count} {type_}" for type_, count in hidden.items() if count)
         return f"decode will be partial; records that it cannot show: {records}", PARTIAL_STYLE
     return "decode will be complete", COMPLETE_STYLE if result.footer == "sound" else PARTIAL_STYLE
 
 
-def print_verdict(out: str, files: int, counts: dict[str, int], complete: bool | None, say: Say) -> None:
+def print_verdict(out: str, verification: Verification, say: Say) -> None:
     """Print the answer of `verify`."""
+    files, counts, complete = verification.file_count, verification.counts, verification.says_complete
+    if not verification.is_dump:
+        words = "not a dump: it has no MANIFEST.json, CHECKSUMS or redis; nothing in it was looked at"
+        say(f"{out}: ", words, REFUSED_STYLE)
+        return
     for name, count in sorted(counts.items()):
         say(f"{count} {name}")
     if counts:
@@ -137,12 +145,12 @@ def _iter_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
 
 
 def _count_line(name: str, count: int) -> str:
-    return f"{name:<24} {count:>14,}"
+    return f"{name:<24} {count:>14}"
 
 
 def number_of(count: int, name: str) -> str:
     """Return a count of things in words."""
-    return f"{count:,} {name}{'s' * (count != 1)}"
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 # ---- faults ----

@@ -36,13 +36,17 @@ from ekvformat.tree import HLLS, STRINGS, database_directory
 from ekvdump.engine.first_pass import FirstPass
 from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.record_index import HEAD_SIZE, Record, RecordIndex, read_body
-from ekvdump.engine.source import Source
+from ekvdump.engine.source import Progress, Source
 
 Parts = tuple[str, ...]
 """Names from the output directory down to a file."""
 
 SELECTABLE: Final = (STRINGS, HLLS)
 """The kinds of blobs that a caller can select, and the names of their directories. [COMP-1]"""
+
+
+JOINING: Final = "TTL records"
+"""The stage of a run that finds out which key each TTL record decides about."""
 
 
 class Blob(NamedTuple):
@@ -82,10 +86,17 @@ def is_envelope(section: Section, record: Record) -> bool:
 
 
 class Outputs:
-    """The outputs of one run, in output order, with the counters that are updated on the way."""
+    """The outputs of one run, in output order, with the counters that are updated on the way.
 
-    def __init__(self, source: Source, first_pass: FirstPass, options: Options) -> None:
+    Without a `source` payloads are left out, and only the counters are of use. `progress` is called with
+    the TTL records that were looked at.
+    """
+
+    def __init__(
+        self, source: Source | None, first_pass: FirstPass, options: Options, progress: Progress | None = None
+    ) -> None:
         self._source = source
+        self._progress = progress
         self.first_pass = first_pass
         self.options = options
         self._directory: Parts = redis_directory(options.database)
@@ -111,6 +122,9 @@ class Outputs:
 
     def _join(self, section: Section) -> MergeJoin:
         return MergeJoin(self._records(section.type))
+
+    def _read(self, record: Record, begin: int = 0) -> bytes:
+        return b"" if self._source is None else read_body(self._source, record, begin)
 
     # ---- strings and HLLs ----
 
@@ -146,7 +160,7 @@ class Outputs:
                 continue
             fates["written"] += 1
             # [RSTR-6] [RHLL-2] What the head has of the payload tells where the payload begins.
-            yield Blob(directory, segment, read_body(self._source, record, len(record.head) - len(value.payload)))
+            yield Blob(directory, segment, self._read(record, len(record.head) - len(value.payload)))
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
                 yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
@@ -200,7 +214,7 @@ class Outputs:
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-7]
-        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", read_body(self._source, record))
+        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", self._read(record))
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
         line = render_unreadable_line(segment, prefix + record.user_key, offset, fault.clause, kind)
         yield Line(self._directory, UNREADABLE_NAME, line)
@@ -214,9 +228,12 @@ class Outputs:
         owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
         without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-9] [RTTL-10]
 
-        for record in self._records(keys.TTL):
+        total = self._records(keys.TTL).record_count
+        for number, record in enumerate(self._records(keys.TTL), 1):
             user_key = record.user_key
-            body = record.head if record.body_size <= HEAD_SIZE else read_body(self._source, record)
+            body = record.head if record.body_size <= HEAD_SIZE else self._read(record)
+            if self._progress:
+                self._progress(JOINING, number, total)
             try:
                 expiry_ms = decode_ttl_value(body, record.body_offset, keys.TTL_PREFIX + user_key)
             except Fault as fault:

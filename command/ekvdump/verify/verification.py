@@ -58,6 +58,8 @@ VERIFYING: Final = "files"
 A_FILE: Final = b"F"
 NO_FILE: Final = b"X"
 """A link or a special file, which has been reported already."""
+REDIS_NAME: Final = "redis"
+"""The directory that holds the databases. [TREE-1]"""
 A_LINE: Final = b"L"
 """A line of CHECKSUMS; followed by its hash."""
 
@@ -100,6 +102,8 @@ class Verification:
         """Number of findings by name. [VERI-19]"""
         self.file_count = 0
         """Regular files in the tree."""
+        self.is_dump = True
+        """False for a directory that is not a dump. [VERI-24]"""
         self.manifest: dict[str, Any] | None = None
         """The members of MANIFEST.json, if it can be read."""
 
@@ -122,6 +126,11 @@ class Verification:
         with self._reading(()):
             self._top = open_top(self._out, handles=self._handles)
         try:
+            if not self._is_dump():
+                # [VERI-24]
+                self._read_manifest()
+                self._read_checksums()
+                return
             self._walk()
             self._read_manifest()
             self._read_checksums()
@@ -133,6 +142,12 @@ class Verification:
             self._top.close()
             self._paths.close()
             self._names.close()
+
+    def _is_dump(self) -> bool:
+        """Return True for a dump, also one that was not finished. [VERI-24]"""
+        with self._reading(()):
+            self.is_dump = any(look_if_there(self._top, name) for name in (MANIFEST_NAME, CHECKSUMS_NAME, REDIS_NAME))
+        return self.is_dump
 
     def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
         with FaultsAt(self._temporary_directory, ()):
