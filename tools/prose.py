@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "reference" / "ekvformat"
-MAX_LINES: Final = 2420
+MAX_LINES: Final = 2460
 """Largest size of the whole reference, in lines."""
 MAX_FUNCTION_LINES: Final = 35
 """Largest size of one function, its docstring and comments included."""

@@ -134,7 +134,8 @@ func (t *tree) makeReady() error {
 // An earlierDump is what an earlier manifest says about another database index (INTO-7).
 type earlierDump struct {
 	database jsonNumber
-	complete any // bool or nil
+	part     object // nothing, or the member part
+	complete any    // bool or nil
 	reasons  []Reason
 	fsmPath  any // string or nil
 }
@@ -163,7 +164,7 @@ func (t *tree) readEarlier() (map[jsonNumber]earlierDump, error) {
 		return nil, nil
 	}
 	source, _ := top["source"].(jsonObject)
-	own := jsonObject{"database": outcome["database"], "complete": outcome["complete"],
+	own := jsonObject{"database": outcome["database"], "part": outcome["part"], "complete": outcome["complete"],
 		"partial_reasons": outcome["partial_reasons"], "fsm_path": source["fsm_path"]}
 	list, _ := outcome["earlier"].([]any)
 	said := map[jsonNumber]earlierDump{}
@@ -180,9 +181,22 @@ func (t *tree) readEarlier() (map[jsonNumber]earlierDump, error) {
 			e.fsmPath = p
 		}
 		e.reasons, _ = asReasons(o["partial_reasons"])
+		e.part = asPart(o["part"])
 		said[e.database] = e
 	}
 	return said, nil
+}
+
+// asPart takes an object with one member, as in COMP-11; nil for anything else.
+func asPart(v any) object {
+	o, _ := v.(jsonObject)
+	for _, name := range []string{"key", "prefix"} {
+		s, isText := asText(o[name])
+		if _, ok := readBase64(s); isText && ok && len(o) == 1 {
+			return object{{"part", object{{name, s}}}}
+		}
+	}
+	return nil
 }
 
 // asReasons takes a list of objects of the type of COMP-6, all or nothing. By INTO-8 each counts or not

@@ -170,8 +170,9 @@ func (r *result) outcome(o *options) object {
 		warnings = append(warnings, object{{"name", w.Name}, {"count", w.Count}, {"about", about}, {"detail", w.Detail}})
 	}
 	for _, e := range r.earlier {
-		earlier = append(earlier, object{{"database", e.database}, {"complete", e.complete},
-			{"partial_reasons", reasonList(e.reasons)}, {"fsm_path", e.fsmPath}})
+		said := append(object{{"database", e.database}}, e.part...) // INTO-7
+		earlier = append(earlier, append(said, member{"complete", e.complete},
+			member{"partial_reasons", reasonList(e.reasons)}, member{"fsm_path", e.fsmPath}))
 	}
 	var undecoded object
 	for t := tHash; t <= tSQS; t++ {

@@ -1,6 +1,7 @@
 """`python -m ekvformat SNAPSHOT OUT`: enough of a program to be judged by the conformance suite."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(words: argparse.Namespace) -> int:
     """Decode; print the warnings."""
-    options = Options(words.db, words.only, words.salvage)
+    options = Options(words.db, words.only, words.salvage, words.key, words.prefix)
     provenance = Provenance(words.snapshot, words.wall_time, words.cluster_id, words.elastickv_version)
     tree = Tree(words.out, words.db, words.into_existing, sync=not words.no_sync)
     # [OUTC-6] The output directory first, and only then the snapshot.
@@ -56,6 +57,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("out", metavar="OUT", help="the directory to write")
     parser.add_argument("--db", default="0", metavar="N", help="database index [TREE-1]")
     parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [COMP-1]")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--key", type=os.fsencode, metavar="KEY", help="this user key alone [COMP-10]")
+    part.add_argument("--prefix", type=os.fsencode, metavar="P", help="user keys that begin like this [COMP-10]")
     parser.add_argument("--salvage", action="store_true", help="list unreadable values [SALV-1]")
     parser.add_argument("--into-existing", action="store_true", help="OUT may hold something [INTO-1]")
     parser.add_argument("--no-sync", action="store_true", help="flush nothing to disk [SAFE-22]")

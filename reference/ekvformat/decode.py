@@ -32,6 +32,10 @@ class Options(NamedTuple):
     """The types wanted, `STRINGS` or `HLLS` or both; None for all. [COMP-1]"""
     salvage: bool = False
     """Consent to a dump without the values that cannot be read. [SALV-1]"""
+    key: bytes | None = None
+    """The one user key wanted; None for all. [COMP-10]"""
+    prefix: bytes | None = None
+    """How the user keys wanted begin; None for all. [COMP-10]"""
 
 
 NO_OPTIONS: Final = Options()
@@ -169,9 +173,14 @@ class Outputs:
         # first place is the one that counts. [KMAP-3]
         self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", {})[line] = None
 
-    def is_wanted(self, section: Section) -> bool:
-        """Return True if the caller wants this type. [COMP-1]"""
-        return self.options.only is None or section.directory in self.options.only
+    def is_wanted(self, section: Section, user_key: bytes) -> bool:
+        """Return True if the caller wants this type [COMP-1] and this key. [COMP-10]"""
+        only, key, prefix = self.options.only, self.options.key, self.options.prefix
+        return (
+            (only is None or section.directory in only)
+            and (key is None or user_key == key)
+            and (prefix is None or user_key.startswith(prefix))
+        )
 
     # ---- strings and HLLs ----
 
@@ -180,7 +189,7 @@ class Outputs:
         fates = self.counters.hlls if section.type == keys.HLL else self.counters.strings
         for user_key, record in self.tables[section.type].items():
             # [COMP-2] Not judged either: nobody asked what it holds.
-            if not self.is_wanted(section):
+            if not self.is_wanted(section, user_key):
                 fates["excluded"] += 1
             # [RSTR-4] Also by a string that cannot be read. [SALV-4]
             elif section.type == keys.BARE and user_key in self.tables[keys.STRING]:
@@ -252,7 +261,7 @@ class Outputs:
                 self.add_row_without_owner(user_key)
                 continue
             section, owner_record = owner
-            if not self.is_wanted(section):
+            if not self.is_wanted(section, user_key):
                 fates["excluded"] += 1  # [COMP-2]
             elif section.is_envelope(owner_record):
                 fates["redundant"] += 1  # [RTTL-5]

@@ -20,9 +20,9 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeGuard
 
 from ekvformat import keys
 from ekvformat.completeness import DumpWarning, partial_reasons
-from ekvformat.decode import Summary
+from ekvformat.decode import Options, Summary
 from ekvformat.outcomes import Fault, text_of_path
-from ekvformat.segments import MAX_SEGMENT_SIZE
+from ekvformat.segments import MAX_SEGMENT_SIZE, encode_base64url
 from ekvformat.tree import database_directory
 
 MANIFEST_NAME: Final = "MANIFEST.json"
@@ -39,6 +39,8 @@ MAX_COUNT: Final = 0xFFFF_FFFF_FFFF_FFFF
 """Greatest number that an earlier manifest may say. [INTO-8]"""
 PHASE_SNAPSHOT: Final = "phase0-snapshot-decode"
 """From a snapshot file, and not from a live node. [MANI-3]"""
+BASE64URL: Final = re.compile("[A-Za-z0-9_-]*")
+"""The alphabet of base64url. [COMP-11]"""
 EXCLUSIONS: Final = (
     "include_incomplete_uploads", "include_orphans", "preserve_sqs_visibility", "include_sqs_side_records"
 )  # fmt: skip
@@ -148,12 +150,20 @@ def render_outcome(
     others = [other for other in databases if other != database]
     return {
         "database": database,
+        **render_part(summary.options),
         "complete": not reasons,
         "partial_reasons": [reason._asdict() for reason in reasons],  # [COMP-6]
         "warnings": [warning._asdict() for warning in warnings],  # [COMP-5]
         "counters": vars(summary.counters),  # [COMP-9]
         "earlier": render_earlier(others, earlier_manifest),
     }
+
+
+def render_part(options: Options) -> dict[str, Any]:
+    """Render which keys the caller wanted; nothing if the dump is not a part. [COMP-11]"""
+    wanted = {"key": options.key, "prefix": options.prefix}
+    part = {name: encode_base64url(value) for name, value in wanted.items() if value is not None}
+    return {"part": part} if part else {}
 
 
 def render_earlier(databases: list[int], earlier_manifest: bytes) -> list[dict[str, Any]]:
@@ -175,7 +185,10 @@ def render_said(said: dict[str, Any]) -> dict[str, Any]:
         for reason in objects_of(said.get("partial_reasons"))
         if is_text(reason.get("reason")) and is_text(reason.get("about")) and is_count(reason.get("count"))
     ]
+    part = object_of(said.get("part"))
+    is_part = len(part) == 1 and any(is_base64url(part.get(name)) for name in ("key", "prefix"))
     return {
+        **({"part": part} if is_part else {}),
         "complete": complete if isinstance(complete, bool) else None,
         "partial_reasons": reasons,
         "fsm_path": fsm_path if is_text(fsm_path) else None,
@@ -245,6 +258,11 @@ def is_number(value: object) -> TypeGuard[int]:
 def is_count(value: object) -> TypeGuard[int]:
     """Return True for a number that an earlier manifest may say. [INTO-8]"""
     return is_number(value) and 0 <= value <= MAX_COUNT
+
+
+def is_base64url(value: object) -> bool:
+    """Return True for text that is base64url without padding. [READ-3]"""
+    return isinstance(value, str) and BASE64URL.fullmatch(value) is not None and len(value) % 4 != 1
 
 
 def is_text(value: object) -> TypeGuard[str]:

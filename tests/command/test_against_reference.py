@@ -63,7 +63,13 @@ def snapshot_of(seed: int) -> tuple[str, bytes, Options]:
         data = stores.corrupted(dice, stores.any_snapshot(dice))
     else:
         data = stores.corrupted(dice, stores.part_of_real_snapshot(dice, dice.choice(REAL_NAMES)))
-    return kind, data, Options(dice.choice([0, -1, 7]), dice.choice(SELECTIONS), dice.random() < 0.4)
+    return kind, data, Options(dice.choice([0, -1, 7]), dice.choice(SELECTIONS), dice.random() < 0.4, *part_of(dice))
+
+
+def part_of(dice: random.Random) -> tuple[bytes | None, bytes | None]:
+    """Return which keys are wanted: in most runs all. [COMP-10]"""
+    key = dice.choice([b"", b"a", b"ab", b"\xff", b"x" * 241])
+    return dice.choice([(None, None)] * 4 + [(key, None), (None, key)])
 
 
 def odd_headers(dice: random.Random, entries: list[Entry]) -> list[Entry]:
@@ -157,7 +163,7 @@ def steps_of(seed: int) -> list[Step]:
         name = dice.choice(["snapshot", f"{dice.choice([0, 4, 7, 2**64 - 1]):016x}.fsm"])
         entries = dice.choice([stores.mixed_store, stores.mixed_store, stores.hostile_store])(dice)
         data = stores.framed(dice, entries, dice.choice([5, 12, 2**57]))
-        options = Options(dice.choice([0, 0, -1, 7, 20]), dice.choice(SELECTIONS), dice.random() < 0.8)
+        options = Options(dice.choice([0, 0, -1, 7, 20]), dice.choice(SELECTIONS), dice.random() < 0.8, *part_of(dice))
         words = dice.choice([(None, None), ("c & é", "1.2"), ("a\udcff", "")])
         into_existing = number > 0 and dice.random() < 0.9
         steps.append(Step(data, name, options, Provenance(name, WALL_TIME, *words), into_existing))

@@ -92,9 +92,11 @@ def check_in_memory(case: Case) -> None:
     scene = case.scene
     only = scene.options.get("only")
     types = frozenset(only.split(",")) if only else None
+    part = (os.fsencode(scene.options[name]) if name in scene.options else None for name in ("key", "prefix"))
     found: Fault | Dump
     try:
-        found = decode(scene.snapshot or b"", "", Options(scene.database, types, "salvage" in scene.options))
+        options = Options(scene.database, types, "salvage" in scene.options, *part)
+        found = decode(scene.snapshot or b"", "", options)
     except Fault as fault:
         found = fault
     assert any(is_expected(found, expected) for expected in case.allowed), found

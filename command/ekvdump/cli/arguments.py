@@ -230,6 +230,11 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         metavar="TYPES",
         help="comma-separated, of strings and hll: show these and call that complete",
     )
+    part = decode.add_mutually_exclusive_group()
+    part.add_argument("--key", type=_key, metavar="KEY", help="write this key alone; MANIFEST.json says so")
+    part.add_argument(
+        "--prefix", type=_key, metavar="P", help="write the keys that begin like this alone; MANIFEST.json says so"
+    )
     decode.add_argument(
         "--salvage", action="store_true", help="list values that no client could read, instead of refusing the snapshot"
     )

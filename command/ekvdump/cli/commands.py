@@ -91,7 +91,7 @@ def decode(options: argparse.Namespace, moment: Moment) -> Ending:
         moment.run = Run(
             options.snapshot,
             options.out,
-            Options(options.db, options.only, options.salvage),
+            Options(options.db, options.only, options.salvage, options.key, options.prefix),
             provenance,
             progress,
             into_existing=options.into_existing,

@@ -115,6 +115,11 @@ class Outputs:
         """Return True if a kind of `SELECTABLE` is selected. [COMP-1]"""
         return self.options.only is None or selectable in self.options.only
 
+    def _wants_key(self, user_key: bytes) -> bool:
+        """Return True if a user key is wanted. [COMP-10]"""
+        key, prefix = self.options.key, self.options.prefix
+        return (key is None or user_key == key) and (prefix is None or user_key.startswith(prefix))
+
     # ---- records ----
 
     def _records(self, type_: str) -> RecordIndex:
@@ -143,6 +148,9 @@ class Outputs:
 
         for record in self._records(section.type):
             user_key = record.user_key
+            if not self._wants_key(user_key):
+                fates["excluded"] += 1  # [COMP-2]
+                continue
             # [RSTR-4] [SALV-4]
             if shadowing is not None and shadowing.find(user_key) is not None:
                 fates["shadowed"] += 1
@@ -251,7 +259,7 @@ class Outputs:
                 continue
 
             section, owner = found[0]
-            if not self._wants(section.directory):
+            if not (self._wants(section.directory) and self._wants_key(user_key)):
                 fates["excluded"] += 1  # [COMP-2]
             elif is_envelope(section, owner):
                 fates["redundant"] += 1  # [RTTL-5]

@@ -36,7 +36,7 @@ r"""Reads golden cases: one TOML file each, in `fixtures/cases/<chapter>/`.
     below_out      true: the snapshot is in OUT
     out            OUT, from the directory above; default out
     disk_bytes     size of the file system that OUT is on; default as large as needed
-    options        only = "strings,hll" or one of both; salvage = true;
+    options        only = "strings,hll" or one of both; key or prefix, of user keys; salvage = true;
                    into_existing = true; wall_time, cluster_id, elastickv_version
 
     expect         value
@@ -110,8 +110,8 @@ MEMBERS: Final = {
 RUN: Final = {"verb", "db", "name", "snapshot_is", "below_out", "out", "options", "disk_bytes"}
 SNAPSHOT_KINDS: Final = ("file", "symlink", "missing", "directory", "fifo")
 OPTIONS: Final = {
-    "only": True, "salvage": False, "into_existing": False, "wall_time": True, "cluster_id": True,
-    "elastickv_version": True,
+    "only": True, "key": True, "prefix": True, "salvage": False, "into_existing": False, "wall_time": True,
+    "cluster_id": True, "elastickv_version": True,
 }  # fmt: skip
 """Option = whether it takes a value."""
 TWIN: Final = {"why", "snapshot", "described", "run", "scene"}

@@ -37,7 +37,7 @@ from ekvconform.cases.contents import (
     is_operational,
     type_of,
 )
-from ekvconform.cases.golden_cases import DECODE, REFUSED, Case, Expected, Planted, Scene
+from ekvconform.cases.golden_cases import ABSENT, DECODE, REFUSED, Case, Expected, Planted, Scene
 from ekvconform.cases.parts import Parts, iter_pieces, take_apart
 from ekvconform.cases.snapshots import render_hex
 from ekvconform.cases.writer import (
@@ -57,6 +57,8 @@ TIMES_MATTER: Final = re.compile("FILE-6|KEYS-2|VISI-(1|15|16|17|18|19|20|21)")
 """Clauses of cases whose timestamps stay."""
 INDEXES_MATTER: Final = re.compile("FILE-(25|26)|VISI-(7|8|9|10)")
 """Clauses of cases whose operational entries stay."""
+OF_KEYS: Final = ("key", "prefix")
+"""Options that name user keys, and members of `part`."""
 OF_USER_KEYS: Final = (HLL, STRING, BARE, TTL)
 """Types whose storage keys hold a user key, in output order. [OUTC-5]"""
 LETTERS: Final = string.ascii_lowercase.encode()
@@ -175,11 +177,17 @@ class _Variation:
             twin = replace(twin, snapshot=self._new_parts(self._twin_parts).joined())
         return replace(
             case,
-            scene=replace(case.scene, snapshot=parts.joined()),
+            scene=replace(case.scene, snapshot=parts.joined(), options=self._new_options(case.scene.options)),
             twin=twin,
             annotated=render_hex(iter_pieces(parts)),
             allowed=tuple(_Varied(expected, self, parts).expected() for expected in case.allowed),
         )
+
+    def _new_options(self, options: dict[str, str]) -> dict[str, str]:
+        return {
+            name: self.user_key(value.encode()).decode() if name in OF_KEYS else value
+            for name, value in options.items()
+        }
 
     # ---- what may change ----
 
@@ -363,6 +371,9 @@ class _Varied:
             return self._variation.time(value)
         if name == CRC and DIGITS.fullmatch(str(value)):
             return footer(self._data[:-4]).hex()
+        if name.startswith("outcome.part.") and value != ABSENT:
+            user_key = self._variation.user_key(base64.urlsafe_b64decode(value + "=="))
+            return base64.urlsafe_b64encode(user_key).decode().rstrip("=")
         return [self._segment(each) for each in value] if name.endswith(".about") else value
 
     def _file(self, path: bytes, data: bytes) -> tuple[bytes, bytes]:

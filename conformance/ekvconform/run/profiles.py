@@ -12,7 +12,7 @@ verify       the same, with {out}, of the command that verifies a dump, if there
 chapters     the chapters that the program claims to implement, in lower case; all if
              not given
 [options]    option = list of words: salvage, into_existing, an empty list if the program
-             always does it; and, with {value} among them, only, wall_time, cluster_id,
+             always does it; and, with {value} among them, only, key, prefix, wall_time, cluster_id,
              elastickv_version
 [exit]       complete, partial, whole, findings: lists of exit statuses (default 0; that
              of complete or 3; 0; 1). refused is one too (default any from 1 to 125), or
