@@ -25,7 +25,7 @@ from ekvformat.decode import BARE_SECTION, HLL_SECTION, STRING_SECTION, Options,
 from ekvformat.outcomes import Fault
 from ekvformat.visibility import VERSION_SUFFIX_SIZE, decode_version, is_operational, visible_records
 
-from ekvdump.engine.entries import LONGEST_START, Entry, decode_start, iter_entries
+from ekvdump.engine.entries import LONGEST_START, Entry, as_in_memory, decode_start, iter_entries
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
 from ekvdump.inspection import Inspection, inspect
 
@@ -78,7 +78,8 @@ class Explanation:
         yield from (field for field in start_fields if field.offset < end)
         try:
             for entry in iter_entries(source, end, source.size):
-                end = entry.value_offset + entry.value_size
+                _, _, value_offset, value_size, _ = entry
+                end = value_offset + value_size
                 yield from self._fields_of(entry)
         except Fault:
             yield from self._rest(end)
@@ -87,8 +88,9 @@ class Explanation:
             yield footer_field(end, source.read(end, source.size - end))
 
     def _fields_of(self, entry: Entry) -> Iterator[Field]:
-        head = self._source.read(entry.value_offset, min(entry.value_size, HEAD_SIZE))
-        return iter_entry_fields(entry.offset, entry.key, head, entry.value_size)
+        offset, key, value_offset, value_size, _ = entry
+        head = self._source.read(value_offset, min(value_size, HEAD_SIZE))
+        return iter_entry_fields(offset, key, head, value_size)
 
     def _rest(self, offset: int) -> Iterator[Field]:
         if left := self._source.size - offset:
@@ -106,15 +108,14 @@ class Explanation:
             del storage_keys[user_key]  # [KEYS-3] Bare keys do not begin like this.
         entries: list[Entry] = []
         for entry in iter_entries(self._source, start.entries_offset, self._source.size):
-            storage_key = entry.key[:-VERSION_SUFFIX_SIZE]
-            if storage_key in storage_keys and not is_operational(entry.as_in_memory()):
+            if storage_key_of(entry) in storage_keys and not is_operational(as_in_memory(entry)):
                 entries.append(entry)
         if not entries:
             yield f"{printable(user_key)}: no string, HLL or TTL record has ever been stored under this key"
             return
         yield f"{printable(user_key)}, as of the last commit, {start.last_commit_ts}"
         for storage_key, type_ in storage_keys.items():
-            versions = [entry for entry in entries if entry.key[:-VERSION_SUFFIX_SIZE] == storage_key]
+            versions = [entry for entry in entries if storage_key_of(entry) == storage_key]
             if versions:
                 yield f"  {printable(storage_key)}, of the type {type_}"
                 yield from self._iter_versions(versions, start.last_commit_ts)
@@ -124,7 +125,7 @@ class Explanation:
     def _iter_versions(self, versions: list[Entry], last_commit_ts: int) -> Iterator[str | Field]:
         counts = False
         for entry in versions:
-            version = decode_version(entry.as_in_memory())
+            version = decode_version(as_in_memory(entry))
             if version.commit_ts > last_commit_ts:
                 words = "future: above the last commit [VISI-14]"
             elif counts:
@@ -163,8 +164,14 @@ class Explanation:
 
     def _in_memory(self, entry: Entry) -> snapshot_file.Entry:
         """Return an entry with the whole of its value."""
-        value = self._source.read(entry.value_offset, entry.value_size)
-        return entry.as_in_memory()._replace(value=value)
+        _, _, value_offset, value_size, _ = entry
+        return as_in_memory(entry)._replace(value=self._source.read(value_offset, value_size))
+
+
+def storage_key_of(entry: Entry) -> bytes:
+    """Return what an entry has before its version suffix. [VISI-1]"""
+    _, key, _, _, _ = entry
+    return key[:-VERSION_SUFFIX_SIZE]
 
 
 def _iter_outputs(outputs: Outputs) -> Iterator[str]:

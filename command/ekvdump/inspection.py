@@ -68,12 +68,13 @@ class Inspection:
 
     def observe(self, entry: Entry, what: str) -> None:
         """Count what the first pass does not."""
-        prefix = prefix_of(entry.key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
+        _, key, _, _, value_head = entry
+        prefix = prefix_of(key[:-VERSION_SUFFIX_SIZE]).decode("ascii")
         self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
-        self.tombstone_count += entry.value_head[0] & TOMBSTONE
+        self.tombstone_count += value_head[0] & TOMBSTONE
         if what in DECODERS:
             try:
-                expiry_ms = DECODERS[what](entry.value_head[VALUE_HEADER_SIZE:])
+                expiry_ms = DECODERS[what](value_head[VALUE_HEADER_SIZE:])
             except Fault:
                 pass  # counted with the keys
             else:

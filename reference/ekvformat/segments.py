@@ -35,7 +35,7 @@ BINARY_PREFIX: Final = "b64."
 
 def encode_percent(key: bytes) -> str:
     """Return the percent form, of any size. [SEGM-1]"""
-    return "".join(PERCENT_FORMS[byte] for byte in key)
+    return "".join([PERCENT_FORMS[byte] for byte in key])
 
 
 def encode_fallback(key: bytes) -> str:

@@ -170,6 +170,7 @@ def test_outc_7_other_io_is_7(tmp_path: Path) -> None:
     assert "[io-error, FILE-24]" in result.stderr
 
 
+@pytest.mark.usefixtures("named_files")
 def test_safe_31_every_fault_is_printed(
     tmp_path: Path, snapshot_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

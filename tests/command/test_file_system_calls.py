@@ -9,7 +9,7 @@ CALLS = re.compile(
 )
 EXPECTED = {
     "engine/source": {"open", "pread"},
-    "filesystem/directories": {"open", "mkdir", "unlink", "rename", "write"},
+    "filesystem/directories": {"open", "mkdir", "unlink", "rename", "link", "write"},
     "filesystem/by_path": {"open", "mkdir", "unlink", "replace"},
     "filesystem/reading": {"open"},
     "filesystem/tree_writer": {"mkdir", "ftruncate", "fchmod"},

@@ -191,7 +191,7 @@ def test_safe_24_a_closed_terminal_interrupts_a_run(tmp_path: Path) -> None:
         "def wait(*arguments, **keywords):\n"
         "    os.write(2, b'waiting')\n"
         "    signal.pause()\n"
-        "os.rename = wait\n"
+        "os.link = wait\n"
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
     master, slave = pty.openpty()

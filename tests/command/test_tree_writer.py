@@ -427,6 +427,60 @@ def test_safe_8_a_directory_that_vanished_is_noticed(tmp_path: Path, monkeypatch
 # ---- how files appear ----
 
 
+def test_safe_19_a_blob_has_no_name_until_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, seen = os.link, {}
+
+    def looked(source: str, target: str, *, dst_dir_fd: int, follow_symlinks: bool) -> None:
+        assert not [name for name in os.listdir(dst_dir_fd) if name == target or name.endswith(".tmp")]
+        seen[target] = Path(source).read_bytes()
+        link(source, target, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "link", looked)
+    decode_full(tmp_path)
+    blobs = {os.path.basename(path): data for path, data in read_tree(tmp_path / "out").items() if path[-4:] == ".bin"}
+    assert seen == blobs
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL])
+def test_safe_19_a_file_system_without_unnamed_files_is_asked_once_for_each_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    opened, asked = os.open, 0
+
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        nonlocal asked
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            asked += 1
+            raise OSError(number, os.strerror(number))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    (tmp_path / "usual").mkdir()
+    decode_full(tmp_path / "usual")
+    monkeypatch.setattr(os, "open", refuse)
+    decode_full(tmp_path)
+    assert asked == 2
+    tree, usual = (read_tree(directory / "out/redis") for directory in (tmp_path, tmp_path / "usual"))
+    assert tree == usual
+
+
+def test_safe_15_a_blob_that_is_there_is_replaced(tmp_path: Path) -> None:
+    decode_full(tmp_path)
+    blob = tmp_path / "out" / BLOB
+    os.link(blob, tmp_path / "other")
+    blob.write_bytes(b"before")
+    decode_full(tmp_path, into_existing=True)
+    assert (blob.read_bytes(), (tmp_path / "other").read_bytes()) == (b"string one", b"before")
+    assert stat.S_IMODE(blob.stat().st_mode) == 0o600
+
+
+def test_tree_7_the_umask_does_not_change_the_mode_of_blobs(tmp_path: Path) -> None:
+    with umask(0o277):
+        decode_full(tmp_path)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*.bin")}
+    assert modes == {0o600}
+
+
+@pytest.mark.usefixtures("named_files")
 def test_safe_19_safe_20_a_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before every rename nothing lies under the final name, and the temporary file is whole."""
     rename, seen = os.rename, {}
@@ -447,6 +501,7 @@ def test_safe_19_safe_20_a_file_appears_whole(tmp_path: Path, monkeypatch: pytes
         assert seen[name] == files[name]
 
 
+@pytest.mark.usefixtures("named_files")
 @pytest.mark.parametrize("kind", [*LINKS, "FIFO", "hard link", "file"])
 def test_safe_21_whatever_lies_at_the_temporary_name_is_unlinked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary, kind: str
@@ -457,6 +512,7 @@ def test_safe_21_whatever_lies_at_the_temporary_name_is_unlinked(
     assert (tmp_path / "out" / BLOB).read_bytes() == b"string one"
 
 
+@pytest.mark.usefixtures("named_files")
 def test_safe_21_a_directory_at_the_temporary_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: Canary
 ) -> None:
@@ -538,11 +594,12 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("function", ["mkdir", "write", "rename", "open"])
+@pytest.mark.parametrize("function", ["mkdir", "write", "rename", "link", "open"])
 @pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
 def test_safe_27_safe_28_safe_29_every_call_may_fail_and_leaves_no_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
+    monkeypatch.setattr("ekvdump.filesystem.directories.HAS_UNNAMED", function != "rename")
     monkeypatch.setattr("ekvdump.filesystem.external_sort.RUN_LINES", 2)  # so that runs are written too
     nth = 0
     while True:
@@ -638,6 +695,7 @@ def test_safe_31_a_close_that_fails_after_a_write_that_failed_is_reported_too(
     assert fault.exit_status == 6
 
 
+@pytest.mark.usefixtures("named_files")
 def test_safe_31_what_fails_while_cleaning_up_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Failing(monkeypatch, "rename", 3, errno.EIO)
     Failing(monkeypatch, "unlink", 1, errno.EACCES)
@@ -693,6 +751,7 @@ def test_safe_28_a_full_disk_is_one_whatever_the_caller_is_dealing_with(
     assert (fault.name, fault.also) == ("disk-full", ())
 
 
+@pytest.mark.usefixtures("named_files")
 @pytest.mark.parametrize("place", [BLOB, "MANIFEST.json", "CHECKSUMS"])
 @pytest.mark.parametrize("kind", ["symlink to a file", "file", "FIFO"])
 def test_safe_10_a_temporary_file_that_is_swapped_before_its_rename_is_noticed(

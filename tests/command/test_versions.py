@@ -4,7 +4,6 @@ import struct
 from contextlib import closing
 
 from command_runs import MemorySource, decode_in_memory
-from ekvdump.engine.entries import Entry as StoredEntry
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.merge_join import precedes
 from ekvdump.engine.versions import OpenKeys, Versions, find_header_fault, first_suffix_shown
@@ -31,7 +30,7 @@ def test_visi_1_the_suffix_is_the_inverted_commit_timestamp(commit_ts: int, stor
 
 def test_visi_6_sound_headers_are_no_fault() -> None:
     for key, value in (put(STR + b"k", 5, b"v"), delete(STR + b"k", 5)):
-        assert find_header_fault(StoredEntry(0, key, 0, len(value), value[:9])) is None
+        assert find_header_fault((0, key, 0, len(value), value[:9])) is None
 
 
 def test_visi_17_a_key_comes_after_all_its_extensions() -> None:
@@ -61,7 +60,7 @@ def test_visi_21_an_open_key_is_a_size_and_not_a_copy() -> None:
 def test_visi_21_a_chain_of_prefixes_leaves_one_by_one() -> None:
     versions = Versions(2**64 - 1)
     for size in range(100):
-        versions.classify(StoredEntry(0, b"\xff" * (size + 8), 0, 12, bytes(9) + b"abc"))
+        versions.classify((0, b"\xff" * (size + 8), 0, 12, bytes(9) + b"abc"))
     assert not versions.closed
     versions.close()
     assert list(versions.take_records()) == [(b"\xff" * size, (9, 3, b"abc")) for size in range(99, -1, -1)]

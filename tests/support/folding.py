@@ -34,6 +34,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         above, name = os.path.split(path) if isinstance(path, str) else ("", "")
         return os.path.join(above, fold(name, above)) if above and name and os.path.isdir(above) else path
 
+    def link(real: Callable[..., Any], source: str, target: str, *, dst_dir_fd: int, follow_symlinks: bool) -> Any:
+        return real(source, fold(target, dst_dir_fd), dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "link", partial(link, os.link))
     for folded, names in ((one, ("open", "stat", "lstat", "unlink", "mkdir")), (two, ("rename", "replace"))):
         for name in names:
             monkeypatch.setattr(os, name, partial(folded, getattr(os, name)))

@@ -59,21 +59,21 @@ class Start(NamedTuple):
         return self.header_version is not None
 
 
-class Entry(NamedTuple):
-    """One entry as stored; its value stays in the file."""
+Entry = tuple[int, bytes, int, int, bytes]
+"""One entry as stored; its value stays in the file. Millions of them are made, so their fields have no names:
 
-    offset: int
-    """Offset of its key size."""
-    key: bytes
-    """The encoded key."""
-    value_offset: int
-    value_size: int
-    value_head: bytes
-    """The first `VALUE_HEAD_SIZE` bytes of the encoded value, or all of it if it is shorter."""
+    offset        of its key size
+    key           the encoded key
+    value_offset
+    value_size
+    value_head    the first `VALUE_HEAD_SIZE` bytes of the encoded value, or all of it if it is shorter
+"""
 
-    def as_in_memory(self) -> snapshot_file.Entry:
-        """Return the entry for the rules of `ekvformat`; of its value only the head is there."""
-        return snapshot_file.Entry(self.key, self.offset + SIZE_FIELD_SIZE, self.value_head, self.value_offset)
+
+def as_in_memory(entry: Entry) -> snapshot_file.Entry:
+    """Return an entry for the rules of `ekvformat`; of its value only the head is there."""
+    offset, key, value_offset, _, value_head = entry
+    return snapshot_file.Entry(key, offset + SIZE_FIELD_SIZE, value_head, value_offset)
 
 
 def decode_start(source: Source) -> Start:
@@ -153,7 +153,7 @@ def iter_entries(source: Source, start: int, end: int) -> Iterator[Entry]:
             raise Fault("truncated", "FILE-15", detail, value_offset)
 
         head_end = at if value_size < VALUE_HEAD_SIZE else value_at + VALUE_HEAD_SIZE
-        yield Entry(offset, key, value_offset, value_size, window[value_at:head_end])
+        yield offset, key, value_offset, value_size, window[value_at:head_end]
 
 
 def decode_footer(source: Source, crc: Crc32cReader, end: int, *, has_header: bool) -> int | None:

@@ -12,7 +12,7 @@ from ekvformat.decode import PREFIX_OF_TYPE
 from ekvformat.outcomes import Fault
 from ekvformat.visibility import APPLIED_INDEX_KEY, VERSION_SUFFIX_SIZE, applied_index_of
 
-from ekvdump.engine.entries import Entry, Start, decode_footer, decode_start, iter_entries
+from ekvdump.engine.entries import Entry, Start, as_in_memory, decode_footer, decode_start, iter_entries
 from ekvdump.engine.key_types import type_of
 from ekvdump.engine.record_index import RecordIndex
 from ekvdump.engine.source import Crc32cReader, Source
@@ -92,7 +92,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
         if what == OPERATIONAL:
             counts[what] += 1
             if key == APPLIED_INDEX_KEY:
-                first_pass.applied_index = applied_index_of([entry.as_in_memory()])
+                first_pass.applied_index = applied_index_of([as_in_memory(entry)])
             continue
 
         # [OUTC-3] [OUTC-4] The first header fault is raised only when structure and footer have been checked.

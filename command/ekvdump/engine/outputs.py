@@ -19,6 +19,7 @@ from ekvformat.decode import (
     Options,
     Section,
 )
+from ekvformat.envelope import HAS_EXPIRY, MAX_EXPIRY_MS
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
 from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
@@ -45,6 +46,9 @@ SELECTABLE: Final = (STRINGS, HLLS)
 """The kinds of blobs that a caller can select, and the names of their directories. [COMP-1]"""
 
 
+FLAGS_AT: Final = 2
+EXPIRY_AT: Final = 3
+"""Where the fields of an envelope are in its body. [ENVL-4] [ENVL-5]"""
 JOINING: Final = "TTL records"
 """The stage of a run that finds out which key each TTL record decides about."""
 
@@ -83,6 +87,24 @@ def showable_count(counters: Counters) -> int:
 def is_envelope(section: Section, record: Record) -> bool:
     """Return True if the body of a record is an envelope. [ENVL-1] [ENVL-2]"""
     return section.envelope_prefix is not None and record.head.startswith(section.envelope_prefix)
+
+
+def decode_head(section: Section, record: Record) -> tuple[int, int | None]:
+    """Judge the body of a record by its head; return how many bytes stand before the payload, and the expiry.
+
+    Whole envelopes are read at a glance; what is wrong with others, `ekvformat` says. Raises `invalid-value`.
+    """
+    head = record.head
+    prefix = section.envelope_prefix
+    if prefix is None or not head.startswith(prefix):
+        return 0, None  # [ENVL-3] [RSTR-3]
+    if len(head) == HEAD_SIZE:
+        # [ENVL-4] [ENVL-5] [ENVL-7]
+        if head[FLAGS_AT] & HAS_EXPIRY:
+            return HEAD_SIZE, min(int.from_bytes(head[EXPIRY_AT:], "big"), MAX_EXPIRY_MS)
+        return EXPIRY_AT, None
+    value = section.decode(head, record.body_offset, PREFIX_OF_TYPE[section.type] + record.user_key)
+    return len(head) - len(value.payload), value.expiry_ms
 
 
 class Outputs:
@@ -158,7 +180,7 @@ class Outputs:
             segment = encode_segment(user_key)
             has_bad_row = is_damaged(user_key)  # not below: what an index raises is not about this value
             try:
-                value = section.decode(record.head, record.body_offset, prefix + user_key)
+                begin, expiry_ms = decode_head(section, record)
                 if has_bad_row and not is_envelope(section, record):
                     detail = "a TTL record of another size decides about this key"
                     raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, prefix + user_key)
@@ -167,14 +189,14 @@ class Outputs:
                 fates["unreadable"] += 1
                 continue
             fates["written"] += 1
-            # [RSTR-6] [RHLL-2] What the head has of the payload tells where the payload begins.
-            yield Blob(directory, segment, self._read(record, len(record.head) - len(value.payload)))
+            # [RSTR-6] [RHLL-2]
+            yield Blob(directory, segment, self._read(record, begin))
             # [SEGM-9] [KMAP-2]
             if is_fallback(segment) and not is_in_keymap(user_key):
                 yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
             # [RSTR-7] [RHLL-3] [RTTL-15]
-            if value.expiry_ms is not None:
-                yield Line(self._directory, section.sidecar, render_expiry_line(segment, value.expiry_ms))
+            if expiry_ms is not None:
+                yield Line(self._directory, section.sidecar, render_expiry_line(segment, expiry_ms))
 
     def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
         """Return a predicate: does a malformed TTL record govern this user key? [SALV-2]
@@ -250,15 +272,15 @@ class Outputs:
                 fates["unreadable"] += 1
                 continue
 
-            found = [(section, owner) for section, records in owners if (owner := records.find(user_key))]
-            if not found:
+            found = next(((section, owner) for section, records in owners if (owner := records.find(user_key))), None)
+            if found is None:
                 # [RTTL-10] [RTTL-12] All are counted; the segments of a few are kept as examples.
                 fates[without_owner] += 1
                 if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
                     self.orphan_examples.append(encode_segment(user_key))
                 continue
 
-            section, owner = found[0]
+            section, owner = found
             if not (self._wants(section.directory) and self._wants_key(user_key)):
                 fates["excluded"] += 1  # [COMP-2]
             elif is_envelope(section, owner):

@@ -33,7 +33,7 @@ from ekvformat.visibility import (
     is_operational,
 )
 
-from ekvdump.engine.entries import Entry
+from ekvdump.engine.entries import Entry, as_in_memory
 
 OPERATIONAL_SIZES: Final = frozenset((META_VALUE_SIZE, WRITERS_VALUE_SIZE))
 """Sizes of the values of all operational entries."""
@@ -135,7 +135,7 @@ class Versions:
         """Return what an entry is: one of the constants from `OPERATIONAL` to `EXISTS`, the first that applies."""
         _, key, value_offset, value_size, value_head = entry
         # [VISI-9]
-        if value_size in OPERATIONAL_SIZES and is_operational(entry.as_in_memory()):
+        if value_size in OPERATIONAL_SIZES and is_operational(as_in_memory(entry)):
             return OPERATIONAL
         # [VISI-6] These three conditions include every header fault; `find_header_fault` names it.
         if len(key) < VERSION_SUFFIX_SIZE or value_size < VALUE_HEADER_SIZE or value_head[0] > TOMBSTONE:
@@ -175,7 +175,7 @@ class Versions:
 def find_header_fault(entry: Entry) -> Fault | None:
     """Return the fault in the headers of an entry that is not operational, or None. [VISI-6]"""
     try:
-        decode_version(entry.as_in_memory())
+        decode_version(as_in_memory(entry))
     except Fault as fault:
         return fault
     return None

@@ -54,6 +54,12 @@ class PathDirectory:
     def create(self, name: str) -> int:
         return os.open(self._at(name), CREATE_FILE, FILE_MODE)
 
+    def create_unnamed(self) -> int | None:
+        return None
+
+    def link(self, descriptor: int, name: str) -> None:
+        raise NotImplementedError
+
     def open(self, name: str, flags: int) -> int:
         path = self._at(name)
         before = os.lstat(path)

@@ -10,6 +10,7 @@ Every method raises `OSError`, or `unsafe-path` if the path of a directory leads
 else than the directory that was opened.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,14 @@ CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOSE_ON_E
 WRITE_FILE: Final = os.O_WRONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
 READ_FILE: Final = os.O_RDONLY | NO_FOLLOW | NO_BLOCK | CLOSE_ON_EXEC
 
+DESCRIPTORS: Final = "/proc/self/fd/"
+"""Where the system shows the open files of a process, and a file without a name can be linked from."""
+UNNAMED: Final = getattr(os, "O_TMPFILE", 0)
+HAS_UNNAMED: Final = bool(UNNAMED) and os.path.isdir(DESCRIPTORS)
+"""True if the platform has files without a name; not every file system has."""
+CREATE_UNNAMED: Final = os.O_RDWR | UNNAMED | CLOSE_ON_EXEC
+NO_UNNAMED: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""Errors of a file system, or of a kernel, that has no files without a name."""
 HAS_HANDLES: Final = (
     bool(NO_FOLLOW and NO_BLOCK and ONLY_DIRECTORY)
     and {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
@@ -80,6 +89,14 @@ class Directory(Protocol):
         """Create a new file, open it for writing and reading, and return its descriptor."""
         ...
 
+    def create_unnamed(self) -> int | None:
+        """Create a file without a name, open it for writing, and return its descriptor; None if that cannot be done."""
+        ...
+
+    def link(self, descriptor: int, name: str) -> None:
+        """Give a file without a name this name. Raises `FileExistsError` if anything has it."""
+        ...
+
     def open(self, name: str, flags: int) -> int:
         """Open an existing file with `WRITE_FILE` or `READ_FILE` and return its descriptor."""
         ...
@@ -107,6 +124,7 @@ class HandleDirectory:
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self.inode = inode_of(os.fstat(handle))
+        self._has_unnamed = HAS_UNNAMED
 
     def enter(self, name: str) -> "HandleDirectory":
         return HandleDirectory(os.open(name, OPEN_DIRECTORY, dir_fd=self._handle))
@@ -119,6 +137,20 @@ class HandleDirectory:
 
     def create(self, name: str) -> int:
         return os.open(name, CREATE_FILE, FILE_MODE, dir_fd=self._handle)
+
+    def create_unnamed(self) -> int | None:
+        if not self._has_unnamed:
+            return None
+        try:
+            return os.open(".", CREATE_UNNAMED, FILE_MODE, dir_fd=self._handle)
+        except OSError as error:
+            if error.errno not in NO_UNNAMED:
+                raise
+            self._has_unnamed = False
+            return None
+
+    def link(self, descriptor: int, name: str) -> None:
+        os.link(f"{DESCRIPTORS}{descriptor}", name, dst_dir_fd=self._handle, follow_symlinks=True)
 
     def open(self, name: str, flags: int) -> int:
         return os.open(name, flags, dir_fd=self._handle)

@@ -74,6 +74,8 @@ OWN_SIDECARS: Final = frozenset((KEYMAP_NAME, STRINGS_TTL_NAME, HLL_TTL_NAME, UN
 FLUSHES_EACH_FILE: Final = not hasattr(os, "sync")
 """True if the platform has no call that flushes everything at once. [SAFE-22]"""
 SIDECAR_BUFFER_SIZE: Final = 64 * 1024
+BATCH_SIZE: Final = 64 * 1024
+"""Bytes of CHECKSUMS that are written at once."""
 
 THERE: Final = b""
 """Marks a file that was found in the output directory; the note of a file of this run is its hash."""
@@ -133,6 +135,8 @@ class TreeWriter:
         self._flush_last = (self._flush_each or flush_file_system) if sync else None
         self._directories: dict[Parts, Directory] = {}
         """The directories that this run has opened, outer ones first."""
+        self._plain_modes: set[Parts] = set()
+        """Directories in which a new file has the mode of TREE-7 from the start."""
         self._sidecars: dict[Parts, Sidecar] = {}
         """The open sidecars by their places."""
         self._files = Sorter(self._open_unnamed)
@@ -267,7 +271,11 @@ class TreeWriter:
     def write(self, output: Blob | Line) -> None:
         """Write one output of the decoder."""
         if isinstance(output, Blob):
-            self._publish((*output.directory, output.segment + BLOB_SUFFIX), (output.payload,))
+            directory, segment, payload = output
+            name = segment + BLOB_SUFFIX
+            if not self._write_unnamed(directory, name, payload):
+                self._publish((*directory, name), (payload,))
+            self._blob_count += 1
             return
         place = (*output.directory, output.sidecar)
         with FaultsAt(self._out, place):
@@ -283,7 +291,35 @@ class TreeWriter:
             sha256, inode = self._write_temporary(directory, place, pieces, self._flush_each)
             self._name(directory, place, inode)
             self._files.add(path_of(place), sha256)
-            self._blob_count += 1
+
+    def _write_unnamed(self, parts: Parts, name: str, payload: bytes) -> bool:
+        """Write a blob to a file without a name and then give it its name. [SAFE-19]
+
+        Nothing can take the place of such a file before it is named [SAFE-10], and a run that is killed leaves
+        nothing of it. Return False if that cannot be done here, or if something has the name already.
+        """
+        directory = self._directories.get(parts) or self._directory(parts)
+        with FaultsAt(self._out, (*parts, name)):
+            descriptor = directory.create_unnamed()
+            if descriptor is None:
+                return False
+            try:
+                # What the umask or the directory makes of a mode, it makes of all files there.
+                if parts not in self._plain_modes:
+                    status = os.fstat(descriptor)
+                    correct_mode(descriptor, status)
+                    if stat.S_IMODE(status.st_mode) == FILE_MODE:
+                        self._plain_modes.add(parts)
+                write_all(descriptor, payload)
+                if self._flush_each:
+                    self._flush_each(descriptor)
+                directory.link(descriptor, name)
+            except FileExistsError:
+                return False
+            finally:
+                os.close(descriptor)
+            self._files.add(path_of((*parts, name)), hashlib.sha256(payload).hexdigest().encode("ascii"))
+        return True
 
     def _write_temporary(
         self, directory: Directory, place: Parts, pieces: Iterable[bytes], flush: Callable[[int], None] | None
@@ -378,8 +414,14 @@ class TreeWriter:
         self._close_handles()
 
     def _iter_checksum_lines(self, top: Directory) -> Iterator[bytes]:
+        """Yield the lines, many at a time."""
+        batch = bytearray()
         for path, notes in self._iter_files_and_notes():
-            yield render_checksum_line(path, notes[-1] or self._hash_other(top, path))
+            batch += render_checksum_line(path, notes[-1] or self._hash_other(top, path))
+            if len(batch) >= BATCH_SIZE:
+                yield bytes(batch)
+                batch.clear()
+        yield bytes(batch)
 
     def _hash_other(self, top: Directory, path: bytes) -> bytes:
         """Return the SHA-256, in hex, of a file that this run did not write. [INTO-5]"""

@@ -12,7 +12,7 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import TTL_VALUE_SIZE, decode_ttl_value
 
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outputs import is_envelope
+from ekvdump.engine.outputs import decode_head, is_envelope
 from ekvdump.engine.record_index import Record, iter_body
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
@@ -119,14 +119,12 @@ def decode_key(
 
     Raises `invalid-value`.
     """
-    storage_key = PREFIX_OF_TYPE[section.type] + user_key
-    value = section.decode(record.head, record.body_offset, storage_key)
-    begin = len(record.head) - len(value.payload)
-    expiry_ms = value.expiry_ms
+    begin, expiry_ms = decode_head(section, record)
     # [ENVL-11] [RTTL-5]
     if row is not None and not is_envelope(section, record):
         if row.body_size != TTL_VALUE_SIZE:
             detail = "a TTL record of another size decides about this key"
+            storage_key = PREFIX_OF_TYPE[section.type] + user_key
             raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, storage_key)
         expiry_ms = decode_ttl_value(row.head)
     return Key(
