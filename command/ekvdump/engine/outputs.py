@@ -179,12 +179,15 @@ class Outputs:
                 continue
             segment = encode_segment(user_key)
             has_bad_row = is_damaged(user_key)  # not below: what an index raises is not about this value
+            fault: Fault | None = None
             try:
                 begin, expiry_ms = decode_head(section, record)
                 if has_bad_row and not is_envelope(section, record):
                     detail = "a TTL record of another size decides about this key"
                     raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, prefix + user_key)
-            except Fault as fault:
+            except Fault as error:
+                fault = error  # nothing is yielded while it is handled: compiled, that could crash
+            if fault is not None:
                 yield from self._unreadable(section.kind, segment, prefix, record, fault)
                 fates["unreadable"] += 1
                 continue
@@ -264,9 +267,12 @@ class Outputs:
             body = record.head if record.body_size <= HEAD_SIZE else self._read(record)
             if self._progress:
                 self._progress(JOINING, number, total)
+            fault: Fault | None = None
             try:
                 expiry_ms = decode_ttl_value(body, record.body_offset, keys.TTL_PREFIX + user_key)
-            except Fault as fault:
+            except Fault as error:
+                fault = error
+            if fault is not None:
                 # [SALV-3]
                 yield from self._unreadable(TTL_KIND, encode_segment(user_key), keys.TTL_PREFIX, record, fault)
                 fates["unreadable"] += 1
