@@ -600,7 +600,7 @@ def test_veri_20_memory_does_not_grow_with_the_lines_of_one_path(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
     peaks = []
-    for count in (1000, 10_000):
+    for count in (10_000, 30_000):
         (tmp_path / "out" / "CHECKSUMS").write_bytes(b"".join(b"%064d  x\n" % n for n in range(count)))
         tracemalloc.start()
         verification = Verification(str(tmp_path / "out"), lambda _: None)
@@ -608,7 +608,7 @@ def test_veri_20_memory_does_not_grow_with_the_lines_of_one_path(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert verification.counts["repeated-path"] == count - 1
-    assert peaks[1] < 2 * peaks[0] + 500_000
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_veri_20_what_is_too_much_at_once_is_sorted_in_files(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:

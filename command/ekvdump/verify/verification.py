@@ -39,7 +39,7 @@ from ekvdump.filesystem.directories import (
     look_if_there,
 )
 from ekvdump.filesystem.external_sort import Sorter, open_temporary
-from ekvdump.filesystem.reading import hash_file, open_top, opened
+from ekvdump.filesystem.reading import Hasher, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
@@ -120,11 +120,12 @@ class Verification:
                 raise Fault("io-error", "VERI-1", "there is no such directory", None, self._out)
             check_directory(os.lstat(self._out), self._out)
         try:
-            self._temporary_directory = tempfile.gettempdir()
+            tempfile.gettempdir()
         except OSError as error:
             raise temporary_fault(error, "VERI-20") from error
         with self._reading(()):
             self._top = open_top(self._out, handles=self._handles)
+        self._hasher = Hasher(self._top)
         try:
             if not self._is_dump():
                 # [VERI-24]
@@ -139,6 +140,7 @@ class Verification:
             self._compare_files()
             self._compare_names()
         finally:
+            self._hasher.close()
             self._top.close()
             self._paths.close()
             self._names.close()
@@ -150,12 +152,16 @@ class Verification:
         return self.is_dump
 
     def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
-        with FaultsAt(self._temporary_directory, ()):
+        try:
             sorter.add(key, note)
+        except OSError as error:
+            raise temporary_fault(error, "SAFE-29") from error
 
     def _sorted(self, sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
-        with FaultsAt(self._temporary_directory, ()):
+        try:
             yield from sorter
+        except OSError as error:
+            raise temporary_fault(error, "SAFE-29") from error
 
     def _reading(self, parts: Parts) -> FaultsAt:
         """Return the context for reading what lies at a place of the dump. [VERI-22]"""
@@ -321,7 +327,7 @@ class Verification:
 
     def _hash(self, parts: Parts) -> bytes:
         with self._reading(parts):
-            return hash_file(self._top, parts)
+            return self._hasher.hash(parts)
 
     # Errors of reading are faults of the dump. What a caller does with a line is outside: an error of printing
     # a finding is not one of the dump.
