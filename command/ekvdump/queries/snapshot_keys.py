@@ -12,14 +12,15 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import TTL_VALUE_SIZE, decode_ttl_value
 
 from ekvdump.engine.first_pass import run_first_pass
+from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.outputs import decode_head, is_envelope
 from ekvdump.engine.record_index import Record, iter_body
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
 from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, Key, Omission, Selection, canonical_order
 
-SECTIONS: Final = {STRING: (STRING_SECTION, BARE_SECTION), HLL: (HLL_SECTION,)}
-"""Type of keys = the records that hold them; the first one that exists counts. [RSTR-4]"""
+VALUE_TYPES: Final = (keys.STRING, keys.BARE, keys.HLL)
+"""Types of records that hold a value."""
 
 
 class SnapshotKeys:
@@ -46,17 +47,15 @@ class SnapshotKeys:
     def iter_keys(self, selection: Selection) -> Iterator[Key]:
         """Yield the keys that are wanted, in canonical order. What no client could read is counted and left out."""
         self._unreadable_count = 0
+        rows = MergeJoin(self.first_pass.records[keys.TTL])
         for user_key, records in self._iter_user_keys():
             if not selection.wants(user_key):
                 continue
-            row = records.get(keys.TTL)
-            for type_, sections in SECTIONS.items():
-                section = next((section for section in sections if section.type in records), None)
-                if section is None:
-                    continue
+            row = rows.find(user_key)
+            for type_, section, record in shown_records(records):
                 if type_ in selection.types:
                     try:
-                        yield decode_key(self._source, user_key, type_, section, records[section.type], row)
+                        yield decode_key(self._source, user_key, type_, section, record, row)
                     except Fault:
                         self._unreadable_count += 1
                 row = None  # [RTTL-8] It decides about the string, if there is one.
@@ -73,17 +72,20 @@ class SnapshotKeys:
             if record.user_key == user_key
         }
         row = records.get(keys.TTL)
-        for each, sections in SECTIONS.items():
-            section = next((section for section in sections if section.type in records), None)
-            if section is not None:
-                if type_ in (None, each):
-                    return decode_key(self._source, user_key, each, section, records[section.type], row)
-                row = None  # [RTTL-8]
+        for each, section, record in shown_records(records):
+            if type_ in (None, each):
+                return decode_key(self._source, user_key, each, section, record, row)
+            row = None  # [RTTL-8]
         return None
 
     def _iter_user_keys(self) -> Iterator[tuple[bytes, dict[str, Record]]]:
-        """Yield each user key that has records, with its record of each type."""
-        merged = heapq.merge(*(self._iter_ordered(type_) for type_ in PREFIX_OF_TYPE), key=lambda each: each[0])
+        """Yield each user key that has a string or an HLL, with its record of each type."""
+        types = [type_ for type_ in VALUE_TYPES if self.first_pass.records[type_].record_count]
+        if len(types) == 1:
+            for record in self.first_pass.records[types[0]]:
+                yield record.user_key, {types[0]: record}
+            return
+        merged = heapq.merge(*map(self._iter_ordered, types), key=lambda each: each[0])
         for _, group in groupby(merged, key=lambda each: each[0]):
             records = {type_: record for _, type_, record in group}
             yield next(iter(records.values())).user_key, records
@@ -110,6 +112,18 @@ class SnapshotKeys:
     def check_unchanged(self) -> None:
         """Raise `changed` if the file has changed since it was opened. [FILE-22]"""
         self._source.check_unchanged()
+
+
+def shown_records(records: dict[str, Record]) -> list[tuple[str, Section, Record]]:
+    """Return the records of a user key that are shown, the string first, each with its type of key and its section."""
+    shown = []
+    if (record := records.get(keys.STRING)) is not None:
+        shown.append((STRING, STRING_SECTION, record))
+    elif (record := records.get(keys.BARE)) is not None:
+        shown.append((STRING, BARE_SECTION, record))  # [RSTR-4]
+    if (record := records.get(keys.HLL)) is not None:
+        shown.append((HLL, HLL_SECTION, record))
+    return shown
 
 
 def decode_key(
