@@ -144,6 +144,7 @@ def test_veri_19_what_was_found_before_a_signal_stays_printed(
 # ---- who gets the next signal ----
 
 
+@pytest.mark.usefixtures("named_files")
 def test_safe_24_later_signals_are_ignored_until_the_cleaning_up_is_done(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_safe_24_later_signals_are_ignored_until_the_cleaning_up_is_done(
     assert handlers() == before
 
 
+@pytest.mark.usefixtures("named_files")
 def test_safe_31_safe_24_a_signal_does_not_disturb_the_cleaning_up_of_a_run_that_failed(
     tmp_path: Path, snapshot_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

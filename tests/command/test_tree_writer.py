@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import io
 import json
 import os
 import stat
@@ -889,15 +888,20 @@ def test_mani_10_a_database_is_a_directory_that_holds_a_file(tmp_path: Path) -> 
 
 
 def test_read_34_a_file_is_hashed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pieces(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            assert size == 1024 * 1024
-            return super().read(size)
+    sizes = []
 
-    monkeypatch.setattr(reading, "opened", lambda *_: Pieces(b"data"))
+    def read(descriptor: int, size: int) -> bytes:
+        sizes.append(size)
+        return real(descriptor, size)
+
+    real = os.read
+    data = bytes(reading.PIECE_SIZE) + b"more"
+    (tmp_path / "file").write_bytes(data)
+    monkeypatch.setattr(os, "read", read)
     top = open_top(str(tmp_path), handles=True)
-    assert reading.hash_file(top, ("file",)) == hashlib.sha256(b"data").hexdigest().encode()
+    assert reading.hash_file(top, ("file",)) == hashlib.sha256(data).hexdigest().encode()
     top.close()
+    assert set(sizes) == {reading.PIECE_SIZE}
 
 
 @pytest.mark.parametrize("handles", [True, False])
