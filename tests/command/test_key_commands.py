@@ -97,7 +97,7 @@ def test_get_says_what_kind_of_key_it_is(source: str) -> None:
 def test_a_key_that_is_not_there_is_1(source: str, words: list[str]) -> None:
     status, out, err = run("get", source, *words)
     assert (status, out) == (1, "")
-    what = "hll" if len(words) > 1 else "key"
+    what = "HLL" if len(words) > 1 else "string or HLL"
     assert err == f"ekvdump: {source} holds no {what} {shlex.quote(words[-1])}\n"
     status, (rendered,) = json_of("get", "--json", source, *words)
     assert (status, rendered["key"]) == (1, None)
@@ -105,10 +105,16 @@ def test_a_key_that_is_not_there_is_1(source: str, words: list[str]) -> None:
 
 def test_a_key_that_may_be_of_another_type_is_not_called_absent(tmp_path: Path) -> None:
     path = write(tmp_path / "mixed.fsm", [HASH, *STORE])
-    assert run("get", path, "h") == (1, "", f"ekvdump: {path} holds no key h; not looked at: 1 record of type hash\n")
+    assert run("get", path, "h") == (
+        1,
+        "",
+        f"ekvdump: {path} holds no string or HLL h; it may be of a type that cannot be shown: 1 record of type hash\n",
+    )
     partial = decoded(path, tmp_path / "partial")
     err = run("get", partial, "h")[2]
-    assert err == f"ekvdump: {partial} holds no key h; the dump is partial, as `outcome` in MANIFEST.json says\n"
+    assert (
+        err == f"ekvdump: {partial} holds no string or HLL h; the dump is partial, as `outcome` in MANIFEST.json says\n"
+    )
 
 
 def test_an_unreadable_value_names_the_key(tmp_path: Path) -> None:
@@ -128,11 +134,62 @@ def test_get_compares_one_file_of_a_dump_with_its_line(dump: str) -> None:
     assert run("get", dump, "user:2")[:2] == (0, "two\n")
     Path(dump, "redis/db_0/strings/new.bin").write_bytes(b"")
     assert "[foreign-file, VERI-5]" in run("get", dump, "new")[2]
+    assert run("get", "--json", dump, "user:2")[0] == 0
+    sidecar = Path(dump, "redis/db_0/strings_ttl.jsonl")
+    sidecar.write_bytes(sidecar.read_bytes().replace(b"17", b"18", 1))
+    assert "strings_ttl.jsonl: the file has" in run("get", "--json", dump, "user:2")[2]
+    sidecar.unlink()
+    assert "[missing-file, READ-31]" in run("get", dump, "user:2")[2]
     Path(dump, "CHECKSUMS").unlink()
-    assert "[no-seal, VERI-3]" in run("get", dump, "user:2")[2]
+    for word in ("user:2", "nobody"):
+        assert "[no-seal, VERI-3]" in run("get", dump, word)[2]
+
+
+def test_a_key_whose_file_is_gone_is_not_called_absent(dump: str) -> None:
+    Path(dump, "redis/db_0/strings/user%3A1.bin").unlink()
+    status, _, err = run("get", dump, "user:1")
+    assert status == 1
+    assert "[missing-file, READ-31]" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["get", "DIR", "k"], ["keys", "DIR"], ["keys", "--no-verify", "DIR"], ["resp", "DIR"]]
+)
+def test_veri_24_a_directory_that_is_not_a_dump_is_called_that(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    status, out, err = run(*(str(tmp_path / "photos") if word == "DIR" else word for word in words))
+    assert (status, out) == (1, "")
+    assert "this is not a dump" in err or "[no-manifest, VERI-4]" in err
+
+
+def test_an_unfinished_dump_that_is_read_all_the_same_is_3(dump: str) -> None:
+    Path(dump, "CHECKSUMS").unlink()
+    status, _, err = run("keys", "--no-verify", dump)
+    assert (status, err) == (3, "ekvdump: not shown: the dump has no CHECKSUMS, so it is not whole\n")
+
+
+def test_a_part_says_that_it_is_one(tmp_path: Path, path: str) -> None:
+    part = str(tmp_path / "part")
+    status, out, _ = run("decode", "--no-sync", "--key=user:1", path, part)
+    assert (status, out.splitlines()[-1]) == (0, f"{part}: complete, as the part that it is")
+    assert run("verify", part)[1] == f"{part}: 3 files, whole, and complete, as the part that it is\n"
+    assert run("get", part, "user:1")[1] == "one"
+    assert "the dump is a part of a store" in run("get", part, "user:2")[2]
+    status, _, err = run("diff", path, part)
+    assert (status, err) == (1, "ekvdump: not compared: in B, the dump is a part of a store\n")
+    status, out, _ = run("decode", "--no-sync", "--key=nobody", path, str(tmp_path / "none"))
+    assert (status, out.splitlines()[-2]) == (0, "no key that was wanted is there")
+
+
+def test_the_key_in_the_place_of_the_snapshot_is_noticed(path: str) -> None:
+    status, _, err = run("get", "user:1", path)
+    assert status == 7
+    assert f"The snapshot comes first: ekvdump get {path} KEY" in err
 
 
 def test_a_word_that_is_half_a_notation_is_a_usage_error(path: str) -> None:
+    for words in (["get", path, '"a'], ["keys", path, '"'], ["keys", path, "--prefix", '"\\xff']):
+        assert run(*words)[0] == 2
     status, _, err = run("get", path, '"a"b"')
     assert status == 2
     assert 'is not a key as redis-cli shows it: a double quote inside the quotes is written \\"' in err
@@ -231,7 +288,9 @@ def test_one_of_several_databases_is_named(tmp_path: Path, path: str, dump: str)
     status, (rendered,) = json_of("keys", "--json", dump)
     assert (status, rendered["command"]) == (2, "keys")
     assert len(run("keys", "--db=3", dump)[1].splitlines()) == 4
-    assert run("keys", "--db=7", dump)[:2] == (0, "")
+    status, out, err = run("keys", "--db=7", dump)
+    assert (status, out, err) == (2, "", f"ekvdump: {dump}: the dump holds no database 7, but 0, 3\n")
+    assert run("diff", "--db=3", dump, path) == (0, "no difference\n", "")
 
 
 def test_an_empty_dump_holds_no_keys(tmp_path: Path) -> None:
@@ -329,8 +388,8 @@ def test_diff_says_what_differs_in_each_key(source: str, other: str) -> None:
         "only in A    string '\"user:\\x00\"'\n"
         "other value  string user:1  3 -> 5 bytes, no expiry -> 1970-01-01T00:00:00.005Z\n"
         "other expiry string user:2  2023-11-14T22:13:20.000Z -> 2023-11-14T22:13:20.001Z\n"
-        "string: 1 removed, 1 value, 1 expiry\n"
-        "hll: 1 added\n"
+        "string: 1 only in A, 1 other value, 1 other expiry\n"
+        "hll: 1 only in B\n"
     )
     assert run("diff", "--quiet", source, other) == (1, "", "")
     assert run("diff", "--type=hll", "--prefix=page", source, other)[0] == 0
@@ -351,14 +410,14 @@ def test_diff_that_could_not_compare_everything_is_3(tmp_path: Path, path: str) 
     mixed = write(tmp_path / "mixed.fsm", [HASH, *STORE])
     status, out, err = run("diff", path, mixed)
     assert (status, out) == (3, "no difference in what can be shown\n")
-    assert err == "ekvdump: not compared: 1 record of type hash in B\n"
+    assert err == "ekvdump: not compared: in B, 1 record of type hash\n"
 
 
 # ---- streams ----
 
 
-@pytest.mark.parametrize("command", ["keys", "resp"])
-def test_a_reader_that_has_seen_enough_is_no_error(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("command", "status"), [("keys", 0), ("resp", 7)])
+def test_a_reader_that_has_seen_enough_is_no_error_but_for_a_restore(command: str, status: int, tmp_path: Path) -> None:
     path = write(tmp_path / "many.fsm", [put(STR + b"%06d" % number, 1, b"v" * 100) for number in range(20_000)])
     with subprocess.Popen(
         [sys.executable, "-m", "ekvdump", command, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -367,8 +426,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: str, tmp_path: Path)
         assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+        assert (b"cannot print the answer: Broken pipe" in process.stderr.read()) == (command == "resp")
+    assert process.returncode == status
 
 
 @pytest.mark.parametrize("words", [["get", "PATH", "user:1"], ["keys", "PATH"], ["resp", "PATH"]])

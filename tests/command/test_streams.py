@@ -261,7 +261,7 @@ GREEN, YELLOW, RED = "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"
         (["verify", "whole"], f"{GREEN}9 files, whole, and complete"),
         (
             ["verify", "part"],
-            f"{YELLOW}4 files as they were written, of a partial dump: see `outcome` in MANIFEST.json",
+            f"{YELLOW}4 files, whole, of a dump that is partial: see `outcome` in MANIFEST.json",
         ),
         (
             ["verify", "."],

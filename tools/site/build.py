@@ -27,6 +27,7 @@ from ekvconform.cases.golden_cases import Case
 from ekvconform.cases.loading import load_cases
 from ekvconform.cases.snapshots import render_bytes
 from ekvconform.report.records import describe_expected
+from ekvdump.cli.arguments import COMMANDS
 from ekvexplain.clauses import CHAPTERS, CLAUSE, SPEC, Clause, load_clauses
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -224,7 +225,7 @@ def write_commands() -> None:
     """Write what the commands say of themselves."""
     lines = ["# Commands\n"]
     for program, names in (
-        ("ekvdump", ("", "decode", "inspect", "verify", "explain")),
+        ("ekvdump", ("", *COMMANDS)),
         ("ekvconform", ("", "run", "list", "show", "init", "compare", "step", "faults")),
     ):
         for name in names:

@@ -9,6 +9,7 @@ from ekvformat.outcomes import Fault
 
 from ekvdump.engine.refusals import StructureFault
 from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_SNAPSHOT_REFUSED
+from ekvdump.queries.notation import shell_word_of
 
 ADVICE: Final = {
     "truncated": "The file is cut short: copy it again from the node and compare the sizes.",
@@ -56,6 +57,11 @@ def advice_for(fault: Fault) -> str:
 
 def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | None:
     """Return the advice that takes the arguments to give; None if there is none."""
+    if fault.clause == "VERI-24":
+        return "Name the directory that has MANIFEST.json and CHECKSUMS, or a snapshot."
+    if fault.name == "invalid-value" and options.command == "get":
+        words = f"--salvage --key {shell_word_of(options.key)} {shlex.quote(options.source)} DIRECTORY"
+        return f"No client could read this key. To see its bytes: ekvdump decode {words}"
     if fault.exit_status == EXIT_FINDINGS and hasattr(options, "no_verify"):
         return (
             f"To see all that is wrong: ekvdump verify {shlex.quote(options.opened)}. "
@@ -69,6 +75,9 @@ def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | N
         if os.path.isfile(snapshot):
             return f"OUT is a directory, and comes last: ekvdump decode {shlex.quote(snapshot)} DIRECTORY"
         return f"The snapshot comes first: {command_again(options, swap=True)}"
+    key, source = getattr(options, "key", None), getattr(options, "source", None)
+    if fault.clause == "FILE-24" and source is not None and isinstance(key, bytes) and os.path.exists(key):
+        return f"The snapshot comes first: ekvdump {options.command} {shlex.quote(os.fsdecode(key))} KEY"
     if fault.clause == "FILE-24" and snapshot is not None and os.path.isdir(snapshot):
         return "A snapshot is one file, with a name of 16 hexadecimal digits and .fsm; this is a directory."
     return None

@@ -95,7 +95,7 @@ examples:
 {_EXITS["explain"]}"""
 
 KEY_HELP: Final = r"""
-A key is written as it is. One that is not printable, or that begins and ends with a double quote, is
+A key is written as it is. One that is not printable, or that begins with a double quote or a dash, is
 written as redis-cli shows it, which `ekvdump keys` prints ready to be pasted: '"a\x00b"'.
 """
 
@@ -119,8 +119,10 @@ examples:
   ekvdump resp 0000000000000119.fsm | redis-cli --pipe
   ekvdump resp --nx --prefix user: dump | redis-cli -h 10.0.0.7 --pipe
 
-Of a HyperLogLog the members are sent, since the store keeps them as a set. Commands are in canonical order of
-keys, and what was not sent is counted on standard error.
+The server has to be Redis 6.2 or newer, or Valkey. Of a HyperLogLog the members are sent, since the store keeps them
+as a set; with --nx they are collected under a temporary key, `ekvdump:restoring:` and a hash, which is renamed.
+SELECT is sent for --db, and for a dump of another database than 0; without it, `redis-cli -n N` chooses.
+What was not sent is counted on standard error; in a pipe, `set -o pipefail` keeps the exit status.
 
 {_EXITS["resp"]}"""
 
@@ -289,7 +291,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         command.add_argument(
             "--no-verify", action="store_true", help="read a dump without comparing it with its CHECKSUMS"
         )
-    for command in (get, keys, resp):
+    for command in (get, keys, resp, diff):
         command.add_argument(
             "--db",
             type=_database_index,

@@ -225,7 +225,8 @@ def print_decoded(options: argparse.Namespace, outcome: "Outcome") -> None:
     elif not options.quiet:
         from ekvdump.cli.text import print_outcome, printable_path
 
-        print_outcome(outcome, printable_path(options.out), say)
+        is_part = options.key is not None or options.prefix is not None
+        print_outcome(outcome, printable_path(options.out), say, is_part=is_part)
 
 
 def print_inspected(options: argparse.Namespace, result: "Inspection") -> None:

@@ -18,7 +18,7 @@ from ekvdump.cli.json_output import print_json, render_envelope, render_key, ren
 from ekvdump.cli.text import number_of, printable_path
 from ekvdump.exit_statuses import EXIT_FINDINGS, EXIT_PARTIAL
 from ekvdump.queries.differences import ADDED, EXPIRY, KINDS, REMOVED, VALUE, Difference, iter_differences
-from ekvdump.queries.dump_keys import DumpKeys, SeveralDatabasesError
+from ekvdump.queries.dump_keys import DatabaseError, DumpKeys
 from ekvdump.queries.glob import matcher_of
 from ekvdump.queries.keys import TYPES, Key, KeySource, Omission, Selection
 from ekvdump.queries.notation import shell_word_of, word_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERENT: Final = EXIT_FINDINGS
 """`diff` found differences, or `get` no such key."""
+WORDS: Final = {ADDED: "only in B", REMOVED: "only in A", VALUE: "other value", EXPIRY: "other expiry"}
+"""Kind of a difference, in words."""
 BATCH_SIZE: Final = 256
 """Lines that are printed at once."""
 
@@ -42,7 +44,7 @@ def open_source(options: argparse.Namespace, path: str, *, verify: bool | None =
             verify = not options.no_verify if verify is None else verify
             try:
                 return DumpKeys(path, getattr(options, "db", None), progress, verify=verify)
-            except SeveralDatabasesError as error:
+            except DatabaseError as error:
                 raise UsageError(f"{printable_path(path)}: {error}") from error
         return SnapshotKeys(path, progress)
 
@@ -63,11 +65,11 @@ def selection_of(options: argparse.Namespace) -> Selection:
 def get(options: argparse.Namespace, moment: Moment) -> Ending:
     """Print the value of one key."""
     with open_source(options, options.source, verify=False) as source:
+        if isinstance(source, DumpKeys) and not options.no_verify:
+            source.check(options.key)
         key = source.find(options.key, options.type)
         if key is None:
             return _no_key(options, source)
-        if isinstance(source, DumpKeys) and not options.no_verify:
-            source.check(key)
         source.check_unchanged()
         if options.json:
             rendered = render_envelope("get", 0) | {"source": text_of_path(options.source), "key": render_key(key)}
@@ -81,11 +83,14 @@ def get(options: argparse.Namespace, moment: Moment) -> Ending:
 
 
 def _no_key(options: argparse.Namespace, source: KeySource) -> Ending:
-    what = "key" if options.type is None else options.type
+    what = "string or HLL" if options.type is None else {"string": "string", "hll": "HLL"}[options.type]
     words = f"{printable_path(options.source)} holds no {what} {shell_word_of(options.key)}"
     hidden = [omission for omission in source.omissions(Selection()) if omission.name != "unreadable-value"]
+    if isinstance(source, DumpKeys) and source.part is not None:
+        words += "; the dump is a part of a store, as `outcome` in MANIFEST.json says"
     if hidden:
-        words += f"; {'' if isinstance(source, DumpKeys) else 'not looked at: '}{_words_of(hidden)}"
+        maybe = "" if isinstance(source, DumpKeys) else "it may be of a type that cannot be shown: "
+        words += f"; {maybe}{_words_of(hidden)}"
     rendered = render_envelope("get", EXIT_DIFFERENT) | {"source": text_of_path(options.source), "key": None}
 
     def print_answer() -> None:
@@ -101,6 +106,8 @@ def _no_key(options: argparse.Namespace, source: KeySource) -> Ending:
 
 def keys(options: argparse.Namespace, moment: Moment) -> Ending:
     """List keys."""
+    if options.null and options.json:
+        raise UsageError("--null and --json exclude each other")
     selection = selection_of(options)
     counts: Counter[str] = Counter()
     with open_source(options, options.source) as source:
@@ -191,8 +198,9 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
         omitted: list[Omission] = []
         for name, source in (("A", first), ("B", second)):
             source.check_unchanged()
-            for each in wanted_omissions(source, selection, options):
-                omitted.append(each._replace(about=f"{each.about} in {name}"))
+            omitted += [each._replace(where=f"in {name}, ") for each in wanted_omissions(source, selection, options)]
+            if isinstance(source, DumpKeys) and source.part is not None:
+                omitted.append(Omission("part", 1, "dump", "the dump is a part of a store", f"in {name}, "))
     is_different = any(count for group in counts.values() for count in group.values())
     exit_status = EXIT_DIFFERENT if is_different else EXIT_PARTIAL if omitted else 0
     rendered = {"a": text_of_path(options.a), "b": text_of_path(options.b), "counts": counts}
@@ -203,7 +211,7 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
     def print_answer() -> None:
         for type_, group in counts.items():
             if any(group.values()):
-                print(f"{type_}: " + ", ".join(f"{count} {kind}" for kind, count in group.items() if count))
+                print(f"{type_}: " + ", ".join(f"{count} {WORDS[kind]}" for kind, count in group.items() if count))
         if not is_different:
             print("no difference" + (" in what can be shown" if omitted else ""))
         end()
@@ -213,8 +221,7 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
 
 def _text_of_difference(difference: Difference) -> str:
     key, before, after = difference.key, difference.before, difference.after
-    words = {ADDED: "only in B", REMOVED: "only in A", VALUE: "other value", EXPIRY: "other expiry"}
-    line = f"{words[difference.kind]:<12} {key.type:<6} {shell_word_of(key.user_key)}"
+    line = f"{WORDS[difference.kind]:<12} {key.type:<6} {shell_word_of(key.user_key)}"
     if before is None or after is None:
         return line
     changes = [f"{before.size} -> {after.size} bytes"] if before.size != after.size else []
@@ -275,6 +282,6 @@ def _words_of(omitted: "Sequence[Omission]") -> str:
 
 
 def _about(omission: Omission) -> str:
-    if omission.name == "partial-dump":
-        return omission.about
-    return f"{number_of(omission.count, omission.noun)} {omission.about}"
+    if omission.name in ("part", "partial-dump"):
+        return f"{omission.where}{omission.about}"
+    return f"{omission.where}{number_of(omission.count, omission.noun)} {omission.about}"

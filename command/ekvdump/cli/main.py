@@ -57,7 +57,8 @@ def _main(words: list[str]) -> int:
         # closes the pipe, which is not an error; an answer that could not be printed is one.
         silence(sys.stdout)
         exit_status = _status_of(moment)
-        if not isinstance(error, BrokenPipeError):
+        # Of commands for a server none may be missing.
+        if not isinstance(error, BrokenPipeError) or (moment.options and moment.options.command == "resp"):
             print_error(f"cannot print the answer: {error.strerror}")
             exit_status = exit_status or EXIT_IO_ERROR
     try:

@@ -33,7 +33,7 @@ class Say(Protocol):
         """Print `words`, and `state` behind them, which a terminal shows in `style`."""
 
 
-def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
+def print_outcome(outcome: Outcome, out: str, say: Say, *, is_part: bool) -> None:
     """Print the answer of `decode`: what was shown, what was not and why."""
     counters = outcome.counters
     for line in _iter_counts("entries", counters.entries):
@@ -43,8 +43,10 @@ def print_outcome(outcome: Outcome, out: str, say: Say) -> None:
         if words:
             say(f"{title}: {words}")
     print_warnings(outcome, say)
+    if is_part and not outcome.counters.strings["written"] + outcome.counters.hlls["written"]:
+        say("no key that was wanted is there")
     if outcome.complete:
-        say(f"{out}: ", "complete", COMPLETE_STYLE)
+        say(f"{out}: ", "complete, as the part that it is" if is_part else "complete", COMPLETE_STYLE)
     else:
         reasons = ", ".join(f"{reason.count} {reason.reason} ({reason.about})" for reason in outcome.partial_reasons)
         say(f"{out}: ", f"partial: {reasons}", PARTIAL_STYLE)
@@ -118,6 +120,8 @@ def forecast(result: Inspection) -> tuple[str, str]:
 def print_verdict(out: str, verification: Verification, say: Say) -> None:
     """Print the answer of `verify`."""
     files, counts, complete = verification.file_count, verification.counts, verification.says_complete
+    outcome = (verification.manifest or {}).get("outcome")
+    is_part = isinstance(outcome, dict) and "part" in outcome
     if not verification.is_dump:
         words = "not a dump: it has no MANIFEST.json, CHECKSUMS or redis; nothing in it was looked at"
         say(f"{out}: ", words, REFUSED_STYLE)
@@ -129,8 +133,8 @@ def print_verdict(out: str, verification: Verification, say: Say) -> None:
         say(f"{out}: ", words, REFUSED_STYLE)
     else:
         state, style = {
-            True: (", whole, and complete", COMPLETE_STYLE),
-            False: (" as they were written, of a partial dump: see `outcome` in MANIFEST.json", PARTIAL_STYLE),
+            True: (", whole, and complete" + (", as the part that it is" if is_part else ""), COMPLETE_STYLE),
+            False: (", whole, of a dump that is partial: see `outcome` in MANIFEST.json", PARTIAL_STYLE),
             None: (", whole", COMPLETE_STYLE),
         }[complete]
         say(f"{out}: ", f"{number_of(files, 'file')}{state}", style)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from itertools import groupby
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ekvformat.checksums import CHECKSUMS_NAME
 from ekvformat.decode import HLL_SECTION, STRING_SECTION
@@ -63,6 +63,7 @@ class DumpKeys:
             check_directory(os.lstat(out), out)
             self._top = open_top(out, handles=HAS_HANDLES)
         try:
+            self._check_is_dump()
             self.databases = self._list_databases()
             self.database = self._choose(database)
         except BaseException:
@@ -76,6 +77,12 @@ class DumpKeys:
     def __exit__(self, *_: object) -> None:
         self._top.close()
 
+    def _check_is_dump(self) -> None:
+        """Raise `no-manifest` for a directory that is not a dump. [VERI-24]"""
+        if not any(self._is_there((name,)) for name in (MANIFEST_NAME, CHECKSUMS_NAME, "redis")):
+            detail = "this is not a dump: it has no MANIFEST.json, CHECKSUMS or redis"
+            raise Finding("no-manifest", "VERI-24", detail, None, self.out)
+
     def _list_databases(self) -> list[int]:
         with FaultsAt(self.out, ("redis",), "VERI-22"):
             if look_if_there(self._top, "redis") is None:
@@ -85,11 +92,13 @@ class DumpKeys:
                 return sorted(int(match[1]) for match in matches if match)
 
     def _choose(self, database: int | None) -> int:
+        listed = ", ".join(map(str, self.databases))
         if database is None:
             if len(self.databases) > 1:
-                listed = ", ".join(map(str, self.databases))
-                raise SeveralDatabasesError(f"the dump holds several databases ({listed}): name one with --db")
+                raise DatabaseError(f"the dump holds several databases ({listed}): name one with --db")
             return self.databases[0] if self.databases else 0
+        if self.databases and database not in self.databases:
+            raise DatabaseError(f"the dump holds no database {database}, but {listed}")
         return database
 
     # ---- keys ----
@@ -159,25 +168,37 @@ class DumpKeys:
                 return Key(user_key, each, size, expiries[-1] if expiries else None, partial(self._iter_pieces, place))
         return None
 
-    def check(self, key: Key) -> None:
-        """Compare the blob of a key with its line in CHECKSUMS. Raises a `Finding`."""
-        place = self._blob(key.type, encode_segment(key.user_key))
-        path = "/".join(place).encode()
+    def check(self, user_key: bytes) -> None:
+        """Compare the files that say something about one user key with their lines in CHECKSUMS. Raises a `Finding`."""
         if not self._is_there((CHECKSUMS_NAME,)):
             raise Finding("no-seal", "VERI-3", "there is no CHECKSUMS: the dump is not whole", None, CHECKSUMS_NAME)
-        stated = None
+        segment = encode_segment(user_key)
+        places = [self._blob(type_, segment) for type_ in TYPES]
+        places += [(*self._directory, section.sidecar) for section in SECTIONS.values()]
+        stated: dict[bytes, bytes] = {}
+        wanted = {"/".join(place).encode(): place for place in places}
         with self._reading((CHECKSUMS_NAME,)), opened(self._top, (CHECKSUMS_NAME,)) as file:
             for offset, text in iter_bounded_lines(file, MAX_CHECKSUM_SIZE):
                 line = decode_checksum_line(text, offset)
-                if line.path == path:
-                    stated = line.sha256
+                if line.path in wanted:
+                    stated[line.path] = line.sha256
+        for path, place in wanted.items():
+            self._compare(path.decode(), place, stated.get(path))
+
+    def _compare(self, path: str, place: Parts, stated: bytes | None) -> None:
+        """Compare one file, which may be missing, with what CHECKSUMS says of it."""
+        is_there = self._is_there(place)
+        if is_there and stated is None:
+            raise Finding("foreign-file", "VERI-5", "the file has no line in CHECKSUMS", None, path)
         if stated is None:
-            raise Finding("foreign-file", "VERI-5", "the file has no line in CHECKSUMS", None, path.decode())
+            return
+        if not is_there:
+            raise Finding("missing-file", "READ-31", "the file is not there", None, path)
         with self._reading(place):
             found = hash_file(self._top, place)
         if found != stated:
-            detail = f"the file has the SHA-256 {found.decode()}"
-            raise Finding("mismatch", "READ-33", detail, None, path.decode())
+            detail = f"the file has the SHA-256 {found.decode()}, and CHECKSUMS says {stated.decode()}"
+            raise Finding("mismatch", "READ-33", detail, None, path)
 
     # ---- files ----
 
@@ -224,22 +245,36 @@ class DumpKeys:
 
     def omissions(self, selection: Selection) -> list[Omission]:
         """Return what is not given."""
+        if not self._is_there((CHECKSUMS_NAME,)):
+            return [Omission("partial-dump", 1, "dump", "the dump has no CHECKSUMS, so it is not whole")]
+        if says_complete(self._manifest()) is False:
+            return [Omission("partial-dump", 1, "dump", "the dump is partial, as `outcome` in MANIFEST.json says")]
+        return []
+
+    @property
+    def part(self) -> dict[str, str] | None:
+        """The keys that the dump was made of, as in COMP-11; None if it is not a part."""
+        outcome = self._manifest().get("outcome")
+        part = outcome.get("part") if isinstance(outcome, dict) else None
+        return part if isinstance(part, dict) else None
+
+    def _manifest(self) -> dict[str, Any]:
+        """Return the members of MANIFEST.json; {} if it cannot be read."""
         place = (MANIFEST_NAME,)
         if not self._is_there(place):
-            return []
+            return {}
         with self._reading(place), opened(self._top, place) as file:
             text = file.read(MAX_MANIFEST_SIZE + 1)
         with suppress(Finding):
-            if says_complete(decode_manifest(text)) is False:
-                return [Omission("partial-dump", 1, "dump", "the dump is partial, as `outcome` in MANIFEST.json says")]
-        return []
+            return decode_manifest(text)
+        return {}
 
     def check_unchanged(self) -> None:
         """Do nothing: a file of a dump is read once, after it was verified."""
 
 
-class SeveralDatabasesError(Exception):
-    """The dump holds several databases, and the caller named none of them."""
+class DatabaseError(Exception):
+    """The dump holds several databases and the caller named none, or not the one that the caller named."""
 
 
 def _verify(out: str, progress: Progress | None) -> None:

@@ -44,6 +44,8 @@ class Omission(NamedTuple):
     """One of them, in words."""
     about: str
     """What is said of them, in words."""
+    where: str = ""
+    """In which of two sources, in words."""
 
 
 class Selection(NamedTuple):

@@ -2,7 +2,7 @@ r"""User keys as words of a command line, both ways.
 
 A key that is printable text is its own word. Every other key is written as `redis-cli`
 shows it: in double quotes, with `\xHH` for what cannot be printed. A word is taken as that
-notation if it begins and ends with a double quote, and as the bytes of the key otherwise.
+notation if it begins with a double quote, and as the bytes of the key otherwise.
 """
 
 import os
@@ -21,7 +21,7 @@ BYTE_OF_ESCAPE: Final = {ord(written[1]): bytes((byte,)) for byte, written in ES
 
 def is_notation(word: str) -> bool:
     """Return True for a word in the notation of `redis-cli`."""
-    return len(word) > 1 and word[0] == QUOTE == word[-1]
+    return word.startswith(QUOTE)
 
 
 def decode_word(word: str) -> bytes:
@@ -42,6 +42,8 @@ def decode_word(word: str) -> bytes:
         return BYTE_OF_ESCAPE.get(escape[0], escape)
 
     inner = data[1:-1]
+    if len(data) < 2 or not word.endswith(QUOTE):
+        raise ValueError("the closing quote is missing")
     if (len(inner) - len(inner.rstrip(b"\\"))) % 2:
         raise ValueError("the closing quote is missing: the last one is escaped")
     return ESCAPE.sub(decode_escape, inner)
