@@ -192,9 +192,11 @@ def iter_lines(explanation: Explanation, key: bytes | None, offset: int | None) 
     Of a key; of the entry that an offset is in; of the bytes at fault, if the snapshot is refused;
     of the whole file otherwise.
     """
-    fault = explanation.fault
+    fault, value_fault = explanation.fault, explanation.inspection.value_fault
     if offset is None and fault is not None:
         offset = fault.offset  # the bytes at fault
+    elif offset is None and value_fault is not None and value_fault.offset is not None:
+        offset = value_fault.offset - 1  # what is missing at the end of a value is not in its entry
     if key is not None:
         if fault is not None:
             yield "The snapshot is refused, so nothing can be said of a key."

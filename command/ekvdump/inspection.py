@@ -60,6 +60,8 @@ class Inspection:
         """Keys that a dump shows, with salvage if there are values that no client could read."""
         self.fault: Fault | None = None
         """Why the snapshot is refused."""
+        self.value_fault: Fault | None = None
+        """Why a decode without salvage refuses it all the same: the first value that no client could read."""
 
     @property
     def last_commit_ms(self) -> int | None:
@@ -81,6 +83,21 @@ class Inspection:
                 if expiry_ms is not None and expiry_ms <= (self.last_commit_ms or 0):
                     self.expired[what] += 1
 
+    def judge_values(self, first_pass: FirstPass) -> None:
+        """Find out what a decode would make of the values; their payloads are not read."""
+        counters = first_pass.counters
+        try:
+            for _ in Outputs(None, first_pass, Options()):
+                pass
+        except Fault as fault:
+            self.value_fault = fault
+            for group in (counters.strings, counters.hlls, counters.ttls):
+                group.update(dict.fromkeys(group, 0))
+            for _ in Outputs(None, first_pass, Options(salvage=True)):
+                pass
+        self.unreadable_count = counters.unreadable
+        self.shown_count = shown_count(counters)
+
 
 def inspect(path: str, progress: Progress | None = None) -> Inspection:
     """Describe a snapshot. Raises `io-error` or `changed`; any other fault is part of the description."""
@@ -94,10 +111,7 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
                 result.first_pass = FirstPass(decode_start(source))
                 classify_entries(source, result.first_pass, result.observe)
             result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
-            for _ in Outputs(None, result.first_pass, Options(salvage=True)):
-                pass
-            result.unreadable_count = result.first_pass.counters.unreadable
-            result.shown_count = shown_count(result.first_pass.counters)
+            result.judge_values(result.first_pass)
         except Fault as fault:
             if fault.exit_status != EXIT_SNAPSHOT_REFUSED or fault.name == "changed":
                 raise

@@ -57,6 +57,8 @@ def advice_for(fault: Fault) -> str:
 
 def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | None:
     """Return the advice that takes the arguments to give; None if there is none."""
+    if fault.clause == "SAFE-11" and (options.command == "verify" or hasattr(options, "no_verify")):
+        return "A symlink is not followed here: name the directory that it leads to."
     if fault.clause == "VERI-24":
         return "Name the directory that has MANIFEST.json and CHECKSUMS, or a snapshot."
     if fault.name == "invalid-value" and options.command == "get":

@@ -157,6 +157,8 @@ def explain(options: argparse.Namespace, moment: Moment) -> Ending:
         opened = Explanation(options.snapshot, progress)
     with opened as explanation:
         fault = explanation.fault
+        if options.key is None and options.offset is None:
+            fault = fault or explanation.inspection.value_fault
         exit_status = 0 if fault is None else fault.exit_status
         for line in iter_lines(explanation, options.key, options.offset):
             moment.ending = Ending(exit_status)
