@@ -230,7 +230,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         "--only",
         type=_only,
         metavar="TYPES",
-        help="comma-separated, of strings and hll: show these and call that complete",
+        help="comma-separated, of strings and hll: show only these; the dump is complete without the others",
     )
     part = decode.add_mutually_exclusive_group()
     part.add_argument("--key", type=_key, metavar="KEY", help="write this key alone; MANIFEST.json says so")
@@ -267,7 +267,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
     _add_path(keys, "source", "a snapshot, or the directory of a dump", "file")
     keys.add_argument("glob", metavar="GLOB", nargs="?", type=_key, help="a pattern as for KEYS in Redis: * ? [a-z]")
     keys.add_argument(
-        "--null", action="store_true", help="print the keys alone, each followed by NUL, as `get` takes them"
+        "--null", action="store_true", help="print only the keys, each followed by NUL, in the form that `get` takes"
     )
 
     resp = add("resp", "Print the Redis commands that restore the keys of SOURCE", RESP_HELP, json=False)
