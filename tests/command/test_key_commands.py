@@ -321,6 +321,10 @@ def test_resp_sends_what_has_expired_if_told_to(source: str) -> None:
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def test_resp_of_one_key_sends_no_other(source: str) -> None:
+    assert run_binary("resp", "--key=user:1", source).stdout == b"*3\r\n$3\r\nSET\r\n$6\r\nuser:1\r\n$3\r\none\r\n"
+
+
 def test_resp_judges_expiries_by_the_clock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for now_ms, count in ((PAST_MS - 1, 1), (PAST_MS, 0)):
         monkeypatch.setattr(time, "time_ns", lambda now_ms=now_ms: now_ms * 1_000_000)
@@ -393,6 +397,8 @@ def test_diff_says_what_differs_in_each_key(source: str, other: str) -> None:
     )
     assert run("diff", "--quiet", source, other) == (1, "", "")
     assert run("diff", "--type=hll", "--prefix=page", source, other)[0] == 0
+    assert run("diff", "--key=page", source, other)[0] == 0
+    assert run("diff", "--key=user:1", source, other)[1].splitlines()[-1] == "string: 1 other value"
 
 
 def test_diff_for_programs(path: str, other: str) -> None:

@@ -299,6 +299,8 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
             help="database index: of a dump, which one is read (default: the only one)"
             + ("; SELECT is sent for it" if command is resp else ""),
         )
+    for command in (resp, diff):
+        command.add_argument("--key", type=_key, metavar="KEY", help="this key only")
     for command in (keys, resp, diff):
         command.add_argument("--prefix", type=_key, default=b"", metavar="P", help="keys that begin like this only")
 

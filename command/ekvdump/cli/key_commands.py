@@ -51,12 +51,11 @@ def open_source(options: argparse.Namespace, path: str, *, verify: bool | None =
 
 def selection_of(options: argparse.Namespace) -> Selection:
     """Return which keys the caller wants."""
-    pattern = getattr(options, "glob", None)
-    return Selection(
-        frozenset(TYPES if options.type is None else (options.type,)),
-        options.prefix,
-        None if pattern is None else matcher_of(pattern),
-    )
+    pattern, key = getattr(options, "glob", None), getattr(options, "key", None)
+    matches = None if pattern is None else matcher_of(pattern)
+    if key is not None:
+        matches = key.__eq__
+    return Selection(frozenset(TYPES if options.type is None else (options.type,)), options.prefix, matches)
 
 
 # ---- get ----
