@@ -69,8 +69,8 @@ lint: $(VENV)/stamp ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-hostile: $(VENV)/run-stamp ## tamper with a new tree, make each call fail, decode large snapshots
-	$(BIN)/ekvconform step tree-every-kind-of-file $(COMMAND)
+hostile: $(VENV)/run-stamp ## tamper with a small new tree, make each call fail, decode large snapshots
+	$(BIN)/ekvconform step envl-expiry-0 $(COMMAND)
 	$(BIN)/ekvconform faults $(FLUSHING)
 	$(BIN)/ekvconform run big $(COMMAND)
 
