@@ -177,6 +177,8 @@ def test_a_part_says_that_it_is_one(tmp_path: Path, path: str) -> None:
     assert "the dump is a part of a store" in run("get", part, "user:2")[2]
     status, _, err = run("diff", path, part)
     assert (status, err) == (1, "ekvdump: not compared: in B, the dump is a part of a store\n")
+    end = json_of("diff", "--json", path, part)[1][-1]
+    assert end["omitted"] == [{"name": "part", "count": 1, "about": "in B, the dump is a part of a store"}]
     status, out, _ = run("decode", "--no-sync", "--key=nobody", path, str(tmp_path / "none"))
     assert (status, out.splitlines()[-2]) == (0, "no key that was wanted is there")
 

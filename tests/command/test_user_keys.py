@@ -102,7 +102,7 @@ def test_keys_are_what_a_dump_holds(kind: str, tmp_path: Path) -> None:
         expected = expected_keys(dump.files)
         with SnapshotKeys(write_snapshot(tmp_path / "in", entries, last_commit)) as source:
             assert found_in(source) == expected, seed
-            omitted = [each.count for each in source.omissions(EVERYTHING) if each.name == "undecoded-type"]
+            omitted = [each.count for each in source.omissions() if each.name == "undecoded-type"]
             assert omitted == [count for count in dump.undecoded.values() if count]
             for user_key, type_, payload, expiry_ms in expected:
                 key = source.find(user_key, type_)
@@ -157,7 +157,7 @@ def test_salv_2_what_no_client_could_read_is_counted_and_refused_by_name(entry: 
     entries = [entry, put(TTL + b"k", 1, b"short"), put(STR + b"z", 1, b"sound")]
     with SnapshotKeys(write_snapshot(tmp_path, entries)) as source:
         assert [key.user_key for key in source.iter_keys(EVERYTHING)] == [b"z"]
-        assert [(each.name, each.count) for each in source.omissions(EVERYTHING)] == [("unreadable-value", 1)]
+        assert [(each.name, each.count) for each in source.omissions()] == [("unreadable-value", 1)]
         with pytest.raises(Fault) as caught:
             source.find(b"k", None)
     assert (caught.value.name, caught.value.key) == ("invalid-value", STR + b"k")
@@ -436,7 +436,7 @@ class KeysInMemory:
 
         return Key(user_key, type_, len(payload), expiry_ms, iter_pieces)
 
-    def omissions(self, selection: Selection) -> list[object]:
+    def omissions(self) -> list[object]:
         return []
 
     def check_unchanged(self) -> None:

@@ -28,33 +28,44 @@ EXIT_STATUSES: Final = {
 """Exit status = its meaning. [OUTC-7]"""
 
 
-def _exit_help(success: str, *others: int, **own: str) -> str:
-    """Return the part of a help text that lists exit statuses; `one` and `three` have meanings of their own."""
-    meanings = {0: success} | {status: EXIT_STATUSES[status] for status in (*others, 130)}
-    meanings |= {{"one": 1, "three": 3}[name]: words for name, words in own.items()}
+def _exit_help(own: dict[int, str], *others: int) -> str:
+    """Return the part of a help text that lists exit statuses: those with words of this command, and others."""
+    meanings = own | {status: EXIT_STATUSES[status] for status in (*others, 130)}
     return "exit status:\n" + "".join(f"  {status:<3}  {meanings[status]}\n" for status in sorted(meanings))
 
 
-_NO_KEY: Final = "there is no such key"
-_NOT_SHOWN: Final = "something in the snapshot or dump is not shown"
-_EXITS: Final = {
+NO_KEY: Final = "the key does not exist"
+NOT_SHOWN: Final = "something in the snapshot or dump is not shown"
+EXITS: Final = {
     "main": _exit_help(
-        "done: a complete dump, a sound snapshot, a dump that is whole, no difference", 2, 4, 5, 6, 7,
-        one=f"something is wrong with the dump, {_NO_KEY}, or there are differences", three=_NOT_SHOWN,
+        {
+            0: "done: a complete dump, a sound snapshot, a dump that is whole, no difference",
+            1: f"something is wrong with the dump, {NO_KEY}, or there are differences",
+            3: NOT_SHOWN,
+        },
+        2, 4, 5, 6, 7,
     ),
-    "decode": _exit_help("a complete dump", 2, 3, 4, 5, 6, 7),
-    "inspect": _exit_help("the snapshot is sound", 2, 4, 7),
-    "verify": _exit_help("the dump is whole", 1, 2, 5, 6, 7),
-    "get": _exit_help("the value was printed", 2, 4, 5, 6, 7, one=f"{_NO_KEY}, or something is wrong with the dump"),
-    "keys": _exit_help("all keys were listed", 1, 2, 4, 5, 6, 7, three=_NOT_SHOWN),
-    "resp": _exit_help("all keys were sent", 1, 2, 4, 5, 6, 7, three="some keys were not sent: see standard error"),
+    "decode": _exit_help({0: "a complete dump"}, 2, 3, 4, 5, 6, 7),
+    "inspect": _exit_help({0: "the snapshot is sound"}, 2, 4, 7),
+    "verify": _exit_help({0: "the dump is whole"}, 1, 2, 5, 6, 7),
+    "get": _exit_help(
+        {0: "the value was printed", 1: f"{NO_KEY}, or something is wrong with the dump"}, 2, 4, 5, 6, 7
+    ),
+    "keys": _exit_help({0: "all keys were listed", 3: NOT_SHOWN}, 1, 2, 4, 5, 6, 7),
+    "resp": _exit_help(
+        {0: "all keys were sent", 3: "some keys were not sent: see standard error"}, 1, 2, 4, 5, 6, 7
+    ),
     "diff": _exit_help(
-        "no difference", 2, 4, 5, 6, 7,
-        one="there are differences, or something is wrong with a dump",
-        three="no difference, but something could not be compared",
+        {
+            0: "no difference",
+            1: "there are differences, or something is wrong with a dump",
+            3: "no difference, but something could not be compared",
+        },
+        2, 4, 5, 6, 7,
     ),
-    "explain": _exit_help("the snapshot is sound, or the rule was found", 2, 4, 7),
+    "explain": _exit_help({0: "the snapshot is sound, or the rule was found"}, 2, 4, 7),
 }  # fmt: skip
+"""Command = its exit statuses, for its help text."""
 
 MAIN_HELP: Final = f"""\
 examples:
@@ -70,7 +81,7 @@ examples:
 shell completion:
   ekvdump --print-completion bash > /etc/bash_completion.d/ekvdump
 
-{_EXITS["main"]}"""
+{EXITS["main"]}"""
 
 DECODE_HELP: Final = f"""\
 examples:
@@ -78,13 +89,13 @@ examples:
   ekvdump decode --only strings,hll --db 3 --into-existing 0000000000000119.fsm dump
   (cd dump && sha256sum -c CHECKSUMS)
 
-{_EXITS["decode"]}"""
+{EXITS["decode"]}"""
 
 INSPECT_HELP: Final = f"""\
 example:
   ekvdump inspect --json 0000000000000119.fsm | jq .entries
 
-{_EXITS["inspect"]}"""
+{EXITS["inspect"]}"""
 
 EXPLAIN_HELP: Final = f"""\
 examples:
@@ -92,7 +103,7 @@ examples:
   ekvdump explain --offset 80 0000000000000119.fsm     the entry that a message names
   ekvdump explain ENVL-5                               the rule that a message names
 
-{_EXITS["explain"]}"""
+{EXITS["explain"]}"""
 
 KEY_HELP: Final = r"""
 A key is written as it is. One that is not printable, or that begins with a double quote or a dash, is
@@ -104,7 +115,7 @@ examples:
   ekvdump get 0000000000000119.fsm user:42 > user.bin
   ekvdump get --json dump '"a\\x00b"'
 {KEY_HELP}
-{_EXITS["get"]}"""
+{EXITS["get"]}"""
 
 KEYS_HELP: Final = f"""\
 examples:
@@ -112,7 +123,7 @@ examples:
   ekvdump keys --type hll --prefix page: dump
   ekvdump keys --null dump | xargs -0 -n 1 ekvdump get dump
 {KEY_HELP}
-{_EXITS["keys"]}"""
+{EXITS["keys"]}"""
 
 RESP_HELP: Final = f"""\
 examples:
@@ -124,20 +135,20 @@ as a set; with --nx they are collected under a temporary key, `ekvdump:restoring
 SELECT is sent for --db, and for a dump of another database than 0; without it, `redis-cli -n N` chooses.
 What was not sent is counted on standard error; in a pipe, `set -o pipefail` keeps the exit status.
 
-{_EXITS["resp"]}"""
+{EXITS["resp"]}"""
 
 DIFF_HELP: Final = f"""\
 examples:
   ekvdump diff node1.fsm node2.fsm       two replicas at one index have no difference
   ekvdump diff 0000000000000119.fsm dump
 
-{_EXITS["diff"]}"""
+{EXITS["diff"]}"""
 
 VERIFY_HELP: Final = f"""\
 example:
   ekvdump verify dump
 
-{_EXITS["verify"]}"""
+{EXITS["verify"]}"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -291,7 +302,6 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         command.add_argument(
             "--no-verify", action="store_true", help="read a dump without comparing it with its CHECKSUMS"
         )
-    for command in (get, keys, resp, diff):
         command.add_argument(
             "--db",
             type=_database_index,

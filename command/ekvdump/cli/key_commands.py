@@ -9,9 +9,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ekvdump.cli.commands import Ending, Moment, UsageError, print_error, progress_of
 from ekvdump.cli.json_output import print_json, render_envelope, render_key, render_time, text_of_path
@@ -24,9 +24,6 @@ from ekvdump.queries.keys import TYPES, Key, KeySource, Omission, Selection
 from ekvdump.queries.notation import shell_word_of, word_of
 from ekvdump.queries.resp import NOT_SENT, Restore, select
 from ekvdump.queries.snapshot_keys import SnapshotKeys
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EXIT_DIFFERENT: Final = EXIT_FINDINGS
 """`diff` found differences, or `get` no such key."""
@@ -43,7 +40,7 @@ def open_source(options: argparse.Namespace, path: str, *, verify: bool | None =
         if os.path.isdir(path):
             verify = not options.no_verify if verify is None else verify
             try:
-                return DumpKeys(path, getattr(options, "db", None), progress, verify=verify)
+                return DumpKeys(path, options.db, progress, verify=verify)
             except DatabaseError as error:
                 raise UsageError(f"{printable_path(path)}: {error}") from error
         return SnapshotKeys(path, progress)
@@ -84,8 +81,8 @@ def get(options: argparse.Namespace, moment: Moment) -> Ending:
 def _no_key(options: argparse.Namespace, source: KeySource) -> Ending:
     what = "string or HLL" if options.type is None else {"string": "string", "hll": "HLL"}[options.type]
     words = f"{printable_path(options.source)} holds no {what} {shell_word_of(options.key)}"
-    hidden = [omission for omission in source.omissions(Selection()) if omission.name != "unreadable-value"]
-    if isinstance(source, DumpKeys) and source.part is not None:
+    hidden = source.omissions()
+    if source.is_part:
         words += "; the dump is a part of a store, as `outcome` in MANIFEST.json says"
     if hidden:
         maybe = "" if isinstance(source, DumpKeys) else "it may be of a type that cannot be shown: "
@@ -123,7 +120,7 @@ def keys(options: argparse.Namespace, moment: Moment) -> Ending:
         write(b"".join(batch))
         moment.ending = None
         source.check_unchanged()
-        omitted = wanted_omissions(source, selection, options)
+        omitted = wanted_omissions(source, options)
     exit_status = EXIT_PARTIAL if omitted else 0
     rendered = {"source": text_of_path(options.source), "counts": {type_: counts[type_] for type_ in TYPES}}
     return Ending(exit_status, partial(_print_end, options, "keys", exit_status, rendered, omitted))
@@ -165,7 +162,7 @@ def resp(options: argparse.Namespace, moment: Moment) -> Ending:
         sys.stdout.buffer.flush()
         moment.ending = None
         source.check_unchanged()
-        omitted = wanted_omissions(source, selection, options)
+        omitted = wanted_omissions(source, options)
     exit_status = EXIT_PARTIAL if omitted or any(restore.counts[fate] for fate in NOT_SENT) else 0
 
     def print_answer() -> None:
@@ -197,9 +194,9 @@ def diff(options: argparse.Namespace, moment: Moment) -> Ending:
         omitted: list[Omission] = []
         for name, source in (("A", first), ("B", second)):
             source.check_unchanged()
-            omitted += [each._replace(where=f"in {name}, ") for each in wanted_omissions(source, selection, options)]
-            if isinstance(source, DumpKeys) and source.part is not None:
-                omitted.append(Omission("part", 1, "dump", "the dump is a part of a store", f"in {name}, "))
+            omitted += [each._replace(where=f"in {name}, ") for each in wanted_omissions(source, options)]
+            if source.is_part:
+                omitted.append(Omission("part", 1, "", "the dump is a part of a store", f"in {name}, "))
     is_different = any(count for group in counts.values() for count in group.values())
     exit_status = EXIT_DIFFERENT if is_different else EXIT_PARTIAL if omitted else 0
     rendered = {"a": text_of_path(options.a), "b": text_of_path(options.b), "counts": counts}
@@ -225,13 +222,10 @@ def _text_of_difference(difference: Difference) -> str:
         return line
     changes = [f"{before.size} -> {after.size} bytes"] if before.size != after.size else []
     if before.expiry_ms != after.expiry_ms:
-        changes.append(" -> ".join("no expiry" if ms is None else render_time(ms) for ms in _expiries(before, after)))
+        changes.append(
+            " -> ".join("no expiry" if ms is None else render_time(ms) for ms in (before.expiry_ms, after.expiry_ms))
+        )
     return f"{line}  {', '.join(changes)}".rstrip()
-
-
-def _expiries(*found: Key) -> Iterator[int | None]:
-    for key in found:
-        yield key.expiry_ms
 
 
 def _rendered_difference(difference: Difference) -> dict[str, Any]:
@@ -246,41 +240,36 @@ def _rendered_difference(difference: Difference) -> dict[str, Any]:
 # ---- how they end ----
 
 
-def wanted_omissions(source: KeySource, selection: Selection, options: argparse.Namespace) -> list[Omission]:
-    """Return what is not given of what the caller wants: a caller who names a type wants no other. [COMP-1]"""
-    omitted = source.omissions(selection)
+def wanted_omissions(source: KeySource, options: argparse.Namespace) -> list[Omission]:
+    """Return the omissions that the caller cares about: one who names a type wants no other. [COMP-1]"""
+    omitted = source.omissions()
     if options.type is None:
         return omitted
     return [omission for omission in omitted if omission.name in ("unreadable-value", "partial-dump")]
 
 
 def _print_end(
-    options: argparse.Namespace, command: str, exit_status: int, rendered: dict[str, Any], omitted: "Sequence[Omission]"
+    options: argparse.Namespace, command: str, exit_status: int, rendered: dict[str, Any], omitted: Sequence[Omission]
 ) -> None:
     if options.json:
         print_json(
             render_envelope(command, exit_status)
             | rendered
-            | {
-                "omitted": [
-                    {"name": each.name, "count": each.count, "about": f"{each.noun}s {each.about}"} for each in omitted
-                ]
-            }
+            | {"omitted": [{"name": each.name, "count": each.count, "about": _about(each)} for each in omitted]}
         )
     _print_omissions(options, omitted)
 
 
-def _print_omissions(options: argparse.Namespace, omitted: "Sequence[Omission]") -> None:
+def _print_omissions(options: argparse.Namespace, omitted: Sequence[Omission]) -> None:
     if omitted and not options.quiet:
         done = "compared" if options.command == "diff" else "sent" if options.command == "resp" else "shown"
         print_error(f"not {done}: {_words_of(omitted)}")
 
 
-def _words_of(omitted: "Sequence[Omission]") -> str:
+def _words_of(omitted: Sequence[Omission]) -> str:
     return "; ".join(map(_about, omitted))
 
 
 def _about(omission: Omission) -> str:
-    if omission.name in ("part", "partial-dump"):
-        return f"{omission.where}{omission.about}"
-    return f"{omission.where}{number_of(omission.count, omission.noun)} {omission.about}"
+    counted = f"{number_of(omission.count, omission.noun)} " if omission.noun else ""
+    return f"{omission.where}{counted}{omission.about}"

@@ -12,6 +12,7 @@ from ekvformat.outcomes import Fault
 from ekvdump.cli.json_output import render_time, version_count
 from ekvdump.inspection import Inspection
 from ekvdump.outcome import Outcome
+from ekvdump.verify.manifest import says_part
 from ekvdump.verify.verification import Verification
 
 COUNTED_ONE_BY_ONE = ("orphan-ttl", "unreadable-value", "stale-file")
@@ -120,8 +121,7 @@ def forecast(result: Inspection) -> tuple[str, str]:
 def print_verdict(out: str, verification: Verification, say: Say) -> None:
     """Print the answer of `verify`."""
     files, counts, complete = verification.file_count, verification.counts, verification.says_complete
-    outcome = (verification.manifest or {}).get("outcome")
-    is_part = isinstance(outcome, dict) and "part" in outcome
+    is_part = says_part(verification.manifest or {})
     if not verification.is_dump:
         words = "not a dump: it has no MANIFEST.json, CHECKSUMS or redis; nothing in it was looked at"
         say(f"{out}: ", words, REFUSED_STYLE)

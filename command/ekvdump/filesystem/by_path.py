@@ -58,7 +58,7 @@ class PathDirectory:
         return None
 
     def link(self, descriptor: int, name: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # nothing here is without a name
 
     def open(self, name: str, flags: int) -> int:
         path = self._at(name)

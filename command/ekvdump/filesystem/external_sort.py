@@ -19,6 +19,7 @@ from io import BufferedReader, FileIO
 from typing import Final
 
 from ekvdump.filesystem.directories import write_all
+from ekvdump.system_faults import temporary_fault
 
 RUN_LINES: Final = 32_768
 """Lines that one run holds; they are sorted in memory."""
@@ -28,11 +29,6 @@ MAX_RUNS: Final = 32
 """Runs in temporary files before they are merged into one."""
 BATCH_SIZE: Final = 256 * 1024
 """Bytes per write, unless one line has more."""
-
-
-def open_temporary() -> FileIO:
-    """Create a temporary file without a name in the system's directory for them. [VERI-21] Raises `OSError`."""
-    return tempfile.TemporaryFile(buffering=0)
 
 
 class Sorter:
@@ -99,3 +95,28 @@ class Sorter:
         for run in self._runs:
             run.seek(0)
         return list(self._runs)
+
+
+def open_temporary() -> FileIO:
+    """Create a temporary file without a name in the system's directory for them. [VERI-21] Raises `OSError`."""
+    return tempfile.TemporaryFile(buffering=0)
+
+
+class TemporarySorter(Sorter):
+    """A sorter with its runs in such files. Raises `disk-full` or `io-error` instead of `OSError`."""
+
+    def __init__(self) -> None:
+        super().__init__(open_temporary)
+
+    def add(self, key: bytes, note: bytes) -> None:
+        """Add one record."""
+        try:
+            super().add(key, note)
+        except OSError as error:
+            raise temporary_fault(error, "SAFE-29") from error
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from Sorter.__iter__(self)
+        except OSError as error:
+            raise temporary_fault(error, "SAFE-29") from error

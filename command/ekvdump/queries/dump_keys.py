@@ -21,17 +21,17 @@ from ekvformat.segments import encode_segment
 
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import FILE, HAS_HANDLES, Directory, Parts, entered, look_if_there
-from ekvdump.filesystem.external_sort import Sorter, open_temporary
+from ekvdump.filesystem.external_sort import TemporarySorter
 from ekvdump.filesystem.reading import hash_file, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, TYPES, Key, Omission, Selection
-from ekvdump.system_faults import FaultsAt, check_directory, temporary_fault
+from ekvdump.system_faults import FaultsAt, check_directory
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_SIZE
 from ekvdump.verify.checksums import decode_checksum_line
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.keymap import MAX_LINE_SIZE, iter_keymap
 from ekvdump.verify.lines import iter_bounded_lines
-from ekvdump.verify.manifest import decode_manifest, says_complete
+from ekvdump.verify.manifest import decode_manifest, says_complete, says_part
 from ekvdump.verify.rows import decode_expiry
 from ekvdump.verify.segments import decode_segment, needs_keymap
 from ekvdump.verify.verification import Verification
@@ -105,12 +105,12 @@ class DumpKeys:
 
     def iter_keys(self, selection: Selection) -> Iterator[Key]:
         """Yield the keys that are wanted, in canonical order."""
-        with closing(Sorter(open_temporary)) as by_key:
-            with closing(Sorter(open_temporary)) as by_segment:
+        with closing(TemporarySorter()) as by_key:
+            with closing(TemporarySorter()) as by_segment:
                 self._collect(by_segment, selection)
                 for segment, notes in _groups(by_segment):
                     self._add_keys(by_key, segment, notes, selection)
-            for order, note in _iter_sorted(by_key):
+            for order, note in by_key:
                 number, size, expiry, segment_of = note.split(b" ")
                 user_key, type_, segment_name = _decode_order(order), TYPES[int(number)], segment_of.decode()
                 yield Key(
@@ -118,14 +118,14 @@ class DumpKeys:
                     partial(self._iter_pieces, self._blob(type_, segment_name)),
                 )  # fmt: skip
 
-    def _collect(self, by_segment: Sorter, selection: Selection) -> None:
+    def _collect(self, by_segment: TemporarySorter, selection: Selection) -> None:
         for type_ in sorted(selection.types):
             number = b"%d" % TYPES.index(type_)
             section = SECTIONS[type_]
             for segment, size in self._iter_blobs(section.directory):
-                _add(by_segment, os.fsencode(segment), BLOB + b"%s %d" % (number, size))
+                by_segment.add(os.fsencode(segment), BLOB + b"%s %d" % (number, size))
             for segment, expiry_ms in self._iter_expiries(section.sidecar):
-                _add(by_segment, os.fsencode(segment), EXPIRY + b"%s %d" % (number, expiry_ms))
+                by_segment.add(os.fsencode(segment), EXPIRY + b"%s %d" % (number, expiry_ms))
         place = (*self._directory, KEYMAP_NAME)
         if self._is_there(place):
             with self._reading(place), opened(self._top, place) as file:
@@ -134,9 +134,9 @@ class DumpKeys:
                     if line.kind == SHA_FALLBACK and line.encoded == encode_segment(line.original):
                         # [READ-11] The last line of a segment counts: notes are sorted.
                         note = ORIGINAL + b"%020d %s" % (line_number, line.original.hex().encode())
-                        _add(by_segment, os.fsencode(line.encoded), note)
+                        by_segment.add(os.fsencode(line.encoded), note)
 
-    def _add_keys(self, by_key: Sorter, segment: str, notes: list[bytes], selection: Selection) -> None:
+    def _add_keys(self, by_key: TemporarySorter, segment: str, notes: list[bytes], selection: Selection) -> None:
         sizes: dict[bytes, bytes] = {}
         expiries: dict[bytes, bytes] = {}
         original: bytes | None = None
@@ -154,7 +154,7 @@ class DumpKeys:
         if selection.wants(user_key):
             for number, size in sizes.items():
                 note = b" ".join((number, size, expiries.get(number, b""), os.fsencode(segment)))
-                _add(by_key, _encode_order(user_key), note)
+                by_key.add(_encode_order(user_key), note)
 
     def find(self, user_key: bytes, type_: str | None) -> Key | None:
         """Return the key of this name, of this type or of the first that it has; None if there is none."""
@@ -243,20 +243,18 @@ class DumpKeys:
             while piece := file.read(PIECE_SIZE):
                 yield piece
 
-    def omissions(self, selection: Selection) -> list[Omission]:
-        """Return what is not given."""
+    def omissions(self) -> list[Omission]:
+        """Return the omissions."""
         if not self._is_there((CHECKSUMS_NAME,)):
-            return [Omission("partial-dump", 1, "dump", "the dump has no CHECKSUMS, so it is not whole")]
+            return [Omission("partial-dump", 1, "", "the dump has no CHECKSUMS, so it is not whole")]
         if says_complete(self._manifest()) is False:
-            return [Omission("partial-dump", 1, "dump", "the dump is partial, as `outcome` in MANIFEST.json says")]
+            return [Omission("partial-dump", 1, "", "the dump is partial, as `outcome` in MANIFEST.json says")]
         return []
 
     @property
-    def part(self) -> dict[str, str] | None:
-        """The keys that the dump was made of, as in COMP-11; None if it is not a part."""
-        outcome = self._manifest().get("outcome")
-        part = outcome.get("part") if isinstance(outcome, dict) else None
-        return part if isinstance(part, dict) else None
+    def is_part(self) -> bool:
+        """True if MANIFEST.json says that the dump is a part of a store."""
+        return says_part(self._manifest())
 
     def _manifest(self) -> dict[str, Any]:
         """Return the members of MANIFEST.json; {} if it cannot be read."""
@@ -299,20 +297,6 @@ def _decode_order(order: bytes) -> bytes:
     return ESCAPED.sub(lambda match: BYTE_OF_ESCAPE[match[0]], order[:-2])
 
 
-def _add(sorter: Sorter, key: bytes, note: bytes) -> None:
-    try:
-        sorter.add(key, note)
-    except OSError as error:
-        raise temporary_fault(error, "VERI-20") from error
-
-
-def _iter_sorted(sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
-    try:
-        yield from sorter
-    except OSError as error:
-        raise temporary_fault(error, "VERI-20") from error
-
-
-def _groups(sorter: Sorter) -> Iterator[tuple[str, list[bytes]]]:
-    for segment, records in groupby(_iter_sorted(sorter), key=lambda record: record[0]):
+def _groups(sorter: TemporarySorter) -> Iterator[tuple[str, list[bytes]]]:
+    for segment, records in groupby(sorter, key=lambda record: record[0]):
         yield os.fsdecode(segment), [note for _, note in records]

@@ -41,7 +41,7 @@ class Omission(NamedTuple):
     """A warning of COMP-5."""
     count: int  # type: ignore[assignment]  # hides a method of tuples that is not used here
     noun: str
-    """One of them, in words."""
+    """One of them, in words; empty for what is not counted."""
     about: str
     """What is said of them, in words."""
     where: str = ""
@@ -79,8 +79,13 @@ class KeySource(Protocol):
         """Yield the keys that are wanted, in canonical order."""
         ...
 
-    def omissions(self, selection: Selection) -> list[Omission]:
-        """Return what is not given, once all keys that are wanted have been."""
+    @property
+    def is_part(self) -> bool:
+        """True for the dump of a part of a store. [COMP-11]"""
+        ...
+
+    def omissions(self) -> list[Omission]:
+        """Return the omissions, once all keys that are wanted have been given."""
         ...
 
     def check_unchanged(self) -> None:

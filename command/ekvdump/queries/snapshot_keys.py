@@ -35,6 +35,7 @@ class SnapshotKeys:
         except BaseException:
             self._source.__exit__()
             raise
+        self.is_part = False
         self._unreadable_count = 0
 
     def __enter__(self) -> Self:
@@ -55,9 +56,11 @@ class SnapshotKeys:
             for type_, section, record in shown_records(records):
                 if type_ in selection.types:
                     try:
-                        yield decode_key(self._source, user_key, type_, section, record, row)
+                        key = decode_key(self._source, user_key, type_, section, record, row)
                     except Fault:
                         self._unreadable_count += 1
+                    else:
+                        yield key
                 row = None  # [RTTL-8] It decides about the string, if there is one.
 
     def find(self, user_key: bytes, type_: str | None) -> Key | None:
@@ -94,8 +97,8 @@ class SnapshotKeys:
         for record in self.first_pass.records[type_]:
             yield canonical_order(record.user_key), type_, record
 
-    def omissions(self, selection: Selection) -> list[Omission]:
-        """Return what is not given. [COMP-5]"""
+    def omissions(self) -> list[Omission]:
+        """Return the omissions. [COMP-5]"""
         counters = self.first_pass.counters
         hidden = counters.undecoded | {keys.UNKNOWN: counters.entries[keys.UNKNOWN]}
         names = {keys.UNKNOWN: "unknown-prefix"}

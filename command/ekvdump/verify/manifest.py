@@ -107,6 +107,12 @@ def require_known_version(version: object, path: str = MANIFEST_NAME) -> None:
         raise Finding("unsupported-manifest", "READ-14", detail, None, path)
 
 
+def says_part(manifest: dict[str, Any]) -> bool:
+    """Return True if a manifest says that its dump is a part of a store. [COMP-11]"""
+    outcome = manifest.get("outcome")
+    return isinstance(outcome, dict) and "part" in outcome
+
+
 def says_complete(manifest: dict[str, Any]) -> bool | None:
     """Return True if a manifest says that all databases are complete, False if one is not; None if it does not say."""
     outcome = manifest.get("outcome")

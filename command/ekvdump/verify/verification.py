@@ -38,7 +38,7 @@ from ekvdump.filesystem.directories import (
     iter_tree,
     look_if_there,
 )
-from ekvdump.filesystem.external_sort import Sorter, open_temporary
+from ekvdump.filesystem.external_sort import TemporarySorter
 from ekvdump.filesystem.reading import Hasher, open_top, opened
 from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
 from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
@@ -93,8 +93,8 @@ class Verification:
         self._report_to = report
         self._progress = progress
         self._handles = handles
-        self._paths = Sorter(open_temporary)
-        self._names = Sorter(open_temporary)
+        self._paths = TemporarySorter()
+        self._names = TemporarySorter()
         self._sidecars: list[Parts] = []
         self._databases: set[int] = set()
         self._top_files: set[str] = set()
@@ -151,18 +151,6 @@ class Verification:
             self.is_dump = any(look_if_there(self._top, name) for name in (MANIFEST_NAME, CHECKSUMS_NAME, REDIS_NAME))
         return self.is_dump
 
-    def _note(self, sorter: Sorter, key: bytes, note: bytes) -> None:
-        try:
-            sorter.add(key, note)
-        except OSError as error:
-            raise temporary_fault(error, "SAFE-29") from error
-
-    def _sorted(self, sorter: Sorter) -> Iterator[tuple[bytes, bytes]]:
-        try:
-            yield from sorter
-        except OSError as error:
-            raise temporary_fault(error, "SAFE-29") from error
-
     def _reading(self, parts: Parts) -> FaultsAt:
         """Return the context for reading what lies at a place of the dump. [VERI-22]"""
         return FaultsAt(self._out, parts, "VERI-22")
@@ -183,13 +171,13 @@ class Verification:
             path = os.fsencode("/".join(parts))
             if kind == FILE:
                 self.file_count += 1
-                self._note(self._paths, path, A_FILE)
+                self._paths.add(path, A_FILE)
                 self._note_file(parts, path)
             elif kind == SYMLINK:
-                self._note(self._paths, path, NO_FILE)
+                self._paths.add(path, NO_FILE)
                 self._report("symlink", "VERI-6", "a symlink; it was not followed", path)
             elif kind != DIRECTORY:
-                self._note(self._paths, path, NO_FILE)
+                self._paths.add(path, NO_FILE)
                 self._report("not-regular", "VERI-6", "a FIFO, socket or device; it was not opened", path)
 
     def _note_file(self, parts: Parts, path: bytes) -> None:
@@ -205,14 +193,14 @@ class Verification:
             stem = name.removesuffix(BLOB_SUFFIX)
             if directory in BLOB_NOTES:
                 self._report_segment(stem, path)
-                self._note(self._names, name_of(parts[1], stem), BLOB_NOTES[directory])
+                self._names.add(name_of(parts[1], stem), BLOB_NOTES[directory])
             elif directory == UNREADABLE_DIRECTORY:
                 segment, _, kind = stem.rpartition(".")
                 if kind in KINDS:
                     self._report_segment(segment, path)
                 else:
                     self._report("invalid-segment", "SALV-7", f"the name does not end in one of {KINDS}", path)
-                self._note(self._names, name_of(parts[1], UNREADABLE_DIRECTORY, stem), UNREADABLE_BLOB)
+                self._names.add(name_of(parts[1], UNREADABLE_DIRECTORY, stem), UNREADABLE_BLOB)
 
     def _report_segment(self, segment: str, path: bytes) -> None:
         try:
@@ -269,7 +257,7 @@ class Verification:
                 detail = "the path comes before the path of the line before"
                 self._report("unsorted-line", "VERI-8", detail, CHECKSUMS_NAME, offset)
             previous = path
-            self._note(self._paths, path, A_LINE + line.sha256)
+            self._paths.add(path, A_LINE + line.sha256)
         # [READ-29]
         if offset < 0:
             self._report("no-line", "READ-29", "there is no line", CHECKSUMS_NAME)
@@ -277,7 +265,7 @@ class Verification:
     def _compare_files(self) -> None:
         """Compare every file with its line, in the order of paths."""
         done = 0
-        for path, records in groupby(self._sorted(self._paths), key=lambda record: record[0]):
+        for path, records in groupby(self._paths, key=lambda record: record[0]):
             is_file, is_seen, differs, line_count, found = False, False, False, 0, b""
             # In the order of notes: the file, its lines, and anything that is not a file.
             for _, note in records:
@@ -352,7 +340,7 @@ class Verification:
             if names is None:
                 self._report("invalid-row", "VERI-14", "not a row of this sidecar", "/".join(parts), offset)
             else:
-                self._note(self._names, name_of(parts[1], *names), ROW_NOTES[parts[2]])
+                self._names.add(name_of(parts[1], *names), ROW_NOTES[parts[2]])
 
     def _read_keymap(self, parts: Parts) -> None:
         try:
@@ -364,13 +352,13 @@ class Verification:
                     detail = f"the key of this line has the segment {encode_segment(line.original)}"
                     self._report("keymap-mismatch", "VERI-12", detail, "/".join(parts))
                 else:
-                    self._note(self._names, name_of(parts[1], line.encoded), KEYMAP_LINE)
+                    self._names.add(name_of(parts[1], line.encoded), KEYMAP_LINE)
         except Finding as finding:
             self._pass_on(finding)  # [READ-10]
 
     def _compare_names(self) -> None:
         """Compare rows and lines with blobs, in the order of databases and segments."""
-        for name, records in groupby(self._sorted(self._names), key=lambda record: record[0]):
+        for name, records in groupby(self._names, key=lambda record: record[0]):
             notes = Counter(note for _, note in records)
             base, _, stem = os.fsdecode(name).rpartition("/")
             for row, sidecar in SIDECAR_OF_ROW.items():
