@@ -47,6 +47,8 @@ class Explanation:
         self._file = SnapshotFile(path)
         self._source: Source = ProgressSource(self._file, progress) if progress else self._file
         self.inspection: Inspection = inspect(path, progress)
+        self.is_unknown_key = False
+        """True once the story of a key has turned out to be empty."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +113,7 @@ class Explanation:
             if storage_key_of(entry) in storage_keys and not is_operational(as_in_memory(entry)):
                 entries.append(entry)
         if not entries:
+            self.is_unknown_key = True
             yield f"{printable(user_key)}: no string, HLL or TTL record has ever been stored under this key"
             return
         yield f"{printable(user_key)}, as of the last commit, {start.last_commit_ts}"
@@ -193,6 +196,7 @@ def iter_lines(explanation: Explanation, key: bytes | None, offset: int | None) 
     of the whole file otherwise.
     """
     fault, value_fault = explanation.fault, explanation.inspection.value_fault
+    asked = offset
     if offset is None and fault is not None:
         offset = fault.offset  # the bytes at fault
     elif offset is None and value_fault is not None and value_fault.offset is not None:
@@ -204,9 +208,9 @@ def iter_lines(explanation: Explanation, key: bytes | None, offset: int | None) 
             yield from [each] if isinstance(each, str) else (f"  {line}" for line in render_field(each))
         return
     fields = explanation.iter_fields() if offset is None else piece_at(explanation.iter_fields(), offset)
-    shown = False
+    first: Field | None = None
     for field in fields:
-        shown = True
+        first = first or field
         yield from render_field(field, offset)
-    if not shown:
-        yield f"offset {offset} is behind the end of the file, which has {explanation.inspection.size} bytes"
+    if asked and first is not None and first.offset == asked:
+        yield f"What is missing at the end of the piece before has this offset too: --offset {asked - 1} shows that one"

@@ -246,7 +246,7 @@ def test_what_is_not_listed_is_said(tmp_path: Path) -> None:
     assert len(out.splitlines()) == 4
     assert err == (
         "ekvdump: not shown: 1 record of type hash; 1 record of type unknown; "
-        "1 key with a value that no client could read\n"
+        "1 key with a value that no client could read: bad\n"
     )
     status, (*_, end) = json_of("keys", "--json", path)
     names = [each["name"] for each in end["omitted"]]
@@ -343,6 +343,8 @@ def test_resp_selects_a_database(tmp_path: Path, path: str) -> None:
         assert result.stdout.startswith(select.encode()) == begins
         assert b"page" in result.stdout
     assert run_binary("resp", "--db=0", path).stdout.startswith(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
+    # The database of the server is that of the dump, unless the caller names one.
+    assert run_binary("resp", "--select=5", in_three).stdout.startswith(b"*2\r\n$6\r\nSELECT\r\n$1\r\n5\r\n")
 
 
 def test_resp_that_cannot_send_everything_is_3(tmp_path: Path) -> None:
@@ -439,13 +441,13 @@ def test_a_reader_that_has_seen_enough_is_no_error_but_for_a_restore(command: st
 
 
 @pytest.mark.parametrize("words", [["get", "PATH", "user:1"], ["keys", "PATH"], ["resp", "PATH"]])
-def test_an_answer_that_cannot_be_printed_is_7(words: list[str], path: str) -> None:
+def test_an_answer_for_which_there_is_no_space_is_6(words: list[str], path: str) -> None:
     with open("/dev/full", "wb") as full:
         result = subprocess.run(
             [sys.executable, "-m", "ekvdump", *(path if word == "PATH" else word for word in words)],
             stdout=full, stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
-    assert result.returncode == 7
+    assert result.returncode == 6
     assert b"cannot print the answer: No space left on device" in result.stderr
 
 

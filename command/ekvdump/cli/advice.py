@@ -82,6 +82,9 @@ def advice_about_arguments(options: argparse.Namespace, fault: Fault) -> str | N
         return f"The snapshot comes first: ekvdump {options.command} {shlex.quote(os.fsdecode(key))} KEY"
     if fault.clause == "FILE-24" and snapshot is not None and os.path.isdir(snapshot):
         return "A snapshot is one file, with a name of 16 hexadecimal digits and .fsm; this is a directory."
+    file = snapshot or source or getattr(options, "opened", None)
+    if fault.clause == "FILE-24" and file is not None and os.path.exists(file):
+        return "A snapshot has to be a regular file, because parts of it are read more than once: save it as one first."
     return None
 
 

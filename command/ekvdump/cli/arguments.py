@@ -46,7 +46,7 @@ EXITS: Final = {
         2, 4, 5, 6, 7,
     ),
     "decode": _exit_help({0: "a complete dump"}, 2, 3, 4, 5, 6, 7),
-    "inspect": _exit_help({0: "the snapshot is sound"}, 2, 4, 7),
+    "inspect": _exit_help({0: "the snapshot is sound"}, 2, 4, 6, 7),
     "verify": _exit_help({0: "the dump is whole"}, 1, 2, 5, 6, 7),
     "get": _exit_help(
         {0: "the value was printed", 1: f"{NO_KEY}, or something is wrong with the dump"}, 2, 4, 5, 6, 7
@@ -63,7 +63,9 @@ EXITS: Final = {
         },
         2, 4, 5, 6, 7,
     ),
-    "explain": _exit_help({0: "the snapshot is sound, or the rule was found"}, 2, 4, 7),
+    "explain": _exit_help(
+        {0: "the snapshot is sound, or the rule was found", 1: "nothing was ever stored under the key"}, 2, 4, 6, 7
+    ),
 }  # fmt: skip
 """Command = its exit statuses, for its help text."""
 
@@ -132,7 +134,7 @@ examples:
 
 The server has to be Redis 6.2 or newer, or Valkey. Of a HyperLogLog the members are sent, since the store keeps them
 as a set; with --nx they are collected under a temporary key, `ekvdump:restoring:` and a hash, which is renamed.
-SELECT is sent for --db, and for a dump of another database than 0; without it, `redis-cli -n N` chooses.
+SELECT is sent for --select, for --db, and for a dump of another database than 0; without it, `redis-cli -n N` chooses.
 What was not sent is counted on standard error; in a pipe, `set -o pipefail` keeps the exit status.
 
 {EXITS["resp"]}"""
@@ -177,9 +179,21 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser = _parser(wants_json="--json" in words)
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         parser.error(_no_command(words[0]))
-    options = parser.parse_args(words)
+    options, surplus = parser.parse_known_args(words)
+    if surplus:
+        _refuse_surplus(parser, options.command, surplus)
     options.words = words
     return options
+
+
+def _refuse_surplus(parser: argparse.ArgumentParser, name: str, surplus: list[str]) -> NoReturn:
+    """Print a usage error of the command itself about arguments that it does not take, and exit."""
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    command: argparse.ArgumentParser = commands.choices[name]
+    option = surplus[0].partition("=")[0]
+    if not option.startswith("-"):
+        command.error(f"an argument too many: {surplus[0]!r}")
+    command.error(f"{option} is not an option of {name}: {_suggestion(option, list(command._option_string_actions))}")
 
 
 def _no_command(word: str) -> str:
@@ -289,6 +303,12 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         default="skip",
         help="what to do with keys whose expiry has passed by the clock of this machine (default skip)",
     )
+    resp.add_argument(
+        "--select",
+        type=_database_index,
+        metavar="N",
+        help="database index in the server, if not that of the dump",
+    )
     there = resp.add_mutually_exclusive_group()
     there.add_argument("--replace", action="store_true", help="replace keys that the server has (the default)")
     there.add_argument("--nx", action="store_true", help="leave keys that the server has as they are")
@@ -307,7 +327,7 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
             type=_database_index,
             metavar="N",
             help="database index: of a dump, which one is read (default: the only one)"
-            + ("; SELECT is sent for it" if command is resp else ""),
+            + ("; SELECT is sent for it, unless --select" if command is resp else ""),
         )
     for command in (resp, diff):
         command.add_argument("--key", type=_key, metavar="KEY", help="this key only")

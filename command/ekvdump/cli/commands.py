@@ -160,11 +160,15 @@ def explain(options: argparse.Namespace, moment: Moment) -> Ending:
         if options.key is None and options.offset is None:
             fault = fault or explanation.inspection.value_fault
         exit_status = 0 if fault is None else fault.exit_status
+        if options.offset is not None and options.offset > (size := explanation.inspection.size):
+            raise UsageError(f"offset {options.offset} is behind the end of the file, which has {size} bytes")
         for line in iter_lines(explanation, options.key, options.offset):
             moment.ending = Ending(exit_status)
             print(line)
             moment.ending = None
         explanation.check_unchanged()
+        if explanation.is_unknown_key:
+            exit_status = EXIT_FINDINGS
     return Ending(exit_status, print_nothing if fault is None else partial(print_faults, (fault,), options.snapshot))
 
 

@@ -155,7 +155,9 @@ def resp(options: argparse.Namespace, moment: Moment) -> Ending:
         moment.ending = Ending(0)
         write = sys.stdout.buffer.write
         database = source.database if isinstance(source, DumpKeys) else options.db
-        if options.db is not None or database:
+        if options.select is not None:
+            write(select(options.select))
+        elif options.db is not None or database:
             write(select(database or 0))
         for piece in restore.iter_commands():
             write(piece)

@@ -1,7 +1,10 @@
 """The program `ekvdump`: streams, signals, one command, exit status. [OUTC-7]"""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from ekvdump.cli.arguments import parse_arguments
 from ekvdump.cli.commands import (
@@ -17,7 +20,10 @@ from ekvdump.cli.commands import (
 )
 from ekvdump.cli.signals import Interrupted, Interruption, handlers, restore_handlers
 from ekvdump.cli.streams import prepare_streams, silence
-from ekvdump.exit_statuses import EXIT_INTERRUPTED, EXIT_IO_ERROR
+from ekvdump.exit_statuses import EXIT_DISK_FULL, EXIT_INTERRUPTED, EXIT_IO_ERROR
+
+PRINTS_KEYS: Final = ("get", "keys", "resp")
+"""Commands that do nothing but print: with a closed standard output they fail."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
+    is_closed = sys.stdout is None
     prepare_streams()
     moment = Moment()
     interruption = Interruption(moment.is_late)
     try:
         try:
             with interruption:
-                _run(words, moment)
+                _run(words, moment, is_closed=is_closed)
                 # Inside the context, so that a signal still ends the wait for a reader.
                 sys.stdout.flush()
         except Interrupted:
@@ -60,7 +67,10 @@ def _main(words: list[str]) -> int:
         # Of commands for a server none may be missing.
         if not isinstance(error, BrokenPipeError) or (moment.options and moment.options.command == "resp"):
             print_error(f"cannot print the answer: {error.strerror}")
-            exit_status = exit_status or EXIT_IO_ERROR
+            from ekvdump.system_faults import NO_SPACE
+
+            is_full = error.errno in NO_SPACE
+            exit_status = exit_status or (EXIT_DISK_FULL if is_full else EXIT_IO_ERROR)
     try:
         sys.stderr.flush()
     except OSError:
@@ -72,13 +82,15 @@ def _status_of(moment: Moment) -> int:
     return 0 if moment.ending is None else moment.ending.exit_status
 
 
-def _run(words: list[str], moment: Moment) -> None:
+def _run(words: list[str], moment: Moment, *, is_closed: bool) -> None:
     """Run a command and print how it ended."""
     try:
         options = moment.options = parse_arguments(words)
     except SystemExit as asked:
         moment.ending = Ending(int(asked.code or 0))  # argparse has printed help or a usage error
         return
+    if is_closed and options.command in PRINTS_KEYS:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     from ekvformat.outcomes import Fault
 
     try:

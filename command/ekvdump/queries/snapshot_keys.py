@@ -18,9 +18,12 @@ from ekvdump.engine.record_index import Record, iter_body
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
 from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, Key, Omission, Selection, canonical_order
+from ekvdump.queries.notation import shell_word_of
 
 VALUE_TYPES: Final = (keys.STRING, keys.BARE, keys.HLL)
 """Types of records that hold a value."""
+MOST_NAMED: Final = 10
+"""Most unreadable keys that are named; all are counted."""
 
 
 class SnapshotKeys:
@@ -37,6 +40,7 @@ class SnapshotKeys:
             raise
         self.is_part = False
         self._unreadable_count = 0
+        self._unreadable: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +52,7 @@ class SnapshotKeys:
     def iter_keys(self, selection: Selection) -> Iterator[Key]:
         """Yield the keys that are wanted, in canonical order. What no client could read is counted and left out."""
         self._unreadable_count = 0
+        self._unreadable.clear()
         rows = MergeJoin(self.first_pass.records[keys.TTL])
         for user_key, records in self._iter_user_keys():
             if not selection.wants(user_key):
@@ -59,6 +64,8 @@ class SnapshotKeys:
                         key = decode_key(self._source, user_key, type_, section, record, row)
                     except Fault:
                         self._unreadable_count += 1
+                        if len(self._unreadable) < MOST_NAMED:
+                            self._unreadable.append(shell_word_of(user_key))
                     else:
                         yield key
                 row = None  # [RTTL-8] It decides about the string, if there is one.
@@ -108,7 +115,9 @@ class SnapshotKeys:
             if count
         ]
         if self._unreadable_count:
-            words = "with a value that no client could read"
+            words = f"with a value that no client could read: {' '.join(self._unreadable)}"
+            if more := self._unreadable_count - len(self._unreadable):
+                words += f" and {more} more"
             omitted.append(Omission("unreadable-value", self._unreadable_count, "key", words))
         return omitted
 
