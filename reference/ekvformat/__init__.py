@@ -8,9 +8,16 @@ beside it and in this order:
     snapshot_file    FILE   snapshot bytes -> entries
     visibility       VISI   entries -> visible records
     keys             KEYS   storage key -> type
+    user_keys        TYPE   which records belong to a user key, and which type it has
     envelope         ENVL   bodies with and without an envelope
     redis_strings    RSTR   body of a string -> payload and expiry
     redis_hlls       RHLL   body of an HLL -> payload and expiry
+    collections      COLL   what collections share: metas, packed records, JSON
+    redis_hashes     RHAS   records of a hash -> document
+    redis_lists      RLIS   records of a list -> document
+    redis_sets       RSET   records of a set -> document
+    redis_zsets      RZSE   records of a zset -> document
+    redis_streams    RSTM   records of a stream -> lines
     redis_ttls       RTTL   body of a TTL record -> expiry; lines of the sidecars
     completeness     COMP   warnings, partial dumps, counters
     decode           FATE   snapshot bytes -> dump: where these chapters meet

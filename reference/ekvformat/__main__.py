@@ -12,7 +12,7 @@ from ekvformat.manifest import Provenance, is_utc_time
 from ekvformat.outcomes import EXIT_COMPLETE, EXIT_INTERRUPTED, EXIT_PARTIAL, Fault
 from ekvformat.safe_writing import Tree
 from ekvformat.snapshot_file import check_unchanged, read_snapshot
-from ekvformat.tree import HLLS, STRINGS, database_directory, decode_database_index
+from ekvformat.tree import SELECTABLE, database_directory, decode_database_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("snapshot", metavar="SNAPSHOT", help="the .fsm file")
     parser.add_argument("out", metavar="OUT", help="the directory to write")
     parser.add_argument("--db", default="0", metavar="N", help="database index [TREE-1]")
-    parser.add_argument("--only", metavar="TYPES", help="strings, hll, or both with a comma [COMP-1]")
+    parser.add_argument("--only", metavar="TYPES", help=f"of {', '.join(SELECTABLE)}, with commas [COMP-1]")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--key", type=os.fsencode, metavar="KEY", help="this user key alone [COMP-10]")
     part.add_argument("--prefix", type=os.fsencode, metavar="P", help="user keys that begin like this [COMP-10]")
@@ -72,8 +72,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(f"--db: {error}")
     words.only = None if words.only is None else frozenset(words.only.split(","))
-    if words.only is not None and not words.only <= {STRINGS, HLLS}:
-        parser.error("--only: one or both of strings, hll")
+    if words.only is not None and not words.only <= set(SELECTABLE):
+        parser.error(f"--only: any of {', '.join(SELECTABLE)}")
     if words.wall_time is not None and not is_utc_time(words.wall_time):
         parser.error("--wall-time: not an RFC 3339 time in UTC")
     return words

@@ -73,28 +73,42 @@ def partial_reasons(warnings: list[DumpWarning], directory: str) -> list[Partial
     return reasons
 
 
+COLLECTION_FATES: Final = ("written", "unread", "shadowed", "orphan", "excluded", "unreadable")
+"""What becomes of a record of a collection, in the order of the manifest. [COMP-12]"""
+
+
 class Counters:
     """What became of every entry, and of every record of a type with a chapter.
 
     Groups and names are in the order of the spec. [COMP-9] In each group the first
     name that fits counts, and the counts add up to the number of entries [COMP-7], of
-    undecoded records [KEYS-5], or of string records, HLL records and TTL records [COMP-8].
+    undecoded records [KEYS-5], or of the records of their types [COMP-8] [COMP-12].
     """
 
     def __init__(self) -> None:
         self.entries = dict.fromkeys(
             (
                 "operational", "future", "history", "deleted", "expired", "internal", "unknown", "undecoded",
-                "string", "bare", "hll", "ttl",
+                "string", "bare", "hll", *keys.COLLECTIONS, "ttl",
             ),
             0,
         )  # fmt: skip
         self.undecoded = dict.fromkeys(keys.UNDECODED, 0)
         self.strings = dict.fromkeys(("written", "shadowed", "excluded", "unreadable"), 0)
-        self.hlls = dict.fromkeys(("written", "excluded", "unreadable"), 0)
-        self.ttls = dict.fromkeys(("applied", "redundant", "unclaimed", "orphan", "excluded", "unreadable"), 0)
+        self.hlls = dict.fromkeys(("written", "shadowed", "excluded", "unreadable"), 0)
+        self.hashes = dict.fromkeys(COLLECTION_FATES, 0)
+        self.lists = dict.fromkeys(COLLECTION_FATES, 0)
+        self.sets = dict.fromkeys(COLLECTION_FATES, 0)
+        self.zsets = dict.fromkeys(COLLECTION_FATES, 0)
+        self.streams = dict.fromkeys(COLLECTION_FATES, 0)
+        self.collections = dict.fromkeys(keys.COLLECTIONS, 0)
+        """User keys that are shown, by type. [COMP-13]"""
+        self.ttls = dict.fromkeys(("applied", "redundant", "orphan", "excluded", "unreadable"), 0)
 
     @property
-    def unreadable(self) -> int:
-        """How many records cannot be read. [SALV-9]"""
-        return self.strings["unreadable"] + self.hlls["unreadable"] + self.ttls["unreadable"]
+    def by_type(self) -> dict[str, dict[str, int]]:
+        """The group of each type of collection. [COMP-12]"""
+        return {
+            keys.HASH: self.hashes, keys.LIST: self.lists, keys.SET: self.sets, keys.ZSET: self.zsets,
+            keys.STREAM: self.streams,
+        }  # fmt: skip

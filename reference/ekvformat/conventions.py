@@ -7,6 +7,7 @@
     u32_be      4  unsigned integer, big-endian
     u64_be      8  unsigned integer, big-endian
     u64_le      8  unsigned integer, little-endian
+    i64_be      8  signed integer, big-endian
 
 The rule this file lives by: only the cursor finds that bytes are missing. The
 chapters take fields from it and never index into bytes, so whatever the bytes
@@ -101,3 +102,7 @@ class Cursor:
     def u64_le(self, field: str, clause: str) -> int:
         """Take eight bytes, little-endian."""
         return int.from_bytes(self.take(8, field, clause), "little")
+
+    def i64_be(self, field: str, clause: str) -> int:
+        """Take eight bytes, big-endian, in two's complement."""
+        return int.from_bytes(self.take(8, field, clause), "big", signed=True)

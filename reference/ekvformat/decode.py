@@ -1,25 +1,49 @@
 """The chapters in a row: from snapshot bytes to a dump. Implements spec chapter FATE.
 
     snapshot bytes -> entries -> visible records -> decoded values -> outputs
-        FILE            VISI        KEYS            RSTR RHLL RTTL    SEGM KMAP SALV
+        FILE            VISI        KEYS TYPE       RSTR RHLL RTTL    SEGM KMAP SALV
+                                                    RHAS .. RSTM
 
-This is where the chapters meet: which record shadows another, which TTL record
+This is where the chapters meet: which type a user key has, which TTL record
 decides about which key, what becomes of what cannot be read. Every such question
-is a look into a table of all records of one type, and the answers together are the
-fate table [FATE-1] [FATE-2]. What comes out is what a client could have read [CONV-1];
-keys and payloads stay the bytes that they are [CONV-10].
+is a look into a table, and the answers together are the fate table [FATE-1] [FATE-2].
+What comes out is what a client could have read [CONV-1]; keys and payloads stay the
+bytes that they are [CONV-10].
 """
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ekvformat import envelope, keys, redis_hlls, redis_strings, redis_ttls, salvage
+from ekvformat import (
+    envelope,
+    keys,
+    redis_hashes,
+    redis_hlls,
+    redis_lists,
+    redis_sets,
+    redis_streams,
+    redis_strings,
+    redis_ttls,
+    redis_zsets,
+    salvage,
+)
+from ekvformat.collections import META_SIZES, Decoded, Parts, meta_of
 from ekvformat.completeness import Counters, DumpWarning, warn
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
 from ekvformat.outcomes import Fault
 from ekvformat.segments import encode_percent, encode_segment, is_fallback
 from ekvformat.snapshot_file import SnapshotFile, decode_snapshot_file, decode_snapshot_name
-from ekvformat.tree import HLLS, STRINGS, database_directory
+from ekvformat.tree import HASHES, HLLS, LISTS, SETS, STREAMS, STRINGS, SUFFIXES, ZSETS, database_directory
+from ekvformat.user_keys import (
+    DELTA,
+    ELEMENT,
+    LIST_META_SIZES,
+    META,
+    PACKED,
+    VALUE,
+    place_of,
+    type_of_user_key,
+)
 from ekvformat.visibility import CANONICAL_ORDER, Record, applied_index_of, visible_records
 
 
@@ -29,7 +53,7 @@ class Options(NamedTuple):
     database: int = 0
     """The database index. [TREE-1]"""
     only: frozenset[str] | None = None
-    """The types wanted, `STRINGS` or `HLLS` or both; None for all. [COMP-1]"""
+    """The types wanted, of `tree.SELECTABLE`; None for all. [COMP-1]"""
     salvage: bool = False
     """Consent to a dump without the values that cannot be read. [SALV-1]"""
     key: bytes | None = None
@@ -77,10 +101,54 @@ PREFIX_OF_TYPE: Final = {
     keys.BARE: b"",  # [RSTR-2]
     keys.TTL: keys.TTL_PREFIX,  # [RTTL-4]
 }
-"""Type with a chapter, in output order [OUTC-5] = what its storage keys have before the user key."""
+"""Type of which one record is one key, in output order [OUTC-5] = what stands before the user key."""
 
-Tables = dict[str, dict[bytes, Record]]
-"""Type = user key = record, in canonical order. [VISI-17]"""
+
+class CollectionSection(NamedTuple):
+    """The collections of one type."""
+
+    type: str
+    decode: Callable[[Parts], Decoded]
+    render: Callable[[Decoded, int | None], bytes]
+    """Renders the blob; takes the expiry, in Unix ms."""
+    directory: str
+    expiry_end: int
+    """Size of the body of a meta that has the field `expiry`, in bytes, or less than it. [COLL-4]"""
+
+
+COLLECTION_SECTIONS: Final = {
+    keys.HASH: CollectionSection(
+        keys.HASH, redis_hashes.decode_hash, redis_hashes.render_hash, HASHES, max(META_SIZES)
+    ),
+    keys.LIST: CollectionSection(
+        keys.LIST, redis_lists.decode_list, redis_lists.render_list, LISTS, max(LIST_META_SIZES)
+    ),
+    keys.SET: CollectionSection(keys.SET, redis_sets.decode_set, redis_sets.render_set, SETS, max(META_SIZES)),
+    keys.ZSET: CollectionSection(keys.ZSET, redis_zsets.decode_zset, redis_zsets.render_zset, ZSETS, max(META_SIZES)),
+    keys.STREAM: CollectionSection(
+        keys.STREAM, redis_streams.decode_stream, redis_streams.render_stream, STREAMS, redis_streams.EXPIRY_END
+    ),
+}
+"""Type = its collections."""
+
+
+SECTIONS: Final[dict[str, Section | CollectionSection]] = {
+    keys.HLL: HLL_SECTION, keys.STRING: STRING_SECTION, keys.BARE: BARE_SECTION, **COLLECTION_SECTIONS,
+}  # fmt: skip
+"""Type of a user key = its section."""
+
+
+class Tables(NamedTuple):
+    """All visible records of types with a chapter."""
+
+    records: dict[str, dict[bytes, Record]]
+    """Of strings, HLLs and TTLs: type = user key = record, in canonical order. [VISI-17]"""
+    collections: dict[bytes, dict[str, Parts]]
+    """User key = type = records of a collection; the keys are in canonical order."""
+    strays: dict[str, int]
+    """Type = records of collections that belong to no user key. [TYPE-2]"""
+    types: dict[bytes, str]
+    """User key = its type; one that is not here does not exist. [TYPE-4]"""
 
 
 class Summary(NamedTuple):
@@ -122,6 +190,7 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
     outputs = Outputs(make_tables(records, counters), counters, options)
     for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
         outputs.add_section(section)
+    outputs.add_collections()
     outputs.add_ttls()
 
     index = decode_snapshot_name(name)
@@ -132,9 +201,11 @@ def decode(data: bytes, name: str = "", options: Options = NO_OPTIONS) -> Dump:
 
 def make_tables(records: list[Record], counters: Counters) -> Tables:
     """Count the visible records by type, and make a table of each type with a chapter. [COMP-7]"""
-    tables: Tables = {type_: {} for type_ in PREFIX_OF_TYPE}
-    # [VISI-17] All storage keys of a type have the same prefix, so this is the
-    # canonical order of the user keys too.
+    tables: dict[str, dict[bytes, Record]] = {type_: {} for type_ in PREFIX_OF_TYPE}
+    collections: dict[bytes, dict[str, Parts]] = {}
+    strays = dict.fromkeys(keys.COLLECTIONS, 0)
+    # [VISI-17] All storage keys of a string, an HLL or a TTL have the same prefix, so this is
+    # the canonical order of the user keys too.
     for record in sorted(records, key=lambda record: CANONICAL_ORDER(record.storage_key)):
         type_ = keys.type_of(record.storage_key)
         if type_ in keys.UNDECODED:
@@ -145,7 +216,36 @@ def make_tables(records: list[Record], counters: Counters) -> Tables:
         if type_ in tables:
             user_key = record.storage_key.removeprefix(PREFIX_OF_TYPE[type_])
             tables[type_][user_key] = record
-    return tables
+        elif type_ in keys.COLLECTIONS:
+            place = place_of(record)
+            if place is None:
+                strays[type_] += 1
+            else:
+                parts = collections.setdefault(place.user_key, {}).setdefault(type_, {})
+                parts.setdefault(place.kind, {})[place.suffix] = record
+    # [VISI-17] Some storage keys have sizes in front, so these have to be sorted; and the
+    # records of each kind stand in bytewise order of their suffixes. [COLL-17]
+    in_order = {
+        user_key: {
+            type_: {kind: dict(sorted(group.items())) for kind, group in parts.items()}
+            for type_, parts in collections[user_key].items()
+        }
+        for user_key in sorted(collections, key=CANONICAL_ORDER)
+    }
+    return Tables(tables, in_order, strays, types_of(tables, collections))
+
+
+def types_of(tables: dict[str, dict[bytes, Record]], collections: dict[bytes, dict[str, Parts]]) -> dict[bytes, str]:
+    """Return the type of each user key that exists. [TYPE-4]"""
+    there: dict[bytes, set[tuple[str, str]]] = {}
+    for type_ in (keys.STRING, keys.HLL, keys.BARE):
+        for user_key in tables[type_]:
+            there.setdefault(user_key, set()).add((type_, VALUE))
+    for user_key, by_type in collections.items():
+        for type_, parts in by_type.items():
+            there.setdefault(user_key, set()).update((type_, kind) for kind in parts)
+    types = ((user_key, type_of_user_key(kinds)) for user_key, kinds in there.items())
+    return {user_key: type_ for user_key, type_ in types if type_ is not None}
 
 
 class Outputs:
@@ -156,24 +256,23 @@ class Outputs:
         self.counters = counters
         self.options = options
         self.blobs: dict[str, bytes] = {}
-        self.sidecars: dict[str, dict[bytes, None]] = {}
+        self.sidecars: dict[str, list[bytes]] = {}
         """Path = its lines, each once. A sidecar without a line does not exist. [RTTL-13] [KMAP-4]"""
         self.orphans: list[str] = []
         """Segments of the first TTL records that decide about nothing. [RTTL-11]"""
         self.unreadable: list[str] = []
-        """Segments of the first unreadable records. [SALV-9]"""
+        """Segments of what cannot be read, one for each line. [SALV-9]"""
 
     def add_blob(self, directory: str, name: str, content: bytes) -> None:
-        """Add a file that holds one payload. [TREE-4]"""
-        self.blobs[f"{database_directory(self.options.database)}/{directory}/{name}.bin"] = content
+        """Add a file that holds one payload, one collection or one unreadable body. [TREE-4]"""
+        place = f"{database_directory(self.options.database)}/{directory}/{name}{SUFFIXES[directory]}"
+        self.blobs[place] = content
 
     def add_line(self, sidecar: str, line: bytes) -> None:
-        """Add a line to a sidecar, once. [KMAP-2]"""
-        # A KEYMAP line may come twice, for a key that is shown as an HLL and as a string; the
-        # first place is the one that counts. [KMAP-3]
-        self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", {})[line] = None
+        """Add a line to a sidecar."""
+        self.sidecars.setdefault(f"{database_directory(self.options.database)}/{sidecar}", []).append(line)
 
-    def is_wanted(self, section: Section, user_key: bytes) -> bool:
+    def is_wanted(self, section: Section | CollectionSection, user_key: bytes) -> bool:
         """Return True if the caller wants this type [COMP-1] and this key. [COMP-10]"""
         only, key, prefix = self.options.only, self.options.key, self.options.prefix
         return (
@@ -187,12 +286,12 @@ class Outputs:
     def add_section(self, section: Section) -> None:
         """Add what becomes of all records of a section, and count it. [COMP-8]"""
         fates = self.counters.hlls if section.type == keys.HLL else self.counters.strings
-        for user_key, record in self.tables[section.type].items():
+        for user_key, record in self.tables.records[section.type].items():
             # [COMP-2] Not judged either: nobody asked what it holds.
             if not self.is_wanted(section, user_key):
                 fates["excluded"] += 1
-            # [RSTR-4] Also by a string that cannot be read. [SALV-4]
-            elif section.type == keys.BARE and user_key in self.tables[keys.STRING]:
+            # [RSTR-4] [RHLL-4] Also by what cannot be read. [SALV-4]
+            elif self.tables.types[user_key] != section.type:
                 fates["shadowed"] += 1
             else:
                 try:
@@ -207,15 +306,21 @@ class Outputs:
 
     def add_value(self, section: Section, user_key: bytes, value: envelope.Value) -> None:
         """Add what becomes of a value that can be read."""
-        segment = encode_segment(user_key)
         # [RSTR-6] [RHLL-2]
-        self.add_blob(section.directory, segment, value.payload)
-        # [SEGM-9] The key cannot be read from its segment.
-        if is_fallback(segment):
-            self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
+        segment = self.add_shown(section.directory, user_key, value.payload)
         # [RSTR-7] [RHLL-3] Lines of envelopes come before those of TTL records. [RTTL-15]
         if value.expiry_ms is not None:
             self.add_line(section.sidecar, redis_ttls.render_expiry_line(segment, value.expiry_ms))
+
+    def add_shown(self, directory: str, user_key: bytes, content: bytes) -> str:
+        """Add the blob of a user key; return its segment."""
+        segment = encode_segment(user_key)
+        self.add_blob(directory, segment, content)
+        # [SEGM-9] The key cannot be read from its segment. [KMAP-2] Once: a line of its
+        # expiry, which may follow, brings no further one.
+        if is_fallback(segment):
+            self.add_line(KEYMAP_NAME, render_keymap_line(segment, user_key))
+        return segment
 
     def check_ttl_of(self, section: Section, user_key: bytes, record: Record) -> None:
         """Raise `invalid-value` if a malformed TTL record decides about this record. [SALV-2]
@@ -223,13 +328,14 @@ class Outputs:
         Nobody knows when such a key ends. Without consent the TTL record itself refuses the
         snapshot, when its turn comes. [OUTC-5]
         """
-        ttl = self.tables[keys.TTL].get(user_key)
-        if not self.options.salvage or ttl is None or len(ttl.body) == redis_ttls.TTL_VALUE_SIZE:
-            return
-        # [SALV-3] An envelope decides alone; and beside a string the TTL record is not the HLL's. [RTTL-8]
-        if self.owner_of(user_key) == (section, record) and not section.is_envelope(record):
-            detail = "a malformed TTL record decides about this key"
-            raise Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
+        # [SALV-3] An envelope decides alone.
+        if self.has_malformed_ttl(user_key) and not section.is_envelope(record):
+            raise malformed_ttl(record)
+
+    def has_malformed_ttl(self, user_key: bytes) -> bool:
+        """Return True if there is consent to do without a malformed TTL record of this user key. [SALV-2]"""
+        ttl = self.tables.records[keys.TTL].get(user_key)
+        return self.options.salvage and ttl is not None and len(ttl.body) != redis_ttls.TTL_VALUE_SIZE
 
     def add_unreadable(self, kind: str, user_key: bytes, record: Record, fault: Fault) -> None:
         """Add what becomes of a record that cannot be read; without consent, raise its fault. [SALV-1]"""
@@ -240,54 +346,115 @@ class Outputs:
         line = salvage.render_unreadable_line(segment, record.storage_key, offset, fault.clause, kind)
         self.add_line(salvage.UNREADABLE_NAME, line)  # [SALV-8]
         self.add_blob(salvage.UNREADABLE_DIRECTORY, f"{segment}.{kind}", record.body)  # [SALV-7]
-        if len(self.unreadable) < salvage.MAX_UNREADABLE_EXAMPLES:
-            self.unreadable.append(segment)
+        self.unreadable.append(segment)
+
+    # ---- collections ----
+
+    def add_collections(self) -> None:
+        """Add what becomes of all records of collections, and count it. [COMP-12]"""
+        for type_, count in self.tables.strays.items():
+            is_wanted = self.options.only is None or COLLECTION_SECTIONS[type_].directory in self.options.only
+            self.counters.by_type[type_]["orphan" if is_wanted else "excluded"] += count  # [TYPE-6]
+        # [OUTC-5] By user key, whatever their types are.
+        for user_key, by_type in self.tables.collections.items():
+            for type_, parts in by_type.items():
+                self.add_parts(COLLECTION_SECTIONS[type_], user_key, parts)
+
+    def add_parts(self, section: CollectionSection, user_key: bytes, parts: Parts) -> None:
+        """Add what becomes of the records of one type that a user key has."""
+        fates = self.counters.by_type[section.type]
+        count = sum(len(group) for group in parts.values())
+        type_ = self.tables.types.get(user_key)
+        if not self.is_wanted(section, user_key):
+            fates["excluded"] += count  # [COMP-2]
+        elif type_ is None:
+            fates["orphan"] += count  # [TYPE-6]
+        elif type_ != section.type:
+            fates["shadowed"] += count  # [TYPE-5]
+        else:
+            # [COLL-7] Streams have no such rule: nobody reads a packed one. [RSTM-7]
+            is_shadowed = section.type != keys.STREAM and ELEMENT in parts
+            shadowed = len(parts.get(PACKED, {})) if is_shadowed else 0
+            fates["shadowed"] += shadowed
+            self.add_collection(section, user_key, parts, count - shadowed)
+
+    def add_collection(self, section: CollectionSection, user_key: bytes, parts: Parts, count: int) -> None:
+        """Add what becomes of a collection, of which so many records are to be counted."""
+        fates = self.counters.by_type[section.type]
+        try:
+            self.check_ttl_of_collection(section, user_key, parts)
+            decoded = section.decode(parts)
+        except Fault as fault:
+            # [SALV-10] One line, of the record at fault.
+            record = next(each for group in parts.values() for each in group.values() if each.storage_key == fault.key)
+            self.add_unreadable(section.type, user_key, record, fault)
+            fates["unreadable"] += count
+        else:
+            expiry_ms = self.expiry_of(section, user_key, decoded)
+            self.add_shown(section.directory, user_key, section.render(decoded, expiry_ms))
+            fates["unread"] += decoded.unread
+            fates["written"] += count - decoded.unread
+            self.counters.collections[section.type] += 1  # [COMP-13]
+
+    def check_ttl_of_collection(self, section: CollectionSection, user_key: bytes, parts: Parts) -> None:
+        """Raise `invalid-value` if a malformed TTL record decides about this collection. [SALV-11]"""
+        if self.has_malformed_ttl(user_key) and not self.decides_alone(user_key, section.type):
+            in_order = (record for kind in (META, DELTA, ELEMENT, PACKED) for record in parts.get(kind, {}).values())
+            raise malformed_ttl(next(in_order))  # [COLL-17]
+
+    def expiry_of(self, section: CollectionSection, user_key: bytes, decoded: Decoded) -> int | None:
+        """Return the expiry of a collection in Unix ms, or None."""
+        if self.decides_alone(user_key, section.type):
+            return decoded.meta.expiry_ms  # [COLL-4]
+        # [COLL-5] A malformed TTL record refuses the snapshot when its own turn comes. [OUTC-5]
+        ttl = self.tables.records[keys.TTL].get(user_key)
+        if ttl is None or len(ttl.body) != redis_ttls.TTL_VALUE_SIZE:
+            return None
+        return redis_ttls.decode_ttl_value(ttl.body)
 
     # ---- TTL records ----
 
     def add_ttls(self) -> None:
         """Add what becomes of all TTL records, and count it. [COMP-8]"""
         fates = self.counters.ttls
-        for user_key, record in self.tables[keys.TTL].items():
+        for user_key, record in self.tables.records[keys.TTL].items():
             try:
                 expiry_ms = redis_ttls.decode_ttl_value(record.body, record.body_offset, record.storage_key)
             except Fault as fault:
                 self.add_unreadable(salvage.TTL_KIND, user_key, record, fault)
                 fates["unreadable"] += 1
                 continue
-            owner = self.owner_of(user_key)
-            # [RTTL-9] [RTTL-10]
-            if owner is None:
-                self.add_row_without_owner(user_key)
-                continue
-            section, owner_record = owner
-            if not self.is_wanted(section, user_key):
+            # [RTTL-4] [RTTL-8] Only what the user key is plays a part, not what it shadows.
+            type_ = self.tables.types.get(user_key)
+            if type_ is None:
+                fates["orphan"] += 1  # [RTTL-10]
+                # [RTTL-12] Only a few of their keys are kept.
+                if len(self.orphans) < redis_ttls.MAX_ORPHAN_EXAMPLES:
+                    self.orphans.append(encode_segment(user_key))
+            elif not self.is_wanted(SECTIONS[type_], user_key):
                 fates["excluded"] += 1  # [COMP-2]
-            elif section.is_envelope(owner_record):
-                fates["redundant"] += 1  # [RTTL-5]
+            elif self.decides_alone(user_key, type_):
+                fates["redundant"] += 1  # [RTTL-5] [RTTL-16]
             else:
-                fates["applied"] += 1  # [RTTL-6] [RTTL-7]
-                self.add_line(section.sidecar, redis_ttls.render_expiry_line(encode_segment(user_key), expiry_ms))
+                fates["applied"] += 1
+                # [RTTL-6] [RTTL-7] The blob of a collection has its expiry already. [RTTL-17]
+                section = SECTIONS[type_]
+                if isinstance(section, Section):
+                    self.add_line(section.sidecar, redis_ttls.render_expiry_line(encode_segment(user_key), expiry_ms))
 
-    def owner_of(self, user_key: bytes) -> tuple[Section, Record] | None:
-        """Return the record that a TTL record of this key decides about, or None. [RTTL-4]"""
-        # [RTTL-8] A string before an HLL, and a prefixed string before the bare one
-        # that it shadows.
-        for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION):
-            if user_key in self.tables[section.type]:
-                return section, self.tables[section.type][user_key]
-        return None
+    def decides_alone(self, user_key: bytes, type_: str) -> bool:
+        """Return True for a user key of whose expiry its own records decide."""
+        section = SECTIONS[type_]
+        if isinstance(section, Section):
+            return section.is_envelope(self.tables.records[type_][user_key])  # [ENVL-11]
+        meta = meta_of(self.tables.collections[user_key][type_])
+        return meta is not None and len(meta.body) >= section.expiry_end  # [COLL-4]
 
-    def add_row_without_owner(self, user_key: bytes) -> None:
-        """Count a TTL record that decides about no string and no HLL."""
-        # [RTTL-9] It may belong to a collection, whatever types are wanted. [COMP-2]
-        if any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS):
-            self.counters.ttls["unclaimed"] += 1
-        else:
-            # [RTTL-12] Only a few of their keys are kept.
-            self.counters.ttls["orphan"] += 1
-            if len(self.orphans) < redis_ttls.MAX_ORPHAN_EXAMPLES:
-                self.orphans.append(encode_segment(user_key))
+
+def malformed_ttl(record: Record) -> Fault:
+    """Return the fault of a record whose expiry nobody knows. [SALV-2] [SALV-11]"""
+    detail = "a malformed TTL record decides about this key"
+    return Fault("invalid-value", "RTTL-1", detail, record.body_offset, None, record.storage_key)
 
 
 # ---- warnings ----
@@ -320,4 +487,5 @@ def warnings_of_records(records: list[Record], outputs: Outputs) -> list[DumpWar
     # [RTTL-11]
     warnings += warn("orphan-ttl", outputs.counters.ttls["orphan"], tuple(outputs.orphans))
     # [SALV-9]
-    return warnings + warn("unreadable-value", outputs.counters.unreadable, tuple(outputs.unreadable))
+    examples = tuple(outputs.unreadable[: salvage.MAX_UNREADABLE_EXAMPLES])
+    return warnings + warn("unreadable-value", len(outputs.unreadable), examples)

@@ -7,12 +7,13 @@ tables below are the whole of it:
     --------------------------  -------------------------------------------------
     string, hll, bare           a blob
     ttl                         a line of a sidecar, if it decides about a key
-    hash .. sqs                 nothing yet: counted by type, with a warning
+    hash .. stream              a collection's blob has a part of it: TYPE says whose
+    dynamodb .. sqs             nothing yet: counted by type, with a warning
     internal                    nothing: no client reads them
     unknown                     nothing: nobody knows what they hold
 
 Whatever is not shown is counted and named. [CONV-3] Counts are of records and not of
-the keys that a client sees: a hash of ten fields is a dozen records.
+what a client sees: one table of DynamoDB is many records.
 
 Some prefixes begin others: `!hs|meta|` and `!hs|meta|d|` are of one type, but
 `!s3|bucket|gen|` is internal, and nothing is of the type of `!s3|` alone.
@@ -26,6 +27,12 @@ HLL: Final = "hll"
 """A HyperLogLog. [RHLL-1]"""
 TTL: Final = "ttl"
 """The expiry of a key whose value has no room for one. [RTTL-4]"""
+HASH: Final = "hash"
+"""The first of five types of which one key is several records; see `user_keys`. [TYPE-1]"""
+LIST: Final = "list"
+SET: Final = "set"
+ZSET: Final = "zset"
+STREAM: Final = "stream"
 BARE: Final = "bare"
 """A Redis string as old servers wrote it. [KEYS-3]"""
 INTERNAL: Final = "internal"
@@ -43,15 +50,18 @@ RESERVED_PREFIX: Final = b"!"
 """Begins every storage key but those of bare strings. [KEYS-3]"""
 
 COLLECTIONS: Final = {
-    "hash": (b"!hs|meta|d|", b"!hs|meta|", b"!hs|fld|", b"!redis|hash|"),
-    "list": (b"!lst|meta|d|", b"!lst|meta|", b"!lst|itm|", b"!lst|claim|"),
-    "set": (b"!st|meta|d|", b"!st|meta|", b"!st|mem|", b"!redis|set|"),
-    "zset": (b"!zs|meta|d|", b"!zs|meta|", b"!zs|mem|", b"!zs|scr|", b"!redis|zset|"),
-    "stream": (b"!stream|meta|", b"!stream|entry|", b"!redis|stream|"),
+    HASH: (b"!hs|meta|d|", b"!hs|meta|", b"!hs|fld|", b"!redis|hash|"),
+    LIST: (b"!lst|meta|d|", b"!lst|meta|", b"!lst|itm|", b"!lst|claim|"),
+    SET: (b"!st|meta|d|", b"!st|meta|", b"!st|mem|", b"!redis|set|"),
+    ZSET: (b"!zs|meta|d|", b"!zs|meta|", b"!zs|mem|", b"!zs|scr|", b"!redis|zset|"),
+    STREAM: (b"!stream|meta|", b"!stream|entry|", b"!redis|stream|"),
 }
-"""Redis types that have no chapter yet. A TTL record may belong to one of them. [RTTL-9]"""
+"""Types of which one key is several records. [TYPE-1]
 
-UNDECODED: Final = COLLECTIONS | {
+The longer of two prefixes stands first in each line, as a reader would try them.
+"""
+
+UNDECODED: Final = {
     "dynamodb": (b"!ddb|meta|table|", b"!ddb|meta|gen|", b"!ddb|item|", b"!ddb|gsi|"),
     "s3": (
         b"!s3|bucket|meta|", b"!s3|obj|head|", b"!s3|upload|meta|", b"!s3|upload|part|",
@@ -67,7 +77,7 @@ UNDECODED: Final = COLLECTIONS | {
 Warnings, counters and reasons for a partial dump are in this order.
 """
 
-PREFIXES: Final = UNDECODED | {
+PREFIXES: Final = COLLECTIONS | UNDECODED | {
     STRING: (STRING_PREFIX,),
     HLL: (HLL_PREFIX,),
     TTL: (TTL_PREFIX,),
@@ -90,13 +100,18 @@ MAX_BEGINNINGS: Final = 16
 """Most beginnings of unknown keys that a warning shows. [KEYS-9]"""
 
 
-def type_of(storage_key: bytes) -> str:
-    """Return the type of a storage key. [KEYS-1]
+def prefix_of(storage_key: bytes) -> bytes:
+    """Return the longest prefix that a storage key begins with. [KEYS-1]
 
     The encoded key plays no part: a prefix may end inside its version suffix, by
-    chance, and that is not the type of the storage key. [KEYS-2]
+    chance, and that is not a prefix of the storage key. [KEYS-2]
     """
-    return TYPE_OF_PREFIX[max(filter(storage_key.startswith, TYPE_OF_PREFIX), key=len)]
+    return max(filter(storage_key.startswith, TYPE_OF_PREFIX), key=len)
+
+
+def type_of(storage_key: bytes) -> str:
+    """Return the type of a storage key. [KEYS-1]"""
+    return TYPE_OF_PREFIX[prefix_of(storage_key)]
 
 
 def beginning_of(storage_key: bytes) -> bytes:

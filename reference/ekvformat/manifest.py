@@ -58,7 +58,7 @@ POLICY: Final = {
 TYPES_OF_ADAPTER: Final = {
     "dynamodb": ("dynamodb",),
     "s3": ("s3",),
-    "redis": tuple(keys.COLLECTIONS),
+    "redis": (),
     "sqs": ("sqs",),
 }
 """Adapter, in the order of `adapters` [MANI-7] = its types that have no chapter."""
@@ -126,7 +126,7 @@ def render_adapters(summary: Summary, databases: list[int]) -> dict[str, Any]:
     """Render what was found for each adapter."""
     counters = summary.counters
     # [MANI-7] A TTL record alone is not a key.
-    has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
+    has_keys = any(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL, *keys.COLLECTIONS))
     adapters: dict[str, Any] = {}
     for adapter, types in TYPES_OF_ADAPTER.items():
         is_redis = adapter == "redis"

@@ -18,7 +18,7 @@ from ekvformat.completeness import DumpWarning, warn
 from ekvformat.decode import Dump, Summary
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Provenance, check_size, render_manifest
 from ekvformat.outcomes import Fault, text_of_path
-from ekvformat.tree import DATABASE_NAME, DIRECTORIES, DIRECTORY_MODE, FILE_MODE, SIDECARS, database_directory
+from ekvformat.tree import DATABASE_NAME, DIRECTORY_MODE, FILE_MODE, SIDECARS, SUFFIXES, database_directory
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """Name of a file before it is whole. [SAFE-21]"""
@@ -121,7 +121,7 @@ class Tree:
         for place, kind in iter_tree(top, self.out):
             above, name = place[:-1], place[-1]
             belongs = kind if kind in (FILE, DIRECTORY) else FILE
-            if place == self.own[: len(place)] or (above == self.own and name in DIRECTORIES):
+            if place == self.own[: len(place)] or (above == self.own and name in SUFFIXES):
                 belongs = DIRECTORY
             elif name == TEMPORARY_NAME or (above == self.own and name in SIDECARS):
                 belongs = FILE

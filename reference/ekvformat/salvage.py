@@ -10,6 +10,7 @@ A line [SALV-6]:
 
 from typing import Final
 
+from ekvformat.keys import COLLECTIONS
 from ekvformat.segments import encode_base64url
 
 UNREADABLE_NAME: Final = "unreadable.jsonl"
@@ -20,8 +21,8 @@ STRING_KIND: Final = "string"
 """Of a prefixed or bare string. [SALV-6]"""
 HLL_KIND: Final = "hll"
 TTL_KIND: Final = "ttl"
-KINDS: Final = (STRING_KIND, HLL_KIND, TTL_KIND)
-"""All kinds of unreadable records. [SALV-6]"""
+KINDS: Final = (STRING_KIND, HLL_KIND, *COLLECTIONS, TTL_KIND)
+"""All kinds of unreadable records; the kind of a collection is its type. [SALV-6]"""
 MAX_UNREADABLE_EXAMPLES: Final = 16
 """Most segments that the warning shows. [SALV-9]"""
 

@@ -6,6 +6,11 @@
     <out>/redis/db_<n>/strings_ttl.jsonl                RTTL  sidecar
     <out>/redis/db_<n>/hll/<segment>.bin                RHLL  blob
     <out>/redis/db_<n>/hll_ttl.jsonl                    RTTL  sidecar
+    <out>/redis/db_<n>/hashes/<segment>.json            RHAS  blob
+    <out>/redis/db_<n>/lists/<segment>.json             RLIS  blob
+    <out>/redis/db_<n>/sets/<segment>.json              RSET  blob
+    <out>/redis/db_<n>/zsets/<segment>.json             RZSE  blob
+    <out>/redis/db_<n>/streams/<segment>.jsonl          RSTM  blob
     <out>/redis/db_<n>/KEYMAP.jsonl                     KMAP  sidecar
     <out>/redis/db_<n>/unreadable.jsonl                 SALV  sidecar
     <out>/redis/db_<n>/unreadable/<segment>.<kind>.bin  SALV  blob
@@ -28,8 +33,18 @@ STRINGS: Final = "strings"
 """Directory of the blobs of strings, and their name among the types wanted. [COMP-1]"""
 HLLS: Final = "hll"
 """Directory of the blobs of HLLs, and their name among the types wanted. [COMP-1]"""
-DIRECTORIES: Final = (STRINGS, HLLS, UNREADABLE_DIRECTORY)
-"""Directories of blobs in the directory of a database."""
+HASHES: Final = "hashes"
+LISTS: Final = "lists"
+SETS: Final = "sets"
+ZSETS: Final = "zsets"
+STREAMS: Final = "streams"
+SELECTABLE: Final = (STRINGS, HLLS, HASHES, LISTS, SETS, ZSETS, STREAMS)
+"""What a caller can name as the types wanted. [COMP-1]"""
+SUFFIXES: Final = {
+    STRINGS: ".bin", HLLS: ".bin", HASHES: ".json", LISTS: ".json", SETS: ".json", ZSETS: ".json",
+    STREAMS: ".jsonl", UNREADABLE_DIRECTORY: ".bin",
+}  # fmt: skip
+"""Directory of blobs in the directory of a database = what follows the segment in their names. [TREE-4]"""
 SIDECARS: Final = (STRINGS_TTL_NAME, HLL_TTL_NAME, KEYMAP_NAME, UNREADABLE_NAME)
 """Sidecars in the directory of a database."""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
