@@ -11,24 +11,34 @@ from typing import Final, Self
 from ekvexplain.fields import (
     HEAD_SIZE,
     NOT_WHOLE,
-    Field,
     footer_field,
     iter_entry_fields,
     iter_start_fields,
     piece_at,
-    printable,
     render_field,
 )
+from ekvexplain.pieces import Field, printable
 from ekvformat import keys, snapshot_file
 from ekvformat.completeness import Counters
 from ekvformat.decode import BARE_SECTION, HLL_SECTION, STRING_SECTION, Options, Outputs, make_tables
 from ekvformat.outcomes import Fault
-from ekvformat.visibility import VERSION_SUFFIX_SIZE, decode_version, is_operational, visible_records
+from ekvformat.user_keys import LIST_META_SIZES, SHAPES
+from ekvformat.visibility import (
+    VALUE_HEADER_SIZE,
+    VERSION_SUFFIX_SIZE,
+    decode_version,
+    is_operational,
+    visible_records,
+)
 
+from ekvdump.engine.collection_index import RANKS, split_storage_key
 from ekvdump.engine.entries import LONGEST_START, Entry, as_in_memory, decode_start, iter_entries
+from ekvdump.engine.key_types import prefix_of
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
 from ekvdump.inspection import Inspection, inspect
 
+MOST_TOLD: Final = 20
+"""Most storage keys of which the versions are shown: a collection may have a million of them."""
 PREFIXES: Final = {
     "string": keys.PREFIXES[keys.STRING][0], "hll": keys.PREFIXES[keys.HLL][0], "ttl": keys.PREFIXES[keys.TTL][0],
     "bare": b"",
@@ -105,23 +115,28 @@ class Explanation:
         if self.fault is not None:
             return
         start = decode_start(self._source)
-        storage_keys = {prefix + user_key: type_ for type_, prefix in PREFIXES.items()}
+        storage_keys = {prefix + user_key: f"of the type {type_}" for type_, prefix in PREFIXES.items()}
         if user_key.startswith(b"!"):
             del storage_keys[user_key]  # [KEYS-3] Bare keys do not begin like this.
-        entries: list[Entry] = []
+        stories: dict[bytes, list[Entry]] = {storage_key: [] for storage_key in storage_keys}
         for entry in iter_entries(self._source, start.entries_offset, self._source.size):
-            if storage_key_of(entry) in storage_keys and not is_operational(as_in_memory(entry)):
-                entries.append(entry)
+            storage_key = storage_key_of(entry)
+            if storage_key not in stories and (words := part_of_collection(entry, user_key)):
+                storage_keys[storage_key], stories[storage_key] = words, []
+            if storage_key in stories and not is_operational(as_in_memory(entry)):
+                stories[storage_key].append(entry)
+        entries = [entry for versions in stories.values() for entry in versions]
         if not entries:
             self.is_unknown_key = True
-            yield f"{printable(user_key)}: no string, HLL or TTL record has ever been stored under this key"
+            yield f"{printable(user_key)}: nothing has ever been stored under this key"
             return
         yield f"{printable(user_key)}, as of the last commit, {start.last_commit_ts}"
-        for storage_key, type_ in storage_keys.items():
-            versions = [entry for entry in entries if storage_key_of(entry) == storage_key]
-            if versions:
-                yield f"  {printable(storage_key)}, of the type {type_}"
-                yield from self._iter_versions(versions, start.last_commit_ts)
+        told = [(storage_key, versions) for storage_key, versions in stories.items() if versions]
+        for storage_key, versions in told[:MOST_TOLD]:
+            yield f"  {printable(storage_key)}, {storage_keys[storage_key]}"
+            yield from self._iter_versions(versions, start.last_commit_ts)
+        if len(told) > MOST_TOLD:
+            yield f"  and {len(told) - MOST_TOLD} storage keys more"
         yield "  what becomes of it"
         yield from self._iter_fate(entries, start.last_commit_ts)
 
@@ -151,12 +166,10 @@ class Explanation:
             return
         for salvage in (False, True):
             outputs = Outputs(make_tables(records, Counters()), Counters(), Options(salvage=salvage))
-            if self.inspection.first_pass is not None:
-                # [RTTL-9] Whether a TTL record is unclaimed depends on what else is in the snapshot.
-                outputs.counters.undecoded |= self.inspection.first_pass.counters.undecoded
             try:
                 for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
                     outputs.add_section(section)
+                outputs.add_collections()
                 outputs.add_ttls()
             except Fault as fault:
                 yield f"    refused: offset {fault.offset}: {fault.detail} [{fault.name}, {fault.clause}]"
@@ -177,16 +190,33 @@ def storage_key_of(entry: Entry) -> bytes:
     return key[:-VERSION_SUFFIX_SIZE]
 
 
+def part_of_collection(entry: Entry, user_key: bytes) -> str | None:
+    """Describe an entry as a part of the collection under this user key; None if it is no part of one."""
+    storage_key = storage_key_of(entry)
+    prefix = prefix_of(storage_key)
+    if prefix not in SHAPES:
+        return None
+    _, _, _, value_size, _ = entry
+    # [TYPE-3] A tombstone has no body, so it may belong to either of two keys.
+    sizes = (value_size - VALUE_HEADER_SIZE, *(LIST_META_SIZES if value_size <= VALUE_HEADER_SIZE else ()))
+    for size in sizes:
+        place = split_storage_key(storage_key, prefix, size)
+        if place is not None and place[1] == user_key:
+            type_, kind = RANKS[place[0]]
+            return f"{kind} of a {type_}"
+    return None
+
+
 def _iter_outputs(outputs: Outputs) -> Iterator[str]:
     for path, content in outputs.blobs.items():
         yield f"    {path}: {len(content)} bytes"
     for path, lines in outputs.sidecars.items():
         for line in lines:
             yield f"    {path}: {line.decode().rstrip()}"
-    for group in ("strings", "hlls", "ttls"):
-        for name, count in getattr(outputs.counters, group).items():
+    for group, counts in vars(outputs.counters).items():
+        for name, count in counts.items() if group not in ("entries", "undecoded", "collections") else ():
             if count:
-                yield f"    counted in {group}: {name}"
+                yield f"    counted in {group}: {name}" + (f", {count} times" if count > 1 else "")
 
 
 def iter_lines(explanation: Explanation, key: bytes | None, offset: int | None) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ekvdump.engine.first_pass import FirstPass, classify_entries
 from ekvdump.engine.key_types import prefix_of
 from ekvdump.engine.outputs import Outputs, shown_count
 from ekvdump.engine.refusals import judged_whole
-from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
 
 CLOCK_SHIFT: Final = 16
@@ -55,7 +55,7 @@ class Inspection:
         self.expired = dict.fromkeys(("string", "hll", "ttl"), 0)
         """Visible envelopes and TTL records whose expiry had passed at the last commit."""
         self.unreadable_count = 0
-        """Visible strings, HLLs and TTL records that no client could read. [SALV-2]"""
+        """Visible strings, HLLs, collections and TTL records that no client could read. [SALV-2] [SALV-10]"""
         self.shown_count = 0
         """Keys that a dump shows, with salvage if there are values that no client could read."""
         self.fault: Fault | None = None
@@ -83,19 +83,25 @@ class Inspection:
                 if expiry_ms is not None and expiry_ms <= (self.last_commit_ms or 0):
                     self.expired[what] += 1
 
-    def judge_values(self, first_pass: FirstPass) -> None:
-        """Find out what a decode would make of the values; their payloads are not read."""
+    def judge_values(self, source: Source, first_pass: FirstPass, progress: Progress | None) -> None:
+        """Find out what a decode would make of the values; payloads of strings and HLLs are not read."""
         counters = first_pass.counters
+        outputs = Outputs(source, first_pass, Options(), progress, payloads=False)
         try:
-            for _ in Outputs(None, first_pass, Options()):
+            for _ in outputs:
                 pass
         except Fault as fault:
+            if fault.name != "invalid-value":
+                raise
             self.value_fault = fault
-            for group in (counters.strings, counters.hlls, counters.ttls):
+            for group in (counters.strings, counters.hlls, counters.ttls, counters.collections):
                 group.update(dict.fromkeys(group, 0))
-            for _ in Outputs(None, first_pass, Options(salvage=True)):
+            for group in counters.by_type.values():
+                group.update(dict.fromkeys(group, 0))
+            outputs = Outputs(source, first_pass, Options(salvage=True), progress, payloads=False)
+            for _ in outputs:
                 pass
-        self.unreadable_count = counters.unreadable
+        self.unreadable_count = outputs.unreadable_count
         self.shown_count = shown_count(counters)
 
 
@@ -111,7 +117,7 @@ def inspect(path: str, progress: Progress | None = None) -> Inspection:
                 result.first_pass = FirstPass(decode_start(source))
                 classify_entries(source, result.first_pass, result.observe)
             result.footer = "none" if result.first_pass.fsm_crc32c is None else "sound"
-            result.judge_values(result.first_pass)
+            result.judge_values(file, result.first_pass, progress)
         except Fault as fault:
             if fault.exit_status != EXIT_SNAPSHOT_REFUSED or fault.name == "changed":
                 raise

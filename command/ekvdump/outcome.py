@@ -63,15 +63,10 @@ def warnings_of_snapshot(outputs: Outputs, index: int | None) -> list[DumpWarnin
             warnings += warn("undecoded-type", count, (type_,))
     # [RTTL-11] [SALV-9]
     warnings += warn("orphan-ttl", counters.ttls["orphan"], tuple(outputs.orphan_examples))
-    return warnings + warn("unreadable-value", unreadable_count(counters), tuple(outputs.unreadable_examples))
+    return warnings + warn("unreadable-value", outputs.unreadable_count, tuple(outputs.unreadable_examples))
 
 
 def warnings_of_tree(inventory: Inventory, *, handles: bool) -> list[DumpWarning]:
     """Return the warnings about the output directory. [INTO-6] [SAFE-7]"""
     stale = tuple(text_of_path(os.fsdecode(path)) for path in inventory.stale_examples)
     return warn("stale-file", inventory.stale_count, stale) + (warn("unguarded-writes") if not handles else [])
-
-
-def unreadable_count(counters: Counters) -> int:
-    """Return how many records were unreadable. [SALV-9]"""
-    return counters.strings["unreadable"] + counters.hlls["unreadable"] + counters.ttls["unreadable"]

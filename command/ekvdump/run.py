@@ -16,7 +16,16 @@ from ekvformat.outcomes import Fault
 from ekvformat.snapshot_file import decode_snapshot_name
 
 from ekvdump.engine.first_pass import FirstPass, run_first_pass
-from ekvdump.engine.outputs import SELECTABLE, Blob, Line, Outputs, redis_directory, showable_count, shown_count
+from ekvdump.engine.outputs import (
+    Blob,
+    Document,
+    Line,
+    Outputs,
+    is_value,
+    redis_directory,
+    shown_count,
+    value_count,
+)
 from ekvdump.engine.refusals import judged_whole
 from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile
 from ekvdump.exit_statuses import EXIT_SNAPSHOT_REFUSED
@@ -26,7 +35,7 @@ from ekvdump.outcome import Outcome, decide_outcome
 from ekvdump.system_faults import check_spelling
 
 WRITING: Final = "keys"
-"""The stage of a run that writes the dump."""
+"""The stage of a run that writes strings and HLLs."""
 
 
 UNTOUCHED: Final = "untouched"
@@ -122,8 +131,8 @@ class Run:
         self._writer.unseal()
         while output is not None:
             self._writer.write(output)
-            if self._progress and isinstance(output, Blob) and output.directory[-1] in SELECTABLE:
-                self._progress(WRITING, shown_count(outputs.counters), showable_count(outputs.counters))
+            if self._progress and is_value(output):
+                self._progress(WRITING, shown_count(outputs.counters), value_count(outputs.counters))
             output = None  # the next output is not read while this one is held
             output = next(made, None)
         source.check_unchanged()  # [FILE-22]
@@ -144,7 +153,7 @@ class Run:
         self._writer.seal(manifest)
         return self._outcome
 
-    def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Line]:
+    def _iter_made(self, source: SnapshotFile, outputs: Outputs) -> Iterator[Blob | Document | Line]:
         """Yield the outputs; of a snapshot that has changed meanwhile, raise `changed` and no other fault. [FILE-22]"""
         try:
             yield from outputs

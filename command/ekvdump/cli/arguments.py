@@ -14,6 +14,8 @@ from ekvdump import __version__
 from ekvdump.exit_statuses import EXIT_USAGE
 
 COMMANDS: Final = ("decode", "inspect", "verify", "get", "keys", "resp", "diff", "explain")
+KEY_TYPES: Final = ("string", "hll", "hash", "list", "set", "zset", "stream")
+"""Types of keys; a test compares them with those of `queries.keys`."""
 EXIT_STATUSES: Final = {
     0: "a complete dump",
     1: "something is wrong with the dump",
@@ -255,7 +257,8 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         "--only",
         type=_only,
         metavar="TYPES",
-        help="comma-separated, of strings and hll: show only these; the dump is complete without the others",
+        help="comma-separated, of strings, hll, hashes, lists, sets, zsets and streams: show only these; the dump is "
+        "complete without the others",
     )
     part = decode.add_mutually_exclusive_group()
     part.add_argument("--key", type=_key, metavar="KEY", help="write this key alone; MANIFEST.json says so")
@@ -318,7 +321,9 @@ def _parser(*, wants_json: bool) -> argparse.ArgumentParser:
         _add_path(diff, name, "a snapshot, or the directory of a dump", "file")
 
     for command in (get, keys, resp, diff):
-        command.add_argument("--type", choices=("string", "hll"), help="keys of this type only")
+        command.add_argument(
+            "--type", choices=KEY_TYPES, metavar="TYPE", help=f"keys of this type only: {', '.join(KEY_TYPES)}"
+        )
         command.add_argument(
             "--no-verify", action="store_true", help="read a dump without comparing it with its CHECKSUMS"
         )
@@ -409,7 +414,7 @@ def _key(text: str) -> bytes:
 
 
 def _only(text: str) -> frozenset[str]:
-    from ekvdump.engine.outputs import SELECTABLE
+    from ekvformat.tree import SELECTABLE
 
     wanted = frozenset(text.split(","))
     if unknown := sorted(wanted - set(SELECTABLE)):

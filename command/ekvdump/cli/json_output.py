@@ -86,6 +86,7 @@ def render_inspection(result: Inspection) -> dict[str, Any]:
         "name_index": result.name_index,
         "entries": first_pass and first_pass.counters.entries,
         "undecoded": first_pass and first_pass.counters.undecoded,
+        "collections": first_pass and first_pass.counters.collections,
         "faulty_entries": first_pass.faulty_count if first_pass else 0,
         "versions": version_count(result),
         "tombstones": result.tombstone_count,

@@ -79,14 +79,13 @@ def get(options: argparse.Namespace, moment: Moment) -> Ending:
 
 
 def _no_key(options: argparse.Namespace, source: KeySource) -> Ending:
-    what = "string or HLL" if options.type is None else {"string": "string", "hll": "HLL"}[options.type]
+    what = "key" if options.type is None else {"hll": "HLL"}.get(options.type, options.type)
     words = f"{printable_path(options.source)} holds no {what} {shell_word_of(options.key)}"
     hidden = source.omissions()
     if source.is_part:
         words += "; the dump is a part of a store, as `outcome` in MANIFEST.json says"
     if hidden:
-        maybe = "" if isinstance(source, DumpKeys) else "it may be of a type that cannot be shown: "
-        words += f"; {maybe}{_words_of(hidden)}"
+        words += f"; not shown: {_words_of(hidden)}"
     rendered = render_envelope("get", EXIT_DIFFERENT) | {"source": text_of_path(options.source), "key": None}
 
     def print_answer() -> None:

@@ -5,11 +5,14 @@ import shlex
 from collections.abc import Iterator
 from typing import Protocol
 
-from ekvexplain.fields import printable
+from ekvexplain.pieces import printable
 from ekvformat import keys
+from ekvformat.completeness import Counters
 from ekvformat.outcomes import Fault
 
 from ekvdump.cli.json_output import render_time, version_count
+from ekvdump.engine.collection_index import split_storage_key
+from ekvdump.engine.outputs import shown_count
 from ekvdump.inspection import Inspection
 from ekvdump.outcome import Outcome
 from ekvdump.verify.manifest import says_part
@@ -39,18 +42,32 @@ def print_outcome(outcome: Outcome, out: str, say: Say, *, is_part: bool) -> Non
     counters = outcome.counters
     for line in _iter_counts("entries", counters.entries):
         say(line)
-    for title, group in (("strings", counters.strings), ("HLLs", counters.hlls), ("TTL records", counters.ttls)):
-        words = ", ".join(f"{count} {name}" for name, count in group.items() if count)
-        if words:
-            say(f"{title}: {words}")
+    for line in _iter_records(counters):
+        say(line)
     print_warnings(outcome, say)
-    if is_part and not outcome.counters.strings["written"] + outcome.counters.hlls["written"]:
+    if is_part and not shown_count(counters):
         say("no key that was wanted is there")
     if outcome.complete:
         say(f"{out}: ", "complete, as the part that it is" if is_part else "complete", COMPLETE_STYLE)
     else:
         reasons = ", ".join(f"{reason.count} {reason.reason} ({reason.about})" for reason in outcome.partial_reasons)
         say(f"{out}: ", f"partial: {reasons}", PARTIAL_STYLE)
+
+
+def _iter_records(counters: Counters) -> Iterator[str]:
+    """Yield a line for each kind of records, if there are any."""
+    yield from _words_of_counts("strings: ", counters.strings)
+    yield from _words_of_counts("HLLs: ", counters.hlls)
+    for type_, group in counters.by_type.items():
+        plural = "hashes" if type_ == "hash" else f"{type_}s"
+        yield from _words_of_counts(f"{plural}: {counters.collections[type_]} shown; records: ", group)
+    yield from _words_of_counts("TTL records: ", counters.ttls)
+
+
+def _words_of_counts(title: str, counts: dict[str, int]) -> Iterator[str]:
+    words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if words:
+        yield title + words
 
 
 def print_warnings(outcome: Outcome, say: Say) -> None:
@@ -154,7 +171,8 @@ def _count_line(name: str, count: int) -> str:
 
 def number_of(count: int, name: str) -> str:
     """Return a count of things in words."""
-    return f"{count} {name}{'s' * (count != 1)}"
+    plural = "es" if name.endswith("sh") else "s"
+    return f"{count} {name}{plural * (count != 1)}"
 
 
 # ---- faults ----
@@ -177,6 +195,11 @@ def text_of_fault(fault: Fault, snapshot: str | None = None) -> str:
 def text_of_key(storage_key: bytes) -> str:
     """Return a storage key as a user knows it: the type and the user key, if both can be told."""
     type_ = keys.type_of(storage_key)
+    if type_ in keys.COLLECTIONS:
+        # Of a list, which of two kinds of records this is the size of its body would tell. [TYPE-3]
+        place = split_storage_key(storage_key, keys.prefix_of(storage_key), 0)
+        if place is not None:
+            return f"{type_} {printable(place[1])}"
     if type_ not in WORDS_OF_TYPES:
         return f"key {printable(storage_key)}"
     words, prefix = WORDS_OF_TYPES[type_]

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from ekvformat import keys
 from ekvformat.completeness import Counters
 from ekvformat.decode import PREFIX_OF_TYPE
+from ekvformat.keys import TYPE_OF_PREFIX
 from ekvformat.outcomes import Fault
 from ekvformat.visibility import APPLIED_INDEX_KEY, VERSION_SUFFIX_SIZE, applied_index_of
 
+from ekvdump.engine.collection_index import CollectionIndex
 from ekvdump.engine.entries import Entry, Start, as_in_memory, decode_footer, decode_start, iter_entries
-from ekvdump.engine.key_types import type_of
+from ekvdump.engine.key_types import prefix_of, type_of
 from ekvdump.engine.record_index import RecordIndex
 from ekvdump.engine.source import Crc32cReader, Source
 from ekvdump.engine.versions import (
@@ -40,17 +42,15 @@ class FirstPass:
         self.beginnings: list[bytes] = []
         """Beginnings of keys of type unknown. [KEYS-9]"""
         self.records: dict[str, RecordIndex] = {type_: RecordIndex() for type_ in PREFIX_OF_TYPE}
-        """By type, the visible records in canonical order. [VISI-17]"""
-
-    @property
-    def has_collections(self) -> bool:
-        """True if a TTL record may belong to a type without a chapter. [RTTL-9]"""
-        return any(self.counters.undecoded[type_] for type_ in keys.COLLECTIONS)
+        """Of strings, HLLs and TTLs: by type, the visible records in canonical order. [VISI-17]"""
+        self.collections = CollectionIndex()
+        """The visible records of all collections."""
 
     def close(self) -> None:
         """Give up the records."""
         for records in self.records.values():
             records.close()
+        self.collections.close()
 
 
 Observer = Callable[[Entry, str], None]
@@ -77,7 +77,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
     Raises the fault that OUTC-3 and OUTC-4 select.
     """
     reader = Crc32cReader(source)
-    counts, undecoded, records = first_pass.counters.entries, first_pass.counters.undecoded, first_pass.records
+    counts, undecoded = first_pass.counters.entries, first_pass.counters.undecoded
     versions = Versions(first_pass.start.last_commit_ts)
     header_fault: Fault | None = None
     end = first_pass.start.entries_offset
@@ -87,7 +87,7 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
         end = value_offset + value_size
         what = versions.classify(entry)  # [COMP-7]
         if versions.closed:
-            _add_records(records, versions)
+            _add_records(first_pass, versions)
 
         if what == OPERATIONAL:
             counts[what] += 1
@@ -117,15 +117,19 @@ def classify_entries(source: Source, first_pass: FirstPass, observe: Observer | 
             observe(entry, what)
 
     versions.close()
-    _add_records(records, versions)
+    _add_records(first_pass, versions)
+    first_pass.collections.finish()
     first_pass.fsm_crc32c = decode_footer(source, reader, end, has_header=first_pass.start.has_header)
     if header_fault is not None:
         raise header_fault
 
 
-def _add_records(records: dict[str, RecordIndex], versions: Versions) -> None:
+def _add_records(first_pass: FirstPass, versions: Versions) -> None:
     """Add the records of the keys that the last entry closed."""
+    records = first_pass.records
     for storage_key, (offset, size, head) in versions.take_records():
-        type_ = type_of(storage_key)
-        if type_ in records:
+        prefix = prefix_of(storage_key)
+        if (type_ := TYPE_OF_PREFIX[prefix]) in records:
             records[type_].add(storage_key[len(PREFIX_OF_TYPE[type_]) :], offset, size, head)
+        elif type_ in keys.COLLECTIONS:
+            first_pass.collections.add(storage_key, prefix, offset, size, head)

@@ -13,6 +13,7 @@ from ekvformat import keys
 from ekvformat.completeness import Counters
 from ekvformat.decode import (
     BARE_SECTION,
+    COLLECTION_SECTIONS,
     HLL_SECTION,
     PREFIX_OF_TYPE,
     STRING_SECTION,
@@ -22,7 +23,6 @@ from ekvformat.decode import (
 from ekvformat.envelope import HAS_EXPIRY, MAX_EXPIRY_MS
 from ekvformat.keymap import KEYMAP_NAME, render_keymap_line
 from ekvformat.outcomes import Fault
-from ekvformat.redis_hlls import decode_hll_value
 from ekvformat.redis_ttls import MAX_ORPHAN_EXAMPLES, TTL_VALUE_SIZE, decode_ttl_value, render_expiry_line
 from ekvformat.salvage import (
     MAX_UNREADABLE_EXAMPLES,
@@ -32,33 +32,57 @@ from ekvformat.salvage import (
     render_unreadable_line,
 )
 from ekvformat.segments import encode_segment, is_fallback
-from ekvformat.tree import HLLS, STRINGS, database_directory
+from ekvformat.tree import HLLS, STRINGS, SUFFIXES, database_directory
+from ekvformat.user_keys import ELEMENT, PACKED
 
+from ekvdump.engine.collection_index import RANK_OF, Group, storage_key_of
+from ekvdump.engine.collection_reader import Collection, check_ttl, has_expiry_field, record_at_fault
 from ekvdump.engine.first_pass import FirstPass
 from ekvdump.engine.merge_join import MergeJoin
 from ekvdump.engine.record_index import HEAD_SIZE, Record, RecordIndex, read_body
-from ekvdump.engine.source import Progress, Source
+from ekvdump.engine.source import Progress, Source, WindowReader
 
 Parts = tuple[str, ...]
 """Names from the output directory down to a file."""
-
-SELECTABLE: Final = (STRINGS, HLLS)
-"""The kinds of blobs that a caller can select, and the names of their directories. [COMP-1]"""
 
 
 FLAGS_AT: Final = 2
 EXPIRY_AT: Final = 3
 """Where the fields of an envelope are in its body. [ENVL-4] [ENVL-5]"""
+READING_COLLECTIONS: Final = "collections"
+"""The stage of a run that reads collections."""
+SHADOWING: Final = {keys.HLL: (STRING_SECTION,), keys.STRING: (), keys.BARE: (STRING_SECTION, HLL_SECTION)}
+"""Type = what shadows its records. [TYPE-4]"""
+PACKED_OF: Final = frozenset((keys.HASH, keys.SET, keys.ZSET))
+"""Types whose packed records count where there are no elements. [COLL-6]"""
+EXCLUDED: Final = b"e"
+REDUNDANT: Final = b"r"
+APPLIED: Final = b"a"
+FATE_OF_MARK: Final = {EXCLUDED: "excluded", REDUNDANT: "redundant", APPLIED: "applied"}
+"""Mark of a collection = what becomes of its TTL record."""
 JOINING: Final = "TTL records"
 """The stage of a run that finds out which key each TTL record decides about."""
 
 
 class Blob(NamedTuple):
-    """An output: one payload, for a file of its own."""
+    """An output: one payload or one unreadable body, for a file of its own."""
 
     directory: Parts
-    segment: str
+    name: str
     payload: bytes
+
+    def iter_pieces(self) -> Iterator[bytes]:
+        """Yield the content."""
+        return iter((self.payload,))
+
+
+class Document(NamedTuple):
+    """An output: one collection, for a file of its own."""
+
+    directory: Parts
+    name: str
+    iter_pieces: Callable[[], Iterator[bytes]]
+    """Yields the content, as often as it is needed; a piece has at least one element."""
 
 
 class Line(NamedTuple):
@@ -75,12 +99,17 @@ def redis_directory(database: int) -> Parts:
 
 
 def shown_count(counters: Counters) -> int:
-    """Return how many keys have been written as a string or an HLL."""
-    return counters.strings["written"] + counters.hlls["written"]
+    """Return how many keys have been written."""
+    return counters.strings["written"] + counters.hlls["written"] + sum(counters.collections.values())
 
 
-def showable_count(counters: Counters) -> int:
-    """Return how many keys could be: some of them may be shadowed, excluded or unreadable."""
+def is_value(output: Blob | Document | Line) -> bool:
+    """Return True for the blob of a string or an HLL."""
+    return isinstance(output, Blob) and output.directory[-1] in (STRINGS, HLLS)
+
+
+def value_count(counters: Counters) -> int:
+    """Return how many strings and HLLs there are; some of them may be shadowed, excluded or unreadable."""
     return sum(counters.entries[type_] for type_ in (keys.STRING, keys.BARE, keys.HLL))
 
 
@@ -110,14 +139,21 @@ def decode_head(section: Section, record: Record) -> tuple[int, int | None]:
 class Outputs:
     """The outputs of one run, in output order, with the counters that are updated on the way.
 
-    Without a `source` payloads are left out, and only the counters are of use. `progress` is called with
-    the TTL records that were looked at.
+    Without `payloads` those of strings and HLLs are left out, and only the counters are of use. `progress` is
+    called with the records that were looked at.
     """
 
     def __init__(
-        self, source: Source | None, first_pass: FirstPass, options: Options, progress: Progress | None = None
+        self,
+        source: Source,
+        first_pass: FirstPass,
+        options: Options,
+        progress: Progress | None = None,
+        *,
+        payloads: bool = True,
     ) -> None:
         self._source = source
+        self._payloads = payloads
         self._progress = progress
         self.first_pass = first_pass
         self.options = options
@@ -126,12 +162,20 @@ class Outputs:
         self.orphan_examples: list[str] = []
         """Segments of orphans. [RTTL-11]"""
         self.unreadable_examples: list[str] = []
-        """Segments of unreadable records. [SALV-9]"""
+        """Segments of what is unreadable. [SALV-9]"""
+        self.unreadable_count = 0
+        """Lines of `unreadable.jsonl`. [SALV-9]"""
+        self._collections = RecordIndex()
+        """The user keys that are collections, in canonical order; the head says what decides their expiry."""
 
-    def __iter__(self) -> Iterator[Blob | Line]:
-        for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
-            yield from self._iter_section(section)
-        yield from self._iter_ttl_records()
+    def __iter__(self) -> Iterator[Blob | Document | Line]:
+        try:
+            for section in (HLL_SECTION, STRING_SECTION, BARE_SECTION):
+                yield from self._iter_section(section)
+            yield from self._iter_collections()
+            yield from self._iter_ttl_records()
+        finally:
+            self._collections.close()
 
     def _wants(self, selectable: str) -> bool:
         """Return True if a kind of `SELECTABLE` is selected. [COMP-1]"""
@@ -151,7 +195,7 @@ class Outputs:
         return MergeJoin(self._records(section.type))
 
     def _read(self, record: Record, begin: int = 0) -> bytes:
-        return b"" if self._source is None else read_body(self._source, record, begin)
+        return read_body(self._source, record, begin) if self._payloads else b""
 
     # ---- strings and HLLs ----
 
@@ -162,19 +206,19 @@ class Outputs:
         if not self._wants(section.directory):
             fates["excluded"] += counters.entries[section.type]
             return
-        shadowing = self._join(STRING_SECTION) if section is BARE_SECTION else None
-        is_damaged = self._damage_by_rows(section)
-        is_in_keymap = self._lines_of_hlls(section)
+        shadowing = [self._join(other) for other in SHADOWING[section.type]]
+        is_damaged = self._damage_by_rows()
         prefix = PREFIX_OF_TYPE[section.type]
         directory = (*self._directory, section.directory)
+        suffix = SUFFIXES[section.directory]
 
         for record in self._records(section.type):
             user_key = record.user_key
             if not self._wants_key(user_key):
                 fates["excluded"] += 1  # [COMP-2]
                 continue
-            # [RSTR-4] [SALV-4]
-            if shadowing is not None and shadowing.find(user_key) is not None:
+            # [RSTR-4] [RHLL-4] [SALV-4]
+            if shadowing and any(other.find(user_key) is not None for other in shadowing):
                 fates["shadowed"] += 1
                 continue
             segment = encode_segment(user_key)
@@ -188,78 +232,147 @@ class Outputs:
             except Fault as error:
                 fault = error  # nothing is yielded while it is handled: compiled, that could crash
             if fault is not None:
-                yield from self._unreadable(section.kind, segment, prefix, record, fault)
+                yield from self._unreadable(section.kind, segment, prefix + user_key, record, fault)
                 fates["unreadable"] += 1
                 continue
             fates["written"] += 1
             # [RSTR-6] [RHLL-2]
-            yield Blob(directory, segment, self._read(record, begin))
-            # [SEGM-9] [KMAP-2]
-            if is_fallback(segment) and not is_in_keymap(user_key):
+            yield Blob(directory, segment + suffix, self._read(record, begin))
+            # [SEGM-9]
+            if is_fallback(segment):
                 yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
             # [RSTR-7] [RHLL-3] [RTTL-15]
             if expiry_ms is not None:
                 yield Line(self._directory, section.sidecar, render_expiry_line(segment, expiry_ms))
 
-    def _damage_by_rows(self, section: Section) -> Callable[[bytes], bool]:
-        """Return a predicate: does a malformed TTL record govern this user key? [SALV-2]
+    def _damage_by_rows(self) -> Callable[[bytes], bool]:
+        """Return a predicate: has this user key a malformed TTL record? [SALV-2]
 
         Without `salvage` the answer is not needed: the row itself raises the fault later.
         """
         if not self.options.salvage:
             return lambda _: False
         rows = MergeJoin(self._records(keys.TTL))
-        # [RTTL-8] If the key has a string too, the row governs the string.
-        others = [self._join(STRING_SECTION), self._join(BARE_SECTION)] if section is HLL_SECTION else []
 
         def is_damaged(user_key: bytes) -> bool:
             row = rows.find(user_key)
-            if row is None or row.body_size == TTL_VALUE_SIZE:
-                return False
-            return all(other.find(user_key) is None for other in others)
+            return row is not None and row.body_size != TTL_VALUE_SIZE
 
         return is_damaged
 
-    def _lines_of_hlls(self, section: Section) -> Callable[[bytes], bool]:
-        """Return a predicate: does this user key have its KEYMAP line already, as an HLL? [KMAP-2] [KMAP-3]"""
-        if section is HLL_SECTION or not self._wants(HLLS):
-            return lambda _: False
-        hlls = self._join(HLL_SECTION)
-
-        def is_in_keymap(user_key: bytes) -> bool:
-            record = hlls.find(user_key)
-            if record is None:
-                return False
-            try:
-                decode_hll_value(record.head)
-            except Fault:
-                return False  # it is not shown [SALV-1]
-            return True
-
-        return is_in_keymap
-
     def _unreadable(
-        self, kind: str, segment: str, prefix: bytes, record: Record, fault: Fault
+        self, kind: str, segment: str, storage_key: bytes, record: Record, fault: Fault
     ) -> Iterator[Blob | Line]:
         """Yield the outputs of an unreadable record with `salvage`; raise the fault without. [SALV-1]"""
         if not self.options.salvage:
             raise fault
+        self.unreadable_count += 1
         if len(self.unreadable_examples) < MAX_UNREADABLE_EXAMPLES:
             self.unreadable_examples.append(segment)
         # [SALV-7]
-        yield Blob((*self._directory, UNREADABLE_DIRECTORY), f"{segment}.{kind}", self._read(record))
+        name = f"{segment}.{kind}{SUFFIXES[UNREADABLE_DIRECTORY]}"
+        yield Blob((*self._directory, UNREADABLE_DIRECTORY), name, self._read(record))
         offset = cast("int", fault.offset)  # always set for a value of the snapshot
-        line = render_unreadable_line(segment, prefix + record.user_key, offset, fault.clause, kind)
+        line = render_unreadable_line(segment, storage_key, offset, fault.clause, kind)
         yield Line(self._directory, UNREADABLE_NAME, line)
+
+    # ---- collections ----
+
+    def _iter_collections(self) -> Iterator[Blob | Document | Line]:
+        """Judge the collections by user key, whatever their types are. [OUTC-5]"""
+        index = self.first_pass.collections
+        for type_, count in index.strays.items():
+            fate = "orphan" if self._wants(COLLECTION_SECTIONS[type_].directory) else "excluded"
+            self.counters.by_type[type_][fate] += count  # [TYPE-6] [COMP-12]
+        if not index.records.record_count:
+            return
+        shadowing = [self._join(section) for section in (STRING_SECTION, HLL_SECTION, BARE_SECTION)]
+        rows = MergeJoin(self._records(keys.TTL))
+        done, total = 0, index.records.record_count
+        for group in index.iter_groups():
+            user_key = group.user_key
+            is_shadowed = any(other.find(user_key) is not None for other in shadowing)
+            for other in keys.COLLECTIONS:
+                if count := group.count(other):
+                    self._count_others(other, user_key, count, "another" if is_shadowed else group.type)
+            if group.type is not None and not is_shadowed:
+                yield from self._iter_collection(group, rows.find(user_key))
+            done += sum(group.counts)
+            if self._progress:
+                self._progress(READING_COLLECTIONS, done, total)
+
+    def _count_others(self, type_: str, user_key: bytes, count: int, type_of_key: str | None) -> None:
+        """Count records of a type, unless they are those of a collection that is wanted. [COMP-12]"""
+        fates = self.counters.by_type[type_]
+        if not (self._wants(COLLECTION_SECTIONS[type_].directory) and self._wants_key(user_key)):
+            fates["excluded"] += count
+        elif type_of_key is None:
+            fates["orphan"] += count  # [TYPE-6]
+        elif type_of_key != type_:
+            fates["shadowed"] += count  # [TYPE-5]
+
+    def _iter_collection(self, group: Group, row: Record | None) -> Iterator[Blob | Document | Line]:
+        """Judge the collection that a user key is."""
+        type_, user_key, index = group.type or "", group.user_key, self.first_pass.collections
+        section = COLLECTION_SECTIONS[type_]
+        if not (self._wants(section.directory) and self._wants_key(user_key)):
+            self._collections.add(user_key, 0, 1, EXCLUDED)
+            return
+        fates = self.counters.by_type[type_]
+        count = group.count(type_)
+        # [COLL-7]
+        if type_ in PACKED_OF and group.counts[RANK_OF[type_, ELEMENT]]:
+            shadowed = group.counts[RANK_OF[type_, PACKED]]
+            fates["shadowed"] += shadowed
+            count -= shadowed
+        segment = encode_segment(user_key)
+        collection = self._judge_collection(group, row)
+        self._collections.add(user_key, 0, 1, self._mark_of(group))
+        if isinstance(collection, Fault):
+            # [SALV-10]
+            rank, record = record_at_fault(index, group, collection)
+            storage_key = storage_key_of(rank, user_key, record.user_key)
+            yield from self._unreadable(type_, segment, storage_key, record, collection)
+            fates["unreadable"] += count
+            return
+        try:
+            fates["unread"] += collection.unread_count
+            fates["written"] += count - collection.unread_count
+            self.counters.collections[type_] += 1  # [COMP-13]
+            # [RHAS-3] [RLIS-7] [RSET-3] [RZSE-5] [RSTM-9]
+            name = segment + SUFFIXES[section.directory]
+            yield Document((*self._directory, section.directory), name, collection.iter_pieces)
+            # [SEGM-9]
+            if is_fallback(segment):
+                yield Line(self._directory, KEYMAP_NAME, render_keymap_line(segment, user_key))
+        finally:
+            collection.close()
+
+    def _judge_collection(self, group: Group, row: Record | None) -> Collection | Fault:
+        """Return a collection, or why no client could read it."""
+        index = self.first_pass.collections
+        try:
+            if self.options.salvage and row is not None and row.body_size != TTL_VALUE_SIZE:
+                check_ttl(index, group)
+            return Collection(WindowReader(self._source), index, group, row)
+        except Fault as fault:
+            if fault.name != "invalid-value":
+                raise
+            return fault
+
+    def _mark_of(self, group: Group) -> bytes:
+        """Return the fate of a TTL record of this user key. [RTTL-16] [RTTL-17]"""
+        meta = self.first_pass.collections.meta_of(group)
+        return REDUNDANT if has_expiry_field(group.type or "", meta) else APPLIED
 
     # ---- TTL records ----
 
     def _iter_ttl_records(self) -> Iterator[Blob | Line]:
         """Classify each TTL record. [RTTL-4]"""
         fates = self.counters.ttls
-        # [RTTL-8] The row governs the string if there is one, a prefixed one before a bare one. [RSTR-4]
-        owners = [(section, self._join(section)) for section in (STRING_SECTION, BARE_SECTION, HLL_SECTION)]
-        without_owner = "unclaimed" if self.first_pass.has_collections else "orphan"  # [RTTL-9] [RTTL-10]
+        # [TYPE-4] [RTTL-8]
+        owners = [(section, self._join(section)) for section in (STRING_SECTION, HLL_SECTION, BARE_SECTION)]
+        collections = MergeJoin(self._collections)
 
         total = self._records(keys.TTL).record_count
         for number, record in enumerate(self._records(keys.TTL), 1):
@@ -274,15 +387,20 @@ class Outputs:
                 fault = error
             if fault is not None:
                 # [SALV-3]
-                yield from self._unreadable(TTL_KIND, encode_segment(user_key), keys.TTL_PREFIX, record, fault)
+                storage_key = keys.TTL_PREFIX + user_key
+                yield from self._unreadable(TTL_KIND, encode_segment(user_key), storage_key, record, fault)
                 fates["unreadable"] += 1
                 continue
 
             found = next(((section, owner) for section, records in owners if (owner := records.find(user_key))), None)
             if found is None:
+                collection = collections.find(user_key)
+                if collection is not None:
+                    fates[FATE_OF_MARK[collection.head]] += 1
+                    continue
                 # [RTTL-10] [RTTL-12] All are counted; the segments of a few are kept as examples.
-                fates[without_owner] += 1
-                if without_owner == "orphan" and len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
+                fates["orphan"] += 1
+                if len(self.orphan_examples) < MAX_ORPHAN_EXAMPLES:
                     self.orphan_examples.append(encode_segment(user_key))
                 continue
 

@@ -77,16 +77,20 @@ class RecordIndex:
         self.record_count += 1
 
     def __iter__(self) -> Iterator[Record]:
+        return self.iter_from(0, self.record_count)
+
+    def iter_from(self, position: int, count: int, window_size: int = WINDOW_SIZE) -> Iterator[Record]:
+        """Yield so many records from the one on that stands at a position, in bytes."""
         unpack, fields_size = FIELDS.unpack_from, FIELDS.size
-        window, window_offset, at = b"", 0, 0
-        for _ in range(self.record_count):
+        window, window_offset, at = b"", position, 0
+        for _ in range(count):
             if at + fields_size > len(window):
-                window_offset, window, at = window_offset + at, self._spool.read(window_offset + at, WINDOW_SIZE), 0
+                window_offset, window, at = window_offset + at, self._spool.read(window_offset + at, window_size), 0
             key_size, body_offset, body_size = unpack(window, at)
             key_at = at + fields_size + min(body_size, HEAD_SIZE)
             end = key_at + key_size
             if end > len(window):
-                size = max(WINDOW_SIZE, end - at)
+                size = max(window_size, end - at)
                 window_offset, window = window_offset + at, self._spool.read(window_offset + at, size)
                 key_at, end, at = key_at - at, end - at, 0
             yield Record(window[key_at:end], body_offset, body_size, window[at + fields_size : key_at])

@@ -40,6 +40,11 @@ WINDOW_SIZE = 256 * 1024
 """Largest number of bytes that are read at a time, unless one entry needs more. [FILE-23]"""
 
 
+SMALL_SIZE: Final = 4 * 1024
+"""Most bytes that are read through a window of `WindowReader`."""
+SMALL_WINDOW_SIZE: Final = 32 * 1024
+
+
 class SnapshotFile:
     """An open snapshot. A context manager.
 
@@ -96,6 +101,27 @@ class SnapshotFile:
             raise Fault(
                 "changed", "FILE-22", "size, inode or modification time changed while it was read", None, self.path
             )
+
+
+class WindowReader:
+    """Reads bytes that lie near one another by few calls: through a window of bounded size."""
+
+    def __init__(self, source: Source) -> None:
+        self.path = source.path
+        self.size = source.size
+        self._source = source
+        self._window = b""
+        self._offset = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the `size` bytes from `offset` on."""
+        at = offset - self._offset
+        if at < 0 or at + size > len(self._window):
+            if size > SMALL_SIZE:
+                return self._source.read(offset, size)
+            self._window = self._source.read(offset, min(SMALL_WINDOW_SIZE, self.size - offset))
+            self._offset, at = offset, 0
+        return self._window[at : at + size]
 
 
 class Crc32cReader:

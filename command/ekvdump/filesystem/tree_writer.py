@@ -6,6 +6,11 @@
     <out>/redis/db_<n>/strings_ttl.jsonl
     <out>/redis/db_<n>/hll/<segment>.bin
     <out>/redis/db_<n>/hll_ttl.jsonl
+    <out>/redis/db_<n>/hashes/<segment>.json
+    <out>/redis/db_<n>/lists/<segment>.json
+    <out>/redis/db_<n>/sets/<segment>.json
+    <out>/redis/db_<n>/zsets/<segment>.json
+    <out>/redis/db_<n>/streams/<segment>.jsonl
     <out>/redis/db_<n>/KEYMAP.jsonl
     <out>/redis/db_<n>/unreadable.jsonl
     <out>/redis/db_<n>/unreadable/<segment>.<kind>.bin
@@ -31,10 +36,10 @@ from ekvformat.keymap import KEYMAP_NAME
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, check_size
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
-from ekvformat.salvage import UNREADABLE_DIRECTORY, UNREADABLE_NAME
-from ekvformat.tree import HLLS, STRINGS
+from ekvformat.salvage import UNREADABLE_NAME
+from ekvformat.tree import SUFFIXES
 
-from ekvdump.engine.outputs import Blob, Line
+from ekvdump.engine.outputs import Blob, Document, Line
 from ekvdump.filesystem.directories import (
     DIRECTORY,
     DIRECTORY_MODE,
@@ -58,12 +63,10 @@ from ekvdump.system_faults import FaultsAt, check_directory, check_file, check_s
 
 TEMPORARY_NAME: Final = ".ekvdump.tmp"
 """The name of a file until it is whole. [SAFE-21]"""
-OWN_DIRECTORIES: Final = frozenset((STRINGS, HLLS, UNREADABLE_DIRECTORY))
+OWN_DIRECTORIES: Final = frozenset(SUFFIXES)
 """Directories of blobs in the directory of a database."""
 SEAL_NAMES: Final = frozenset((MANIFEST_NAME, CHECKSUMS_NAME))
 """Files that a failed run never leaves. [SAFE-27]"""
-BLOB_SUFFIX: Final = ".bin"
-"""Follows the segment in the name of a blob. [TREE-4]"""
 MAX_STALE_EXAMPLES: Final = 16
 """Paths that the warning lists at most. [INTO-6]"""
 DATABASE_NAME: Final = re.compile(r"db_(0|[1-9][0-9]*)")
@@ -268,13 +271,11 @@ class TreeWriter:
 
     # ---- outputs ----
 
-    def write(self, output: Blob | Line) -> None:
+    def write(self, output: Blob | Document | Line) -> None:
         """Write one output of the decoder."""
-        if isinstance(output, Blob):
-            directory, segment, payload = output
-            name = segment + BLOB_SUFFIX
-            if not self._write_unnamed(directory, name, payload):
-                self._publish((*directory, name), (payload,))
+        if not isinstance(output, Line):
+            if not self._write_unnamed(output.directory, output.name, output.iter_pieces):
+                self._publish((*output.directory, output.name), output.iter_pieces())
             self._blob_count += 1
             return
         place = (*output.directory, output.sidecar)
@@ -292,7 +293,7 @@ class TreeWriter:
             self._name(directory, place, inode)
             self._files.add(path_of(place), sha256)
 
-    def _write_unnamed(self, parts: Parts, name: str, payload: bytes) -> bool:
+    def _write_unnamed(self, parts: Parts, name: str, iter_pieces: Callable[[], Iterable[bytes]]) -> bool:
         """Write a blob to a file without a name and then give it its name. [SAFE-19]
 
         Nothing can take the place of such a file before it is named [SAFE-10], and a run that is killed leaves
@@ -310,7 +311,10 @@ class TreeWriter:
                     correct_mode(descriptor, status)
                     if stat.S_IMODE(status.st_mode) == FILE_MODE:
                         self._plain_modes.add(parts)
-                write_all(descriptor, payload)
+                sha256 = hashlib.sha256()
+                for piece in iter_pieces():
+                    sha256.update(piece)
+                    write_all(descriptor, piece)
                 if self._flush_each:
                     self._flush_each(descriptor)
                 directory.link(descriptor, name)
@@ -318,7 +322,7 @@ class TreeWriter:
                 return False
             finally:
                 os.close(descriptor)
-            self._files.add(path_of((*parts, name)), hashlib.sha256(payload).hexdigest().encode("ascii"))
+            self._files.add(path_of((*parts, name)), sha256.hexdigest().encode("ascii"))
         return True
 
     def _write_temporary(
@@ -352,7 +356,7 @@ class TreeWriter:
         # A rename never follows a link and never writes through one; this check implements SAFE-11 to
         # SAFE-18. A file that appears after it is replaced, but not written to.
         if found := look_if_there(directory, name):
-            check_file(found, self._shown(place), is_blob=name.endswith(BLOB_SUFFIX))
+            check_file(found, self._shown(place), is_blob=is_blob(place))
         if name in SEAL_NAMES:
             self._own_places.append(place)
         directory.rename(TEMPORARY_NAME, name)
@@ -495,6 +499,11 @@ class TreeWriter:
 
     def _shown(self, place: Parts) -> str:
         return os.path.join(self._out, *place)
+
+
+def is_blob(place: Parts) -> bool:
+    """Return True for the place of a blob."""
+    return len(place) > 1 and place[-1].endswith(SUFFIXES.get(place[-2], "/"))
 
 
 # ---- single calls ----

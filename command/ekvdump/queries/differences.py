@@ -1,6 +1,7 @@
 """Two sources compared key by key: a merge in canonical order, which holds one key of each."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from ekvdump.queries.keys import Key, KeySource, Selection
@@ -59,7 +60,10 @@ def _iter_pairs(first: Iterator[Key], second: Iterator[Key]) -> Iterator[tuple[K
 
 
 def have_same_payload(one: Key, other: Key) -> bool:
-    """Return True if two keys have the same payload. Raises a `Fault` if one cannot be read."""
+    """Return True if two keys have the same payload or elements. Raises a `Fault` if one cannot be read."""
+    if one.is_collection:
+        pairs = zip_longest(one.iter_elements(), other.iter_elements())
+        return one.last_id == other.last_id and all(element == another for element, another in pairs)
     if one.size != other.size:
         return False
     rest, rest_of_other = b"", b""

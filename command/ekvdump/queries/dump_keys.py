@@ -14,17 +14,19 @@ from itertools import groupby
 from typing import Any, Final, Self
 
 from ekvformat.checksums import CHECKSUMS_NAME
-from ekvformat.decode import HLL_SECTION, STRING_SECTION
+from ekvformat.decode import COLLECTION_SECTIONS, HLL_SECTION, STRING_SECTION
 from ekvformat.keymap import KEYMAP_NAME, SHA_FALLBACK
 from ekvformat.manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE
 from ekvformat.segments import encode_segment
+from ekvformat.tree import SUFFIXES
 
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import FILE, HAS_HANDLES, Directory, Parts, entered, look_if_there
 from ekvdump.filesystem.external_sort import TemporarySorter
 from ekvdump.filesystem.reading import hash_file, open_top, opened
-from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
-from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, TYPES, Key, Omission, Selection
+from ekvdump.filesystem.tree_writer import DATABASE_NAME
+from ekvdump.queries.documents import iter_blob_elements, read_end
+from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, TYPES, Element, Key, Omission, Selection
 from ekvdump.system_faults import FaultsAt, check_directory
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_SIZE
 from ekvdump.verify.checksums import decode_checksum_line
@@ -37,7 +39,12 @@ from ekvdump.verify.segments import decode_segment, needs_keymap
 from ekvdump.verify.verification import Verification
 
 SECTIONS: Final = {STRING: STRING_SECTION, HLL: HLL_SECTION}
-"""Type = its directory and sidecar."""
+"""Type = its directory and sidecar, if it has one."""
+DIRECTORY_OF: Final = {
+    STRING: STRING_SECTION.directory, HLL: HLL_SECTION.directory,
+    **{type_: section.directory for type_, section in COLLECTION_SECTIONS.items()},
+}  # fmt: skip
+"""Type = the directory of its blobs."""
 BLOB: Final = b"b"
 EXPIRY: Final = b"e"
 ORIGINAL: Final = b"o"
@@ -113,19 +120,27 @@ class DumpKeys:
             for order, note in by_key:
                 number, size, expiry, segment_of = note.split(b" ")
                 user_key, type_, segment_name = _decode_order(order), TYPES[int(number)], segment_of.decode()
-                yield Key(
-                    user_key, type_, int(size), int(expiry) if expiry else None,
-                    partial(self._iter_pieces, self._blob(type_, segment_name)),
-                )  # fmt: skip
+                expiry_ms = int(expiry) if expiry else None
+                yield self._key(user_key, type_, segment_name, int(size), expiry_ms)
+
+    def _key(self, user_key: bytes, type_: str, segment: str, size: int, expiry_ms: int | None) -> Key:
+        place = self._blob(type_, segment)
+        iter_pieces = partial(self._iter_pieces, place)
+        if type_ in SECTIONS:
+            return Key(user_key, type_, size, expiry_ms, iter_pieces)
+        with self._reading(place), opened(self._top, place) as file:
+            end = read_end(file, size, "/".join(place))
+        iter_elements = partial(self._iter_elements, place, type_)
+        return Key(user_key, type_, size, end.expiry_ms, iter_pieces, iter_elements, end.last_id)
 
     def _collect(self, by_segment: TemporarySorter, selection: Selection) -> None:
         for type_ in sorted(selection.types):
             number = b"%d" % TYPES.index(type_)
-            section = SECTIONS[type_]
-            for segment, size in self._iter_blobs(section.directory):
+            for segment, size in self._iter_blobs(DIRECTORY_OF[type_]):
                 by_segment.add(os.fsencode(segment), BLOB + b"%s %d" % (number, size))
-            for segment, expiry_ms in self._iter_expiries(section.sidecar):
-                by_segment.add(os.fsencode(segment), EXPIRY + b"%s %d" % (number, expiry_ms))
+            if type_ in SECTIONS:
+                for segment, expiry_ms in self._iter_expiries(SECTIONS[type_].sidecar):
+                    by_segment.add(os.fsencode(segment), EXPIRY + b"%s %d" % (number, expiry_ms))
         place = (*self._directory, KEYMAP_NAME)
         if self._is_there(place):
             with self._reading(place), opened(self._top, place) as file:
@@ -164,8 +179,9 @@ class DumpKeys:
             if self._is_there(place):
                 with self._reading(place), entered(self._top, place[:-1]) as directory:
                     size = directory.look(place[-1]).st_size
-                expiries = [expiry for name, expiry in self._iter_expiries(SECTIONS[each].sidecar) if name == segment]
-                return Key(user_key, each, size, expiries[-1] if expiries else None, partial(self._iter_pieces, place))
+                rows = self._iter_expiries(SECTIONS[each].sidecar) if each in SECTIONS else ()
+                expiries = [expiry for name, expiry in rows if name == segment]
+                return self._key(user_key, each, segment, size, expiries[-1] if expiries else None)
         return None
 
     def check(self, user_key: bytes) -> None:
@@ -203,7 +219,8 @@ class DumpKeys:
     # ---- files ----
 
     def _blob(self, type_: str, segment: str) -> Parts:
-        return (*self._directory, SECTIONS[type_].directory, f"{segment}{BLOB_SUFFIX}")
+        directory = DIRECTORY_OF[type_]
+        return (*self._directory, directory, f"{segment}{SUFFIXES[directory]}")
 
     def _reading(self, parts: Parts) -> FaultsAt:
         return FaultsAt(self.out, parts, "VERI-22")
@@ -221,10 +238,11 @@ class DumpKeys:
         place = (*self._directory, name)
         if not self._is_there(place):
             return
+        suffix = SUFFIXES[name]
         with self._reading(place), entered(self._top, place) as directory:
             for file_name, kind in directory.iter_names():
-                if kind == FILE and file_name.endswith(BLOB_SUFFIX):
-                    yield file_name.removesuffix(BLOB_SUFFIX), _size_of(directory, file_name)
+                if kind == FILE and file_name.endswith(suffix):
+                    yield file_name.removesuffix(suffix), _size_of(directory, file_name)
 
     def _iter_expiries(self, name: str) -> Iterator[tuple[str, int]]:
         place = (*self._directory, name)
@@ -242,6 +260,10 @@ class DumpKeys:
         with self._reading(place), opened(self._top, place) as file:
             while piece := file.read(PIECE_SIZE):
                 yield piece
+
+    def _iter_elements(self, place: Parts, type_: str) -> Iterator[Element]:
+        with self._reading(place), opened(self._top, place) as file:
+            yield from iter_blob_elements(file, type_, "/".join(place))
 
     def omissions(self) -> list[Omission]:
         """Return the omissions."""

@@ -1,18 +1,36 @@
 """Keys that a client could have read, in canonical order, wherever they are stored.
 
-A user key can have a string and an HLL at once; then it is given twice, the string first,
-which is what a client of the live server sees of it. A source is a snapshot or a dump.
+A source is a snapshot or a dump. A user key has one type [TYPE-4]; a dump of another decoder
+may have several under one, and then each is given.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol, Self
 
+from ekvformat.keys import COLLECTIONS
+
 STRING: Final = "string"
 HLL: Final = "hll"
-TYPES: Final = (STRING, HLL)
+TYPES: Final = (STRING, HLL, *COLLECTIONS)
 """The types of keys, in the order in which those of one user key are given."""
 PIECE_SIZE: Final = 256 * 1024
 """Most bytes of a value that are held at a time."""
+
+
+Element = tuple[bytes, ...]
+"""An element of a collection, as the arguments that a server takes for it:
+
+    hash    name, value
+    list    item
+    set     member
+    zset    score as it is written [RZSE-6], without quotes; member
+    stream  ID, name, value, name, value, ..
+"""
+
+
+def no_elements() -> Iterator[Element]:
+    """Yield nothing: a string or an HLL has no elements."""
+    return iter(())
 
 
 class Key(NamedTuple):
@@ -21,12 +39,26 @@ class Key(NamedTuple):
     user_key: bytes
     type: str
     """One of `TYPES`."""
-    size: int
-    """Bytes of the payload."""
+    known_size: int | None
+    """Bytes of the payload; None if they have to be counted."""
     expiry_ms: int | None
     """Unix ms; None without an expiry."""
     iter_pieces: Callable[[], Iterator[bytes]]
-    """Yields the payload in pieces of at most `PIECE_SIZE`. Raises a `Fault` if it cannot be read any more."""
+    """Yields the payload, or the blob of a collection. Raises a `Fault` if it cannot be read any more."""
+    iter_elements: Callable[[], Iterator[Element]] = no_elements
+    """Yields the elements of a collection. Raises a `Fault` or `Finding` if they cannot be read."""
+    last_id: tuple[int, int] = (0, 0)
+    """Of a stream: the ID of the newest element there ever was. [RSTM-9]"""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload, or of the blob of a collection."""
+        return sum(map(len, self.iter_pieces())) if self.known_size is None else self.known_size
+
+    @property
+    def is_collection(self) -> bool:
+        """True for a hash, list, set, zset or stream."""
+        return self.type in COLLECTIONS
 
     @property
     def order(self) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import re
 import shlex
 from typing import Final
 
-from ekvexplain.fields import ESCAPES, printable
+from ekvexplain.pieces import ESCAPES, printable
 
 QUOTE: Final = '"'
 ESCAPE: Final = re.compile(rb'\\(x[0-9a-fA-F]{2}|.)|"', re.DOTALL)

@@ -3,25 +3,32 @@
 import heapq
 from collections.abc import Iterator
 from functools import partial
-from itertools import groupby
+from itertools import chain
 from typing import Final, Self
 
 from ekvformat import keys
-from ekvformat.decode import BARE_SECTION, HLL_SECTION, PREFIX_OF_TYPE, STRING_SECTION, Section
+from ekvformat.decode import BARE_SECTION, HLL_SECTION, PREFIX_OF_TYPE, SECTIONS, STRING_SECTION, Section
 from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import TTL_VALUE_SIZE, decode_ttl_value
+from ekvformat.redis_zsets import render_score
 
+from ekvdump.engine.collection_index import Group
+from ekvdump.engine.collection_reader import SCORE, Collection, check_ttl
 from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.merge_join import MergeJoin
-from ekvdump.engine.outputs import decode_head, is_envelope
+from ekvdump.engine.outputs import SHADOWING, decode_head, is_envelope
 from ekvdump.engine.record_index import Record, iter_body
 from ekvdump.engine.refusals import judged_whole
-from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source
-from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, Key, Omission, Selection, canonical_order
+from ekvdump.engine.source import Progress, ProgressSource, SnapshotFile, Source, WindowReader
+from ekvdump.queries.keys import HLL, PIECE_SIZE, STRING, Element, Key, Omission, Selection, canonical_order
 from ekvdump.queries.notation import shell_word_of
 
 VALUE_TYPES: Final = (keys.STRING, keys.BARE, keys.HLL)
 """Types of records that hold a value."""
+TYPE_OF_SECTION: Final = {keys.STRING: STRING, keys.BARE: STRING, keys.HLL: HLL}
+"""Type of a record = the type of its key."""
+Stored = tuple[Section, Record] | Group
+"""What is stored of a key: a record and how it is decoded, or the records of a collection."""
 MOST_NAMED: Final = 10
 """Most unreadable keys that are named; all are counted."""
 
@@ -50,59 +57,90 @@ class SnapshotKeys:
         self._source.__exit__()
 
     def iter_keys(self, selection: Selection) -> Iterator[Key]:
-        """Yield the keys that are wanted, in canonical order. What no client could read is counted and left out."""
+        """Yield the keys that are wanted, in canonical order. What no client could read is counted and left out.
+
+        A key can be read until the next one is asked for.
+        """
         self._unreadable_count = 0
         self._unreadable.clear()
         rows = MergeJoin(self.first_pass.records[keys.TTL])
-        for user_key, records in self._iter_user_keys():
-            if not selection.wants(user_key):
+        for user_key, type_, stored in self._iter_stored():
+            if not (type_ in selection.types and selection.wants(user_key)):
                 continue
-            row = rows.find(user_key)
-            for type_, section, record in shown_records(records):
-                if type_ in selection.types:
-                    try:
-                        key = decode_key(self._source, user_key, type_, section, record, row)
-                    except Fault:
-                        self._unreadable_count += 1
-                        if len(self._unreadable) < MOST_NAMED:
-                            self._unreadable.append(shell_word_of(user_key))
-                    else:
-                        yield key
-                row = None  # [RTTL-8] It decides about the string, if there is one.
+            opened: Collection | None = None
+            key: Key | None = None
+            try:
+                if isinstance(stored, Group):
+                    opened = self._open(stored, rows.find(user_key))
+                    key = key_of(opened)
+                else:
+                    section, record = stored
+                    key = decode_key(self._source, user_key, type_, section, record, rows.find(user_key))
+            except Fault as fault:
+                if fault.name != "invalid-value":
+                    raise
+                self._unreadable_count += 1
+                if len(self._unreadable) < MOST_NAMED:
+                    self._unreadable.append(shell_word_of(user_key))
+            try:
+                if key is not None:
+                    yield key
+            finally:
+                if opened is not None:
+                    opened.close()
+
+    def _open(self, group: Group, row: Record | None) -> Collection:
+        """Return a collection. Raises `invalid-value`."""
+        if row is not None and row.body_size != TTL_VALUE_SIZE:
+            check_ttl(self.first_pass.collections, group)  # [SALV-11]
+        return Collection(WindowReader(self._source), self.first_pass.collections, group, row)
 
     def find(self, user_key: bytes, type_: str | None) -> Key | None:
         """Return the key of this name, of this type or of the first that it has; None if there is none.
 
         Raises `invalid-value` for a value that no client could read.
         """
-        records = {
-            type_: record
-            for type_, index in self.first_pass.records.items()
-            for record in index
-            if record.user_key == user_key
-        }
-        row = records.get(keys.TTL)
-        for each, section, record in shown_records(records):
-            if type_ in (None, each):
-                return decode_key(self._source, user_key, each, section, record, row)
-            row = None  # [RTTL-8]
+        row = self._record_of(keys.TTL, user_key)
+        # [TYPE-4]
+        for section in (STRING_SECTION, HLL_SECTION, BARE_SECTION):
+            record = self._record_of(section.type, user_key)
+            if record is not None:
+                each = TYPE_OF_SECTION[section.type]
+                return decode_key(self._source, user_key, each, section, record, row) if type_ in (None, each) else None
+        for group in self.first_pass.collections.iter_groups():
+            if group.user_key == user_key and group.type is not None:
+                return key_of(self._open(group, row)) if type_ in (None, group.type) else None
         return None
 
-    def _iter_user_keys(self) -> Iterator[tuple[bytes, dict[str, Record]]]:
-        """Yield each user key that has a string or an HLL, with its record of each type."""
-        types = [type_ for type_ in VALUE_TYPES if self.first_pass.records[type_].record_count]
-        if len(types) == 1:
-            for record in self.first_pass.records[types[0]]:
-                yield record.user_key, {types[0]: record}
-            return
-        merged = heapq.merge(*map(self._iter_ordered, types), key=lambda each: each[0])
-        for _, group in groupby(merged, key=lambda each: each[0]):
-            records = {type_: record for _, type_, record in group}
-            yield next(iter(records.values())).user_key, records
+    def _record_of(self, type_: str, user_key: bytes) -> Record | None:
+        return next((record for record in self.first_pass.records[type_] if record.user_key == user_key), None)
 
-    def _iter_ordered(self, type_: str) -> Iterator[tuple[str, str, Record]]:
+    def _iter_stored(self) -> Iterator[tuple[bytes, str, Stored]]:
+        """Yield each user key with its type and what is stored of it. [TYPE-4]"""
+        types = [type_ for type_ in VALUE_TYPES if self.first_pass.records[type_].record_count]
+        sources: list[Iterator[tuple[bytes, str, Stored]]] = [self._iter_values(type_) for type_ in types]
+        if self.first_pass.collections.records.record_count:
+            sources.append(self._iter_collections())
+        if len(sources) == 1:
+            yield from sources[0]
+            return
+        # The shadowed ones are left out already, so that no user key comes twice.
+        yield from heapq.merge(*sources, key=lambda each: canonical_order(each[0]))
+
+    def _iter_values(self, type_: str) -> Iterator[tuple[bytes, str, Stored]]:
+        section = SECTIONS[type_]
+        assert isinstance(section, Section)  # noqa: S101
+        named = TYPE_OF_SECTION[type_]
+        shadowing = [MergeJoin(self.first_pass.records[other.type]) for other in SHADOWING[type_]]
         for record in self.first_pass.records[type_]:
-            yield canonical_order(record.user_key), type_, record
+            if not any(other.find(record.user_key) for other in shadowing):
+                yield record.user_key, named, (section, record)
+
+    def _iter_collections(self) -> Iterator[tuple[bytes, str, Stored]]:
+        shadowing = [MergeJoin(self.first_pass.records[type_]) for type_ in VALUE_TYPES]
+        for group in self.first_pass.collections.iter_groups():
+            if group.type is not None and not any(other.find(group.user_key) for other in shadowing):
+                yield group.user_key, group.type, group
 
     def omissions(self) -> list[Omission]:
         """Return the omissions. [COMP-5]"""
@@ -126,16 +164,27 @@ class SnapshotKeys:
         self._source.check_unchanged()
 
 
-def shown_records(records: dict[str, Record]) -> list[tuple[str, Section, Record]]:
-    """Return the records of a user key that are shown, the string first, each with its type of key and its section."""
-    shown = []
-    if (record := records.get(keys.STRING)) is not None:
-        shown.append((STRING, STRING_SECTION, record))
-    elif (record := records.get(keys.BARE)) is not None:
-        shown.append((STRING, BARE_SECTION, record))  # [RSTR-4]
-    if (record := records.get(keys.HLL)) is not None:
-        shown.append((HLL, HLL_SECTION, record))
-    return shown
+def key_of(collection: Collection) -> Key:
+    """Return a collection as a key."""
+    return Key(
+        collection.user_key, collection.type, None, collection.expiry_ms, collection.iter_pieces,
+        partial(iter_elements, collection), collection.meta.last_id,
+    )  # fmt: skip
+
+
+def iter_elements(collection: Collection) -> Iterator[Element]:
+    """Yield the elements of a collection. Raises `changed`."""
+    if collection.type == keys.STREAM:
+        for element in collection.iter_stream_elements():
+            yield element.id, *chain.from_iterable(element.fields)
+        return
+    for name, value in collection.iter_elements():
+        if collection.type == keys.HASH:
+            yield name, value
+        elif collection.type == keys.ZSET:
+            yield render_score(SCORE.unpack(value)[0]).strip('"').encode(), name
+        else:
+            yield (value if collection.type == keys.LIST else name,)
 
 
 def decode_key(

@@ -38,6 +38,7 @@ FINDINGS: Final = {
     "blob-without-row": "an unreadable value that is not listed",
     "wrong-databases": "a MANIFEST.json that names other databases than are there",
     "no-line": "a CHECKSUMS without a line",
+    "invalid-document": "a blob of a collection that is not made as its chapter says",
     "mismatch": "a file that has another hash than its CHECKSUMS line",
 }
 """Name of a finding = what is wrong. All have the exit status `EXIT_FINDINGS`."""

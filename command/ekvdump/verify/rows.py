@@ -7,11 +7,13 @@ import re
 from typing import Any, Final, TypeGuard
 
 from ekvformat.envelope import MAX_EXPIRY_MS
-from ekvformat.keys import HLL_PREFIX, STRING_PREFIX, TTL_PREFIX
+from ekvformat.keys import COLLECTIONS, HLL_PREFIX, STRING_PREFIX, TTL_PREFIX, prefix_of
 from ekvformat.manifest import decode_json, is_number, is_text
 from ekvformat.salvage import HLL_KIND, KINDS, STRING_KIND, TTL_KIND, UNREADABLE_DIRECTORY
 from ekvformat.segments import encode_segment
+from ekvformat.user_keys import LIST_META_SIZES
 
+from ekvdump.engine.collection_index import split_storage_key
 from ekvdump.verify.findings import Finding
 from ekvdump.verify.segments import decode_base64url, decode_segment
 
@@ -67,6 +69,13 @@ def segments_of(storage_key: bytes | None, kind: str) -> list[str]:
     """Return the segments that a record with this storage key and kind may have. [SALV-6]"""
     if storage_key is None:
         return []
+    if kind in COLLECTIONS:
+        prefix = prefix_of(storage_key)
+        if prefix not in COLLECTIONS[kind]:
+            return []
+        # [TYPE-3] Of a list, what the size of the body would tell is not known here.
+        places = {split_storage_key(storage_key, prefix, size) for size in (0, *LIST_META_SIZES)}
+        return [encode_segment(place[1]) for place in places if place is not None]
     prefix = PREFIX_OF_KIND[kind]
     segments = [encode_segment(storage_key.removeprefix(prefix))] if storage_key.startswith(prefix) else []
     # [RSTR-2] A bare string has no prefix.

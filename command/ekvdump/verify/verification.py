@@ -26,6 +26,7 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_ttls import HLL_TTL_NAME, STRINGS_TTL_NAME
 from ekvformat.salvage import KINDS, UNREADABLE_DIRECTORY, UNREADABLE_NAME
 from ekvformat.segments import encode_segment
+from ekvformat.tree import HASHES, HLLS, LISTS, SETS, STREAMS, STRINGS, SUFFIXES, ZSETS
 
 from ekvdump.engine.source import Progress
 from ekvdump.filesystem.directories import (
@@ -40,7 +41,7 @@ from ekvdump.filesystem.directories import (
 )
 from ekvdump.filesystem.external_sort import TemporarySorter
 from ekvdump.filesystem.reading import Hasher, open_top, opened
-from ekvdump.filesystem.tree_writer import BLOB_SUFFIX, DATABASE_NAME
+from ekvdump.filesystem.tree_writer import DATABASE_NAME, is_blob
 from ekvdump.system_faults import FaultsAt, check_directory, check_spelling, temporary_fault
 from ekvdump.verify.checksums import MAX_LINE_SIZE as MAX_CHECKSUM_LINE_SIZE
 from ekvdump.verify.checksums import decode_checksum_line
@@ -72,7 +73,10 @@ KEYMAP_LINE: Final = b"K"
 UNREADABLE_BLOB: Final = b"u"
 UNREADABLE_ROW: Final = b"U"
 
-BLOB_NOTES: Final = {"strings": STRING_BLOB, "hll": HLL_BLOB}
+BLOB_NOTES: Final = {
+    STRINGS: STRING_BLOB, HLLS: HLL_BLOB, HASHES: b"1", LISTS: b"2", SETS: b"3", ZSETS: b"4", STREAMS: b"5",
+}  # fmt: skip
+"""Directory of blobs = their note."""
 ROW_NOTES: Final = {STRINGS_TTL_NAME: STRING_ROW, HLL_TTL_NAME: HLL_ROW, UNREADABLE_NAME: UNREADABLE_ROW}
 BLOB_OF_ROW: Final = {STRING_ROW: STRING_BLOB, HLL_ROW: HLL_BLOB, UNREADABLE_ROW: UNREADABLE_BLOB}
 SIDECAR_OF_ROW: Final = {note: name for name, note in ROW_NOTES.items()}
@@ -189,8 +193,8 @@ class Verification:
         directory, name = parts[2], parts[-1]
         if len(parts) == 3 and (name in ROW_NOTES or name == KEYMAP_NAME):
             self._sidecars.append(parts)
-        elif len(parts) == 4 and name.endswith(BLOB_SUFFIX):
-            stem = name.removesuffix(BLOB_SUFFIX)
+        elif is_blob(parts):
+            stem = name.removesuffix(SUFFIXES[directory])
             if directory in BLOB_NOTES:
                 self._report_segment(stem, path)
                 self._names.add(name_of(parts[1], stem), BLOB_NOTES[directory])
@@ -371,12 +375,17 @@ class Verification:
                     self._report("row-without-blob", "VERI-15", f"{stem} has a row and no blob", where)
             # [VERI-17]
             if notes[UNREADABLE_BLOB] and not notes[UNREADABLE_ROW]:
-                self._report("blob-without-row", "VERI-17", "the file has no line", f"{base}/{stem}{BLOB_SUFFIX}")
+                self._report(
+                    "blob-without-row",
+                    "VERI-17",
+                    "the file has no line",
+                    f"{base}/{stem}{SUFFIXES[UNREADABLE_DIRECTORY]}",
+                )
             blobs = [directory for directory, note in BLOB_NOTES.items() if notes[note]]
             # [VERI-11]
             if blobs and needs_keymap(stem) and not notes[KEYMAP_LINE]:
                 detail = "a fallback name without a line in KEYMAP.jsonl: its key is lost"
-                self._report("needs-keymap", "VERI-11", detail, f"{base}/{blobs[0]}/{stem}{BLOB_SUFFIX}")
+                self._report("needs-keymap", "VERI-11", detail, f"{base}/{blobs[0]}/{stem}{SUFFIXES[blobs[0]]}")
             # [VERI-13]
             if notes[KEYMAP_LINE] and not blobs:
                 self._report("line-without-blob", "VERI-13", f"{stem} has a line and no blob", f"{base}/{KEYMAP_NAME}")
