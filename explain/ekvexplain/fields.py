@@ -1,18 +1,19 @@
 """The fields of a snapshot, each with its name, its meaning and its clause.
 
 A field is cut into pieces where the spec does: sizes, storage key, version suffix, value
-header, and what is in the body of a string, an HLL or a TTL record. Of a long field only the
-beginning is needed, so that a value of 256 MiB is explained as fast as an empty one.
+header, and what is in the body of a string, an HLL, a TTL record or a record of a collection. Of
+a long field only the beginning is needed, so that a value of 256 MiB is explained as fast as an empty one.
 """
 
 import struct
 import tomllib
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from ekvexplain.clauses import SPEC
+from ekvexplain.collection_fields import iter_body_fields, iter_key_fields, shape_of
+from ekvexplain.pieces import SHOWN_SIZE, Field, Pieces, printable, time_of, with_content
 
 FILE_HEADER_SIZES: Final = {b"EKVTHLC1": 16, b"EKVTHLC2": 26}
 """Magic of a file header = its size, without an extension. [FILE-1] [FILE-2]"""
@@ -23,8 +24,6 @@ NOT_WHOLE: Final = "not a whole entry"
 """What a broken file ends with."""
 HEAD_SIZE: Final = 64
 """Bytes of an encoded value that are enough to explain it."""
-SHOWN_SIZE: Final = 60
-"""Most bytes of a field that its words show."""
 VERSION_SUFFIX_SIZE: Final = 8
 VALUE_HEADER_SIZE: Final = 9
 TOMBSTONE: Final = 0b0000_0001
@@ -37,21 +36,6 @@ OPERATIONAL: Final = (
 """Encoded keys of operational entries, with a value of eight bytes. [VISI-7]"""
 WRITERS: Final = b"!encryption|writers|"
 """Begins the encoded key of the other operational entries. [VISI-8]"""
-
-
-class Field(NamedTuple):
-    """One field."""
-
-    offset: int
-    """Bytes from the start of the snapshot."""
-    data: bytes
-    """Its bytes, or the first of them."""
-    size: int
-    """Bytes."""
-    words: str
-    """Name, value and meaning."""
-    clause: str
-    """The clause that it comes from; empty if there is none."""
 
 
 @cache
@@ -77,52 +61,9 @@ def is_operational(key: bytes, value_size: int) -> bool:
     return value_size == 12 and len(key) == 27 and key.startswith(WRITERS) and key[24:25] == b"|"
 
 
-ESCAPES: Final = {
-    0x22: '\\"', 0x5C: "\\\\", 0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r",
-}  # fmt: skip
-"""Byte = how `redis-cli` shows it, if that is neither the character nor `\\xHH`."""
-SHOWN_BYTES: Final = tuple(
-    ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in range(256)
-)
-
-
-def printable(data: bytes, limit: int = 200) -> str:
-    r"""Return bytes as `redis-cli` shows them: printable ASCII as it is, the rest escaped, in double quotes."""
-    shown = "".join(SHOWN_BYTES[byte] for byte in data[:limit])
-    return f'"{shown}"' + (f" and {len(data) - limit} bytes more" if len(data) > limit else "")
-
-
-def time_of(ms: int) -> str:
-    """Return a Unix time in ms for people; empty if it is outside the calendar."""
-    try:
-        return f", {datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec='milliseconds')}"
-    except (OverflowError, OSError, ValueError):
-        return ""
-
-
-class _Pieces:
-    """Cuts consecutive fields from bytes that begin at an offset; the last one may be shorter than it should be."""
-
-    def __init__(self, data: bytes, offset: int, size: int) -> None:
-        self.data, self.offset, self.end = data, offset, offset + size
-
-    def cut(self, size: int, words: str, clause: str) -> Iterator[Field]:
-        """Yield the next field, if there is anything of it."""
-        there = min(size, self.end - self.offset)
-        if there > 0 or size == 0:
-            data, self.data = self.data[:there], self.data[there:]
-            yield Field(self.offset, data, there, words + (" (cut)" if there < size else ""), clause)
-            self.offset += there
-
-    def rest(self, words: str, clause: str) -> Iterator[Field]:
-        """Yield all that is left as one field, if there is anything."""
-        if self.end > self.offset:
-            yield from self.cut(self.end - self.offset, words, clause)
-
-
 def iter_start_fields(data: bytes) -> Iterator[Field]:
     """Yield the fields before the first entry; `data` is the beginning of a snapshot, or the whole of it."""
-    pieces = _Pieces(data, 0, len(data))
+    pieces = Pieces(data, 0, len(data))
     magic = data[:8]
     if magic in FILE_HEADER_SIZES:
         version = magic[7:].decode()
@@ -150,7 +91,7 @@ def iter_entry_fields(offset: int, key: bytes, value_head: bytes, value_size: in
     """
     value_offset = offset + 8 + len(key) + 8
     yield Field(offset, struct.pack("<Q", len(key)), 8, f"key size {len(key)}", "FILE-11")
-    pieces = _Pieces(key, offset + 8, len(key))
+    pieces = Pieces(key, offset + 8, len(key))
     if is_operational(key, value_size):
         name, clause = ("writers", "VISI-8") if key.startswith(WRITERS) else (printable(key, SHOWN_SIZE), "VISI-7")
         yield from pieces.rest(f"key of an operational entry: {name}", clause)
@@ -160,23 +101,30 @@ def iter_entry_fields(offset: int, key: bytes, value_head: bytes, value_size: in
         return
     storage_key = key[:-VERSION_SUFFIX_SIZE]
     type_, prefix = type_of(storage_key)
+    shape = shape_of(prefix, value_size - VALUE_HEADER_SIZE)
+    if shape is not None:
+        prefix = shape[0]
     if len(key) >= VERSION_SUFFIX_SIZE:
         if prefix not in (b"", b"!"):
             yield from pieces.cut(len(prefix), f"prefix `{prefix.decode()}`: {type_}", "KEYS-1")
         name = "user key" if type_ in ("string", "hll", "ttl", "bare") else "rest of the storage key"
         clause = "KEYS-3" if type_ == "bare" else "KEYS-8" if type_ == "unknown" else "VISI-1"
         rest = storage_key[len(prefix) if prefix != b"!" else 0 :]
-        yield from pieces.cut(len(rest), f"{name} {printable(rest, SHOWN_SIZE)}, of the type {type_}", clause)
+        if shape is not None:
+            yield from iter_key_fields(pieces, type_, shape[1], len(rest))
+        else:
+            yield from pieces.cut(len(rest), f"{name} {printable(rest, SHOWN_SIZE)}, of the type {type_}", clause)
         commit_ts = int.from_bytes(key[-8:], "big") ^ 0xFFFF_FFFF_FFFF_FFFF
         yield from pieces.cut(VERSION_SUFFIX_SIZE, f"version suffix: committed at {commit_ts}", "VISI-1")
     else:
         yield from pieces.rest("a key without room for a version suffix", "VISI-1")
     yield Field(value_offset - 8, struct.pack("<Q", value_size), 8, f"value size {value_size}", "FILE-11")
-    yield from _value_fields(type_, value_offset, value_head, value_size)
+    kind = None if shape is None else shape[1]["kind"]
+    yield from _value_fields(type_, kind, value_offset, value_head, value_size)
 
 
-def _value_fields(type_: str, offset: int, head: bytes, size: int) -> Iterator[Field]:
-    pieces = _Pieces(head, offset, size)
+def _value_fields(type_: str, kind: str | None, offset: int, head: bytes, size: int) -> Iterator[Field]:
+    pieces = Pieces(head, offset, size)
     if size < VALUE_HEADER_SIZE:
         yield from pieces.rest("a value without room for its header", "VISI-2")
         return
@@ -191,6 +139,8 @@ def _value_fields(type_: str, offset: int, head: bytes, size: int) -> Iterator[F
     body_size = size - VALUE_HEADER_SIZE
     if type_ in ENVELOPES and body.startswith(ENVELOPES[type_]):
         yield from _envelope_fields(pieces, type_, body, body_size)
+    elif kind is not None:
+        yield from iter_body_fields(pieces, type_, kind, body_size)
     elif type_ == "ttl":
         expiry_ms = int.from_bytes(body[:8], "big")
         sound = body_size == 8
@@ -201,10 +151,10 @@ def _value_fields(type_: str, offset: int, head: bytes, size: int) -> Iterator[F
         name, clause = {
             "string": ("legacy body", "ENVL-3"), "hll": ("legacy body", "ENVL-3"), "bare": ("payload", "RSTR-3"),
         }.get(type_, ("body", "VISI-2"))  # fmt: skip
-        yield from pieces.cut(body_size, _with_content(name, body, body_size), clause)
+        yield from pieces.cut(body_size, with_content(name, body, body_size), clause)
 
 
-def _envelope_fields(pieces: _Pieces, type_: str, body: bytes, size: int) -> Iterator[Field]:
+def _envelope_fields(pieces: Pieces, type_: str, body: bytes, size: int) -> Iterator[Field]:
     yield from pieces.cut(2, f"envelope of {'a string' if type_ == 'string' else 'an HLL'}", f"ENVL-{body[1]}")
     if size < 3:
         yield Field(pieces.offset, b"", 0, "flags (cut)", "ENVL-4")
@@ -217,14 +167,7 @@ def _envelope_fields(pieces: _Pieces, type_: str, body: bytes, size: int) -> Ite
         yield from pieces.cut(8, f"expiry {expiry_ms}{time_of(expiry_ms)}" if size >= 11 else "expiry", "ENVL-5")
     if not has_expiry or size >= 11:
         left = pieces.end - pieces.offset
-        yield from pieces.cut(left, _with_content("payload", pieces.data, left), "ENVL-9")
-
-
-def _with_content(name: str, data: bytes, size: int) -> str:
-    """Return the name of a field and, if it is short, what it holds."""
-    if not size:
-        return f"{name}: empty"
-    return name if size > len(data) else f"{name} {printable(data[:size], SHOWN_SIZE)}"
+        yield from pieces.cut(left, with_content("payload", pieces.data, left), "ENVL-9")
 
 
 def footer_field(offset: int, data: bytes) -> Field:
