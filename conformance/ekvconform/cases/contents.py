@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-from ekvconform.cases.data_files import KEYS_TABLE
+from ekvconform.cases.data_files import KEYS_TABLE, USER_KEYS_TABLE
 from ekvconform.cases.golden_cases import Scene
 from ekvconform.cases.snapshots import write_snapshot
 from ekvconform.cases.writer import Entry
@@ -54,6 +54,12 @@ PREFIXES: Final = {
     prefix.encode(): type_ for table in KEYS_TABLE.values() for type_, prefixes in table.items() for prefix in prefixes
 }
 """Prefix of a storage key = the type of its records. [KEYS-1]"""
+SHAPES: Final[dict[bytes, dict[str, Any]]] = {
+    prefix.encode(): shape for prefix, shape in USER_KEYS_TABLE["shapes"].items()
+}
+"""Prefix of a collection's records = how their storage keys are made. [TYPE-1]"""
+COLLECTIONS: Final = frozenset(PREFIXES[prefix] for prefix in SHAPES)
+"""Types of which one key is several records. [TYPE-1]"""
 FALLBACK: Final = re.compile(r"([0-9A-Fa-f]{32})__")
 
 
@@ -68,6 +74,10 @@ class Content:
     body: bytes
     end: int
     """Offset in the snapshot of what follows the entry, in bytes."""
+    prefix: bytes = b""
+    """That of its storage key."""
+    suffix: bytes = b""
+    """What follows the user key in its storage key."""
 
     @property
     def is_envelope(self) -> bool:
@@ -188,7 +198,9 @@ def _content(entry: Entry, end: int, last_commit: int, newest: dict[bytes, int])
     else:
         fate = EXPIRED if 0 < expire_at <= last_commit else VISIBLE
     type_, size = type_of(storage_key)
-    return Content(type_, storage_key[size:], fate, commit_ts, value[9:], end)
+    place = user_key_place(storage_key) or slice(size, None)
+    suffix = storage_key[place.stop :] if place.stop is not None else b""
+    return Content(type_, storage_key[place], fate, commit_ts, value[9:], end, storage_key[:size], suffix)
 
 
 def type_of(storage_key: bytes) -> tuple[str, int]:
@@ -197,6 +209,27 @@ def type_of(storage_key: bytes) -> tuple[str, int]:
         return BARE, 0
     found = max((prefix for prefix in PREFIXES if storage_key.startswith(prefix)), key=len, default=b"")
     return PREFIXES.get(found, UNKNOWN), len(found)
+
+
+def user_key_place(storage_key: bytes) -> slice | None:
+    """Return where the user key is in a storage key; None in that of a stray, or of a type without user keys.
+
+    What may be a delta of a list or the meta of another one is taken as a delta. [TYPE-1] [TYPE-2] [TYPE-3]
+    """
+    type_, size = type_of(storage_key)
+    if type_ in (STRING, BARE, HLL, TTL):
+        return slice(size, len(storage_key))
+    shape = SHAPES.get(storage_key[:size])
+    if shape is None:
+        return None
+    suffix_size: int | None = shape.get("suffix")
+    if not shape["sized"]:
+        end = len(storage_key) - (suffix_size or 0)
+        return slice(size, end) if end >= size else None
+    start = size + 4
+    end = start + int.from_bytes(storage_key[size:start], "big")
+    is_whole = start <= end <= len(storage_key) and start <= len(storage_key)
+    return slice(start, end) if is_whole and suffix_size in (None, len(storage_key) - end) else None
 
 
 def key_of_segment(segment: str, keys: Iterable[bytes]) -> bytes | None:

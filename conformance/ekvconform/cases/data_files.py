@@ -11,5 +11,6 @@ ROOT: Final = PACKAGE if (PACKAGE / "fixtures").is_dir() else PACKAGE.parent.par
 FIXTURES: Final = ROOT / "fixtures"
 OUTCOMES_TABLE: Final = tomllib.loads((SPEC / "companions" / "outcomes.toml").read_text(encoding="utf-8"))
 KEYS_TABLE: Final = tomllib.loads((SPEC / "companions" / "keys.toml").read_text(encoding="utf-8"))
+USER_KEYS_TABLE: Final = tomllib.loads((SPEC / "companions" / "user_keys.toml").read_text(encoding="utf-8"))
 FATE_PATH: Final = SPEC / "companions" / "fate.toml"
 FATE_TABLE: Final = tomllib.loads(FATE_PATH.read_text(encoding="utf-8"))

@@ -39,7 +39,9 @@ NEVER_NAMED: Final = "#"
 """Prefix of the name that it shows for a file that was created without one."""
 MADE_UP: Final = "(temporary)"
 """Shown in place of the name of a temporary file or directory, which may be random."""
-BLOB: Final = re.compile(r"redis/db_[0-9]+/(strings|hll|unreadable)/[^/]+\.bin")
+BLOB: Final = re.compile(
+    r"redis/db_[0-9]+/((strings|hll|unreadable)/[^/]+\.bin|(hashes|lists|sets|zsets)/[^/]+\.json|streams/[^/]+\.jsonl)"
+)
 OUT: Final = "OUT"
 ANYTHING_IN: Final = "anything in "
 A_BLOB: Final = "the first blob"

@@ -3,9 +3,9 @@
 What a seed changes, as far as the case does not say that it matters:
 
     user keys     each letter a-z becomes another one, the same in all keys of the case
-    payloads      each letter a-z becomes another one, the same in all payloads of the case
+    payloads      of strings and HLLs: each letter a-z becomes another one, the same in all
     timestamps    of commits and of entries; their order stays
-    expiries      in Unix ms, all by the same delay
+    expiries      in Unix ms, all by the same delay; those of metas too
     header        the fields that no rule looks at
     indexes       the values of operational entries
     order         of entries, since other keys sort otherwise; in a case that refuses it stays
@@ -26,8 +26,10 @@ from typing import Any, Final
 
 from ekvconform.cases.contents import (
     BARE,
+    COLLECTIONS,
     ENVELOPES,
     HLL,
+    SHAPES,
     STRING,
     TTL,
     VISIBLE,
@@ -36,6 +38,7 @@ from ekvconform.cases.contents import (
     contents_of,
     is_operational,
     type_of,
+    user_key_place,
 )
 from ekvconform.cases.golden_cases import ABSENT, DECODE, REFUSED, Case, Expected, Planted, Scene
 from ekvconform.cases.parts import Parts, iter_pieces, take_apart
@@ -51,7 +54,7 @@ from ekvconform.cases.writer import (
     version_suffix,
 )
 
-KEYS_MATTER: Final = re.compile("KEYS-.*|VISI-(5|7|8|9|10)")
+KEYS_MATTER: Final = re.compile("KEYS-.*|TYPE-3|VISI-(5|7|8|9|10)")
 """Clauses of cases whose user keys stay."""
 TIMES_MATTER: Final = re.compile("FILE-6|KEYS-2|VISI-(1|15|16|17|18|19|20|21)")
 """Clauses of cases whose timestamps stay."""
@@ -59,8 +62,15 @@ INDEXES_MATTER: Final = re.compile("FILE-(25|26)|VISI-(7|8|9|10)")
 """Clauses of cases whose operational entries stay."""
 OF_KEYS: Final = ("key", "prefix")
 """Options that name user keys, and members of `part`."""
-OF_USER_KEYS: Final = (HLL, STRING, BARE, TTL)
-"""Types whose storage keys hold a user key, in output order. [OUTC-5]"""
+OUTPUT_ORDER: Final = {HLL: 0, STRING: 1, BARE: 2, **dict.fromkeys(COLLECTIONS, 3), TTL: 4}
+"""Types whose storage keys hold a user key = their place in output order. [OUTC-5]"""
+IN_DOUBT: Final = b"!lst|meta|d|"
+"""Begins the storage keys of two kinds of records; keys of a list that begin with `d|` have to stay so. [TYPE-3]"""
+LIST_META_SIZES: Final = (24, 32)
+EXPIRY_OF_META: Final = {16: 8, 32: 24, 48: 24}
+"""Size of the body of a meta = where it has the expiry, in bytes. [COLL-1] [RLIS-1] [RSTM-1]"""
+EXPIRY_OF_BLOB: Final = re.compile(rb'(?<="expire_at_ms":)( ?)([0-9]+)(?=\n?\}\n?\Z)')
+"""The expiry at the end of the blob of a collection. [COLL-18] [RSTM-9]"""
 LETTERS: Final = string.ascii_lowercase.encode()
 SAME: Final = bytes(range(256))
 """A table for `bytes.translate` that changes nothing."""
@@ -72,7 +82,11 @@ MAX_DELAY: Final = 10**9
 HEADER_FIELDS: Final = {b"EKVTHLC1": slice(8, 16), b"EKVTHLC2": slice(10, 26)}
 """Magic of a header = where the fields are that no rule looks at."""
 TRIES: Final = 100
-BLOB: Final = re.compile(r"(redis/db_[0-9]+/(strings|hll|unreadable)/)(.*?)((?:\.(?:string|hll|ttl))?\.bin)", re.DOTALL)
+BLOB: Final = re.compile(
+    r"(redis/db_[0-9]+/(strings|hll|hashes|lists|sets|zsets|streams|unreadable)/)"
+    r"(.*?)((?:\.(?:string|hll|hash|list|set|zset|stream|ttl))?\.bin|\.jsonl?)",
+    re.DOTALL,
+)
 CHECKSUMS_NAME: Final = b"CHECKSUMS"
 DIGITS: Final = re.compile("[0-9a-f]{8}")
 CRC: Final = "source.fsm_crc32c"
@@ -206,7 +220,13 @@ class _Variation:
     def _keys_may_change(self) -> bool:
         scene = self._case.scene
         names_a_path = any(expected.path is not None for expected in self._case.allowed)
-        return not (self._matter(KEYS_MATTER) or scene.has_output or scene.during is not None or names_a_path)
+        return not (
+            self._matter(KEYS_MATTER)
+            or scene.has_output
+            or scene.during is not None
+            or names_a_path
+            or any(key.startswith(IN_DOUBT) and len(value) - 9 in LIST_META_SIZES for key, value in self._entries)
+        )
 
     def _new_keys(self) -> bytes:
         """Return a table for user keys that leaves each segment in its form."""
@@ -223,9 +243,9 @@ class _Variation:
 
     def _user_keys(self) -> Iterator[bytes]:
         for key, value in self._entries:
-            type_, size = type_of(key[:-8])
-            if type_ in OF_USER_KEYS and _has_headers(key, value):
-                yield key[size:-8]
+            place = user_key_place(key[:-8])
+            if place is not None and _has_headers(key, value):
+                yield key[place]
 
     def _new_times(self, commits: Iterable[int]) -> dict[int, int]:
         found = set(commits)
@@ -255,13 +275,17 @@ class _Variation:
         storage_key = key[:-8]
         suffix = version_suffix(self.time(commit_ts_of(key)))
         expire_at = self.time(int.from_bytes(value[1:9], "little")).to_bytes(8, "little")
-        type_, _ = type_of(storage_key)
-        return self.storage_key(storage_key) + suffix, value[:1] + expire_at + self._body(type_, value[9:])
+        return self.storage_key(storage_key) + suffix, value[:1] + expire_at + self.body(storage_key, value[9:])
 
-    def _body(self, type_: str, body: bytes) -> bytes:
+    def body(self, storage_key: bytes, body: bytes) -> bytes:
+        """Return the new body of a record."""
+        type_, size = type_of(storage_key)
+        is_meta = SHAPES.get(storage_key[:size], {}).get("kind") == "meta"
+        if is_meta and (place := EXPIRY_OF_META.get(len(body))):
+            return body[:place] + self._expiry(body[place : place + 8]) + body[place + 8 :]
         if type_ == TTL:
             return self._expiry(body) if len(body) == 8 else body
-        if type_ not in OF_USER_KEYS:
+        if type_ not in (STRING, BARE, HLL):
             return body
         if type_ in ENVELOPES and body.startswith(ENVELOPES[type_]):
             start = 11 if len(body) > 2 and body[2] & 1 else 3
@@ -292,8 +316,15 @@ class _Variation:
 
     def storage_key(self, storage_key: bytes) -> bytes:
         """Return the new storage key."""
-        type_, size = type_of(storage_key)
-        return storage_key[:size] + self.user_key(storage_key[size:]) if type_ in OF_USER_KEYS else storage_key
+        place = user_key_place(storage_key)
+        if place is None:
+            return storage_key
+        return storage_key[: place.start] + self.user_key(storage_key[place]) + storage_key[place.stop :]
+
+    def bodies(self) -> dict[bytes, bytes]:
+        """Return body = the new body, of all records."""
+        sound = [(key[:-8], value[9:]) for key, value in self._entries if _has_headers(key, value)]
+        return {body: self.body(key, body) for key, body in sound}
 
     def segments(self) -> dict[str, str]:
         """Return segment = the new segment, of all user keys."""
@@ -352,6 +383,7 @@ class _Varied:
         self._segments = variation.segments()
         self._moved = variation.moved(parts)
         self._planted = variation.planted()
+        self._bodies = variation.bodies()
         self._tree: dict[bytes, bytes] = {}
 
     def expected(self) -> Expected:
@@ -381,14 +413,20 @@ class _Varied:
         if blob := BLOB.fullmatch(text):
             directory, kind, segment, end = blob.groups()
             new_path = f"{directory}{self._segment(segment)}{end}".encode("utf-8", "surrogateescape")
-            is_row = kind == "unreadable" and end == ".ttl.bin"
-            return new_path, data if is_row else self._variation.payload(data)
+            if kind == "unreadable":
+                return new_path, self._bodies.get(data, data)
+            if not end.endswith(".bin"):
+                return new_path, EXPIRY_OF_BLOB.sub(self._new_expiry, data)
+            return new_path, self._variation.payload(data)
         lines = data.splitlines(keepends=True)
         if text.endswith(("strings_ttl.jsonl", "hll_ttl.jsonl")):
             return path, self._rows(lines, HLL if text.endswith("hll_ttl.jsonl") else STRING)
         if text.endswith("/KEYMAP.jsonl"):
             return path, self._keymap(lines)
         return path, self._unreadable(lines) if text.endswith("/unreadable.jsonl") else data
+
+    def _new_expiry(self, match: re.Match[bytes]) -> bytes:
+        return match[1] + str(self._variation.expiry_ms(int(match[2]))).encode()
 
     def _rows(self, lines: list[bytes], type_: str) -> bytes:
         """Return a sidecar: lines of envelopes first, each group in canonical order. [RTTL-15]"""
@@ -401,14 +439,16 @@ class _Varied:
         )
 
     def _keymap(self, lines: list[bytes]) -> bytes:
-        """Return KEYMAP: HLLs, prefixed strings, bare strings, each in canonical order. [KMAP-3]"""
+        """Return KEYMAP: HLLs, prefixed strings, bare strings, collections, each in canonical order. [KMAP-3]"""
         keys = [self._variation.user_key(_base64(json.loads(line)["original"])) for line in lines]
-        hlls = {path.rpartition(b"/hll/")[2] for path in self._tree if b"/hll/" in path}
+        shown = {path.rpartition(b"/")[2]: path.split(b"/")[-2] for path in self._tree if path.count(b"/") > 2}
         prefixed = {each.user_key for each in self._of(STRING)}
 
         def place(key: bytes) -> tuple[int, list[int]]:
-            is_hll = f"{encode_segment(key)}.bin".encode() in hlls
-            return 0 if is_hll else 1 if key in prefixed else 2, canonical(key)
+            directory = shown.get(f"{encode_segment(key)}.bin".encode())
+            of_string = STRING if key in prefixed else BARE
+            type_ = {b"hll": HLL, b"strings": of_string}.get(directory or b"", next(iter(COLLECTIONS)))
+            return OUTPUT_ORDER[type_], canonical(key)
 
         keys.sort(key=place)
         return b"".join(render_keymap_line(encode_segment(key), key) for key in keys)
@@ -421,7 +461,8 @@ class _Varied:
             line = render_unreadable_line(
                 key, self._segment(words["segment"]), self._moved(words["offset"]), words["clause"], words["kind"]
             )
-            found.append((OF_USER_KEYS.index(type_of(key)[0]), canonical(key), line))
+            place = user_key_place(key) or slice(None)
+            found.append((OUTPUT_ORDER[type_of(key)[0]], canonical(key[place]), line))
         return b"".join(line for _, _, line in sorted(found))
 
     def _of(self, type_: str) -> list[Content]:

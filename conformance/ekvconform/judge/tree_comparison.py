@@ -45,7 +45,9 @@ CLOSED_MEMBERS: Final = {
     ),
     "outcome.partial_reasons.*": ("reason", "about", "count"),
     "outcome.warnings.*": ("name", "count", "about", "detail"),
-    "outcome.counters": ("entries", "undecoded", "strings", "hlls", "ttls"),
+    "outcome.counters": (
+        "entries", "undecoded", "strings", "hlls", "hashes", "lists", "sets", "zsets", "streams", "collections", "ttls",
+    ),
     "outcome.counters.undecoded": tuple(KEYS_TABLE["undecoded"]),
     "outcome.earlier.*": ("database", "complete", "partial_reasons", "fsm_path"),
 } | {f"outcome.counters.{name}": tuple(members) for name, members in OUTCOMES_TABLE["counters"].items()}  # fmt: skip

@@ -25,11 +25,15 @@ from ekvconform.cases.contents import (
     Content,
     key_of_segment,
 )
+from ekvconform.judge import collection_explanations as collections
 from ekvconform.judge.aspects import EXPIRIES, FILES, KEYMAP, PAYLOADS, UNREADABLE
 from ekvconform.judge.differences import Difference, differing_bytes, first_differing_line, shown, shown_line
 
 NO_FILE: Final = "no such file"
 BLOB: Final = re.compile(r"redis/db_[0-9]+/(?P<directory>strings|hll)/(?P<segment>[^/]*)\.bin")
+COLLECTION: Final = re.compile(
+    r"redis/db_[0-9]+/(?P<directory>hashes|lists|sets|zsets|streams)/(?P<segment>[^/]*)\.jsonl?"
+)
 SIDECAR: Final = re.compile(r"redis/db_[0-9]+/(?P<name>strings_ttl|hll_ttl|KEYMAP|unreadable)\.jsonl")
 UNREADABLE_BLOB: Final = re.compile(r"redis/db_[0-9]+/unreadable/[^/]+")
 TYPES: Final = {"strings": (STRING, BARE), "hll": (HLL,)}
@@ -69,6 +73,8 @@ class TreeExplainer:
                 yield Difference(FILES, path, path, renamed[path], words, "SEGM-1")
             elif match := BLOB.fullmatch(path):
                 yield self._of_blob(path, match["directory"], match["segment"])
+            elif match := COLLECTION.fullmatch(path):
+                yield self._of_collection(path, match["directory"], match["segment"])
             elif match := SIDECAR.fullmatch(path):
                 yield from self._of_sidecar(path, match["name"])
             else:
@@ -162,6 +168,21 @@ class TreeExplainer:
         if record.type == STRING and shadowed and found == shadowed.payload:
             return "that of the bare string that it shadows", "RSTR-4"
         return f"of {_an(record.layout)}, {_extent(expected, found)}", clause
+
+    # ---- collections ----
+
+    def _of_collection(self, path: str, directory: str, segment: str) -> Difference:
+        key, type_ = key_of_segment(segment, self._keys), collections.TYPES[directory]
+        own = [content for content in self._contents if content.user_key == key]
+        expected, found = self._expected.get(path), self._found.get(path)
+        if found is None:
+            aspect, form, clause = collections.why_missing(type_, own)
+            return Difference(aspect, path, shown(expected or b""), NO_FILE, form, clause)
+        if expected is None:
+            aspect, form, clause = collections.why_shown(type_, own)
+            return Difference(aspect, path, NO_FILE, shown(found), form, clause)
+        aspect, form, clause = collections.why_other(type_, expected, found, own)
+        return _of_bytes(aspect, path, expected, found, form, clause)
 
     # ---- sidecars ----
 

@@ -49,6 +49,7 @@ from ekvconform.judge.aspects import (
     WORDS,
     is_about,
 )
+from ekvconform.judge.collection_explanations import is_shadowed
 from ekvconform.judge.differences import SCENE, Difference
 from ekvconform.judge.tree_comparison import (
     SEAL_NAMES,
@@ -385,10 +386,13 @@ class _Judge:
             form = f"{reason.fault} [{reason.clause}]" if reason.clause else reason.fault
         clause = ""
         if reason is not None and reason.offset is not None and reason.offset > 0:
-            content = content_at(contents_of_scene(self._case.scene), reason.offset)
+            contents = contents_of_scene(self._case.scene)
+            content = content_at(contents, reason.offset)
             if content is not None and content.fate in NOT_JUDGED:
                 words, clause = NOT_JUDGED[content.fate]
                 form = f"for {words}"
+            elif content is not None and is_shadowed(content, contents):
+                form, clause = "for a shadowed record", "TYPE-5"
         return Difference(OUTCOME, "outcome", "", f"refused: {message}", f"refused: {form}", clause)
 
     def _differences_of_refusal(self, expected: Expected) -> list[Difference]:
