@@ -6,7 +6,8 @@ import pytest
 from ekvconform.cases.loading import load_cases
 from ekvdump.explanation import Explanation, iter_lines
 from ekvdump.inspection import inspect
-from ekvexplain.fields import Field, iter_snapshot_fields
+from ekvexplain.fields import iter_snapshot_fields
+from ekvexplain.pieces import Field
 from ekvformat.outcomes import Fault
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,12 +89,13 @@ def test_the_story_of_a_key_says_why_each_version_counts_or_not(tmp_path: Path) 
     [
         ([delete(STR + b"k", 9), put(STR + b"k", 5, b"old")], "it does not exist: nothing of it is in the dump"),
         ([put(STR + b"k", 9, b"v", expire_at=50)], "it does not exist: nothing of it is in the dump"),
-        ([put(TTL + b"k", 9, expiry(7)), put(b"!hs|fld|x", 9, b"v")], "counted in ttls: unclaimed"),
+        ([put(b"!hs|fld|\0\0\0\1kf", 9, b"v"), put(TTL + b"k", 9, expiry(7))], "counted in ttls: applied"),
+        ([put(b"!lst|itm|k" + bytes(8), 9, b"v"), delete(b"!lst|meta|k", 9)], "counted in lists: orphan"),
         ([put(TTL + b"k", 9, expiry(7))], "counted in ttls: orphan"),
         ([put(HLL + b"k", 9, b"h"), put(b"k", 9, b"v")], "counted in hlls: written"),
         ([put(STR + b"k", 9, b"\xff\x01"), put(TTL + b"k", 9, expiry(7))], "counted in ttls: redundant"),
     ],
-    ids=["deleted", "ended", "unclaimed", "orphan", "both", "unreadable"],
+    ids=["deleted", "ended", "hash", "item", "orphan", "both", "unreadable"],
 )
 def test_the_story_of_a_key_ends_with_what_becomes_of_it(
     tmp_path: Path, entries: list[tuple[bytes, bytes]], last: str
@@ -116,3 +118,44 @@ def test_file_22_a_snapshot_that_changes_while_it_is_explained_is_a_fault(tmp_pa
         path.write_bytes(snapshot([]))
         with pytest.raises(Fault, match=r"\[changed, FILE-22\]$"):
             explanation.check_unchanged()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            (b"!hs|fld|\0\0\0\1kname", b"v"),
+            ["size of the user key 1", 'user key "k"', 'name of a field "name"', 'value "v"'],
+        ),
+        ((b"!hs|fld|\0\0\0\2k", b"v"), ['"\\x00\\x00\\x00\\x02k": a stray']),
+        ((b"!lst|meta|d|k", bytes(24)), ['user key "d|k"', "head 0", "tail 0", "length 0"]),
+        (
+            (b"!lst|meta|d|\0\0\0\1k" + bytes(12), bytes(17)),
+            ["suffix of a delta", "length_delta 0", "more than a delta has"],
+        ),
+        ((b"!lst|itm|k\x7f" + b"\xff" * 7, b"i"), ["number -1 of an item", 'item "i"']),
+        ((b"!lst|itm|k", b"i"), ['"k": a stray']),
+        ((b"!zs|mem|\0\0\0\1km", b"\x3f\xf0" + bytes(6)), ['member "m"', "score 1.0"]),
+        ((b"!zs|mem|\0\0\0\1km", b""), ['member "m"']),
+        ((b"!st|meta|\0\0\0\1k", bytes(8) + expiry(1)), ["length 0", "expiry 1, 1970-01-01T00:00:00.001+00:00"]),
+        ((b"!st|meta|\0\0\0\1k", bytes(10)), ["length 0", "expiry (cut)"]),
+        (
+            (b"!stream|entry|\0\0\0\1k" + bytes(15) + b"\7", b"\0RXE\1\n\0\x10\5\x0f"),
+            [
+                "place 0-7",
+                "magic of an element",
+                "field 1, wire type 2",
+                "field 2, wire type 0",
+                "the rest of the message",
+            ],
+        ),
+        ((b"!redis|set|k", b"junk"), ["not the magic of a packed set"]),
+        ((b"!redis|zset|k", b"\0RZ\1\x11" + bytes(8)), ["magic of a packed zset", "field 2, wire type 1"]),
+        ((b"!redis|stream|k", b"x"), ['body, which is not looked at "x"']),
+    ],
+)
+def test_type_1_fields_of_collections_are_named(entry: tuple[bytes, bytes], words: list[str]) -> None:
+    key, body = entry
+    said = [field.words for field in iter_snapshot_fields(snapshot([put(key, 1, body)]))]
+    for each in words:
+        assert any(each in one for one in said), said

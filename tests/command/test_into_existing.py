@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_runs import decode_bytes, fault_of, prepare_run
 from ekvdump import system_faults
-from ekvdump.engine.outputs import Blob, Line
+from ekvdump.engine.outputs import Blob, Document, Line
 from ekvdump.filesystem import directories, tree_writer
 from ekvdump.filesystem.reading import open_top
 from ekvdump.filesystem.tree_writer import TreeWriter
@@ -98,7 +98,7 @@ def earlier(out: Path) -> list[tuple[int, bool | None, int]]:
 
 def test_into_7_what_an_earlier_run_could_not_show_is_not_forgotten(tmp_path: Path, handles: bool) -> None:
     out = tmp_path / "out"
-    partial = snapshot([put(b"!hs|fld|x", 1, b"v"), put(STR + b"k", 1, b"v")])
+    partial = snapshot([put(b"!ddb|item|x", 1, b"v"), put(STR + b"k", 1, b"v")])
     decode_again(partial, tmp_path, 7, handles=handles)
     assert earlier(out) == []
     assert decode_again(OTHER, tmp_path, 3, handles=handles).complete
@@ -511,8 +511,8 @@ def test_safe_7_every_directory_down_to_a_place_is_looked_at_before_each_write(
     write = TreeWriter.write
     done = []
 
-    def swap(target: TreeWriter, output: Blob | Line) -> None:
-        if isinstance(output, Blob) and output.segment == "s2":
+    def swap(target: TreeWriter, output: Blob | Document | Line) -> None:
+        if isinstance(output, Blob) and output.name == "s2.bin":
             path.rename(tmp_path / "aside")
             path.symlink_to(canary.directory)
             done.append(output)

@@ -34,11 +34,14 @@ SOUND = [
     put(HLL + b"c", 1, envelope(2, b"three")), delete(STR + b"gone", 2), put(STR + b"gone", 1, b""),
     operational(b"_meta_applied_index", 5),
 ]  # fmt: skip
-HASH = put(b"!hs|meta|\0\0\0\1h", 3, bytes(8))
+COLLECTIONS = [
+    put(b"!hs|meta|\0\0\0\1h", 3, bytes(8) + expiry(NOW_MS + 1)), put(b"!hs|fld|\0\0\0\1hname", 3, b"value"),
+    put(b"!st|mem|\0\0\0\1sm", 3, b""), put(b"!redis|set|s", 2, b""), put(b"!zs|mem|x", 3, b""),
+]  # fmt: skip
 PARTIAL = [
-    *SOUND, HASH, put(b"!new|one", 3, b""), put(b"!new|two", 3, b""),
+    *SOUND, *COLLECTIONS, put(b"!ddb|item|x", 3, b""), put(b"!new|one", 3, b""), put(b"!new|two", 3, b""),
     *(put(TTL + b"orphan %02d" % number, 3, expiry(NOW_MS + 1)) for number in range(10)),
-    put(STR + b"past", 3, envelope(1, b"", NOW_MS)), put(HLL + b"past", 3, envelope(2, b"", 1)),
+    put(STR + b"past", 3, envelope(1, b"", NOW_MS)), put(HLL + b"ended", 3, envelope(2, b"", 1)),
     put(b"bare", 3, b"v"), put(STR + b"odd key", 3, b"odd"), put(TTL + b"odd key", 3, expiry(NOW_MS + 1)),
 ]  # fmt: skip
 UNREADABLE = [*SOUND, put(STR + b"two words", 3, b"\xff\x01"), put(TTL + b"z", 3, bytes(7))]

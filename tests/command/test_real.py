@@ -8,22 +8,28 @@ import pytest
 from ekvdump.run import decode
 from ekvformat.decode import Options
 from ekvformat.outcomes import Fault
-from real import assert_counters_add_up, complaints, read_dump, read_seen, unpack
+from real import DIRECTORIES, assert_counters_add_up, complaints, read_dump, read_seen, unpack
 
 
 @pytest.mark.parametrize(
-    ("name", "partial", "strings", "hlls"),
-    [("fresh", False, 150, 7), ("grown-clean", True, 781, 42), ("interleaved", False, 61, 1)],
+    ("name", "strings", "hlls", "collections"),
+    [
+        ("fresh", 150, 7, {}),
+        ("grown-clean", 781, 42, {"hash": 34, "list": 40, "set": 40, "zset": 36, "stream": 36}),
+        ("interleaved", 61, 1, {}),
+    ],
 )
 def test_conv_1_every_key_is_what_clients_saw(
-    tmp_path: Path, name: str, partial: bool, strings: int, hlls: int
+    tmp_path: Path, name: str, strings: int, hlls: int, collections: dict[str, int]
 ) -> None:
     outcome = decode(unpack(name, tmp_path), str(tmp_path / "out"))
-    assert outcome.complete is not partial
+    assert outcome.complete
     assert_counters_add_up(outcome)
     dump = read_dump(tmp_path / "out")
     assert len(dump["strings"]) == strings
     assert len(dump["hll"]) == hlls
+    assert {kind: len(dump[kind]) for kind in DIRECTORIES if dump[kind]} == collections
+    assert outcome.counters.collections == {kind: collections.get(kind, 0) for kind in DIRECTORIES}
 
     missed = {b"deleted", b"expiring"} if name == "interleaved" else set()
     assert complaints(read_seen(name), dump, missed) == []

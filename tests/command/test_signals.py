@@ -22,8 +22,8 @@ from ekvdump.verify.verification import Verification
 from in_process import read_tree
 from patience import HANG_SECONDS
 from planting import FULL
-from real import unpack
 from sessions import SIGNALS, listen, run_json
+from writer import STR, put, snapshot
 
 
 def send(number: signal.Signals) -> Callable[..., None]:
@@ -55,6 +55,13 @@ def _signals_end_what_runs() -> Iterator[None]:
 def snapshot_path(tmp_path: Path) -> str:
     path = tmp_path / "snapshot.fsm"
     path.write_bytes(FULL)
+    return str(path)
+
+
+def write_partial(directory: Path) -> str:
+    """Write a snapshot whose dump is partial."""
+    path = directory / "partial.fsm"
+    path.write_bytes(snapshot([put(b"!ddb|item|x", 1, b"v"), put(STR + b"k", 1, b"v")]))
     return str(path)
 
 
@@ -307,7 +314,7 @@ def test_outc_7_a_signal_at_other_moments(
         assert ekvdump(["decode", snapshot_path, f"{tmp_path}/{name}"])[0] == 0
     (tmp_path / "unsealed" / "CHECKSUMS").unlink()
     places = {
-        "SNAPSHOT": snapshot_path, "PARTIAL": unpack("grown-clean", tmp_path), "OUT": f"{tmp_path}/out",
+        "SNAPSHOT": snapshot_path, "PARTIAL": write_partial(tmp_path), "OUT": f"{tmp_path}/out",
         "SEALED": f"{tmp_path}/sealed", "UNSEALED": f"{tmp_path}/unsealed",
     }  # fmt: skip
     monkeypatch.setattr(where, send(signal.SIGINT))
@@ -327,7 +334,7 @@ def test_outc_7_a_signal_after_the_seal_and_before_the_answer_gives_the_answer(
         if target.is_sealed:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    partial = unpack("grown-clean", tmp_path)
+    partial = write_partial(tmp_path)
     reported = ekvdump(["decode", partial, f"{tmp_path}/one"])
     assert reported[0] == 3
     with monkeypatch.context() as patch:

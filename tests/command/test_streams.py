@@ -17,7 +17,6 @@ from command_runs import ekvdump
 from ekvdump.cli import main as cli
 from patience import HANG_SECONDS
 from planting import FULL
-from real import unpack
 from terminals import Terminal, environment_of_a_terminal
 from writer import STR, put, snapshot
 
@@ -29,6 +28,13 @@ def snapshot_path(tmp_path: Path) -> str:
     path = tmp_path / "snapshot.fsm"
     path.write_bytes(FULL)
     return str(path)
+
+
+def write_partial(directory: Path) -> Path:
+    """Write a snapshot whose dump is partial."""
+    path = directory / "partial.fsm"
+    path.write_bytes(snapshot([put(b"!ddb|item|x", 1, b"v"), put(STR + b"k", 1, b"v")]))
+    return path
 
 
 def run_on(stdout: TextIO, stderr: TextIO, *words: str | Path) -> int:
@@ -69,7 +75,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path, snapshot_path: str, command: lis
 def test_outc_7_a_partial_dump_is_3_whoever_reads_the_summary(tmp_path: Path) -> None:
     errors = io.StringIO()
     with unread_pipe() as stream:
-        assert run_on(stream, errors, "decode", unpack("grown-clean", tmp_path), tmp_path / "out") == 3
+        assert run_on(stream, errors, "decode", write_partial(tmp_path), tmp_path / "out") == 3
     assert errors.getvalue() == ""
 
 
@@ -148,7 +154,7 @@ def test_an_answer_that_cannot_be_printed_is_a_failure_of_the_program_too(snapsh
 
 def test_a_partial_dump_stays_partial_if_its_summary_cannot_be_printed(tmp_path: Path) -> None:
     with full_device() as full, full_device() as full_too:
-        assert run_on(full, full_too, "decode", unpack("grown-clean", tmp_path), tmp_path / "out") == 3
+        assert run_on(full, full_too, "decode", write_partial(tmp_path), tmp_path / "out") == 3
         print("lost", file=full_too, flush=True)
 
 

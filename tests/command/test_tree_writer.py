@@ -81,7 +81,8 @@ def test_finding_3_a_directory_is_made_once_however_many_keys_go_into_it(
 
     monkeypatch.setattr(os, "mkdir", mkdir)
     keys = range(20)
-    decode_bytes(snapshot([put(prefix + b"%d" % key, 1, b"v") for prefix in (STR, HLL) for key in keys]), tmp_path)
+    prefixes = (STR + b"s", HLL + b"h")
+    decode_bytes(snapshot([put(prefix + b"%d" % key, 1, b"v") for prefix in prefixes for key in keys]), tmp_path)
     assert sorted(made) == ["db_0", "hll", "out", "redis", "strings"]
 
 
@@ -157,7 +158,7 @@ def test_safe_2_an_absent_directory_is_created_however_it_is_spelled(
     target = TreeWriter(spelling, sync=False)
     target.check()
     target.unseal()
-    target.write(Blob(("strings",), "k", b"v"))
+    target.write(Blob(("strings",), "k.bin", b"v"))
     target.inventory()
     target.seal(b"{}\n")
     assert listing(tmp_path / "out") == {"strings", "strings/k.bin", "MANIFEST.json", "CHECKSUMS"}

@@ -4,14 +4,17 @@ import base64
 import json
 import os
 import random
+import struct
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import collection_model
 import model
 import pytest
 import stores
+from collection_stores import sized, text_field
 from ekvdump.engine.record_index import HEAD_SIZE
 from ekvdump.queries import dump_keys, snapshot_keys
 from ekvdump.queries.differences import Difference, have_same_payload, iter_differences
@@ -20,7 +23,17 @@ from ekvdump.queries.glob import matcher_of
 from ekvdump.queries.keys import EVERYTHING, Key, KeySource, Selection
 from ekvdump.queries.members import NoMembersError, iter_members
 from ekvdump.queries.notation import decode_word, shell_word_of, word_of
-from ekvdump.queries.resp import BEHIND_STRINGS, EXPIRED, HLLS, MEMBERS_AT_ONCE, NO_SETS, STRINGS, Restore
+from ekvdump.queries.resp import (
+    BEHIND_OTHERS,
+    EMPTY,
+    EXPIRED,
+    HLLS,
+    NO_SETS,
+    NO_XADD,
+    STRINGS,
+    WORDS_AT_ONCE,
+    Restore,
+)
 from ekvdump.queries.snapshot_keys import SnapshotKeys
 from ekvdump.verify.findings import Finding
 from ekvformat.outcomes import Fault
@@ -50,6 +63,7 @@ def found_in(source: KeySource, selection: Selection = EVERYTHING) -> list[Found
     for key in source.iter_keys(selection):
         payload = b"".join(key.iter_pieces())
         assert len(payload) == key.size
+        assert list(key.iter_elements()) == (elements_in(key.type, payload) if key.is_collection else [])
         found.append((key.user_key, key.type, payload, key.expiry_ms))
     return found
 
@@ -68,7 +82,34 @@ def expected_keys(files: dict[str, bytes]) -> list[Found]:
                 segment = path.rpartition("/")[2].removesuffix(".bin")
                 key = originals.get(segment, urllib.parse.unquote_to_bytes(segment))
                 found.append((key, type_, payload, expiries.get(segment)))
-    return sorted(found, key=lambda each: (model.canonical(each[0]), each[1] == "hll"))
+    for type_, directory in collection_model.DIRECTORIES.items():
+        for path, content in files.items():
+            if path.startswith(f"redis/db_0/{directory}/"):
+                segment = path.rpartition("/")[2].rpartition(".json")[0]
+                key = originals.get(segment, urllib.parse.unquote_to_bytes(segment))
+                document = json.loads(content.splitlines()[-1] if type_ == "stream" else content)
+                found.append((key, type_, content, document["expire_at_ms"]))
+    return sorted(found, key=lambda each: model.canonical(each[0]))
+
+
+def elements_in(type_: str, content: bytes) -> list[tuple[bytes, ...]]:
+    """Read the elements of a collection back from its blob, the naive way."""
+
+    def data(value: Any) -> bytes:
+        return value.encode() if isinstance(value, str) else base64.urlsafe_b64decode(value["base64"] + "==")
+
+    if type_ == "stream":
+        lines = [json.loads(line) for line in content.splitlines()[:-1]]
+        return [
+            (line["id"].encode(), *(pair[name].encode() for pair in line["fields"] for name in ("name", "value")))
+            for line in lines
+        ]
+    document = json.loads(content, parse_float=str, parse_int=str)
+    if type_ == "hash":
+        return [(data(field["name"]), data(field["value"])) for field in document["fields"]]
+    if type_ == "zset":
+        return [(member["score"].encode(), data(member["member"])) for member in document["members"]]
+    return [(data(item),) for item in document["items" if type_ == "list" else "members"]]
 
 
 def json_lines(files: dict[str, bytes], path: str) -> list[dict[str, Any]]:
@@ -119,7 +160,8 @@ def test_keys_are_what_a_dump_holds(kind: str, tmp_path: Path) -> None:
 
 TWO = [
     put(STR + b"a", 1, envelope(1, b"string", 5)),
-    put(HLL + b"a", 1, envelope(2, b"hll")),
+    put(HLL + b"a", 1, envelope(2, b"shadowed")),
+    put(HLL + b"aa", 1, envelope(2, b"hll")),
     put(HLL + b"b", 1, b"only"),
     put(TTL + b"b", 1, expiry(7)),
     put(TTL + b"nobody", 1, b"short"),
@@ -137,10 +179,10 @@ def test_a_key_without_a_type_is_the_string_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("selection", "wanted"),
     [
-        (EVERYTHING, [b"a", b"a", b"b"]),
-        (Selection(types=frozenset({"hll"})), [b"a", b"b"]),
+        (EVERYTHING, [b"aa", b"a", b"b"]),
+        (Selection(types=frozenset({"hll"})), [b"aa", b"b"]),
         (Selection(prefix=b"b"), [b"b"]),
-        (Selection(matches=matcher_of(b"[^b]")), [b"a", b"a"]),
+        (Selection(matches=matcher_of(b"[^b]")), [b"a"]),
         (Selection(prefix=b"a", matches=matcher_of(b"*b")), []),
     ],
 )
@@ -353,12 +395,16 @@ def test_another_payload_has_no_members(payload: bytes) -> None:
 # ---- restore ----
 
 
-MANY = [b"%04d" % number for number in range(MEMBERS_AT_ONCE + 1)]
+def element(element_id: bytes, *fields: bytes) -> bytes:
+    return b"\0RXE\1" + text_field(1, element_id) + b"".join(text_field(2, field) for field in fields)
+
+
+MANY = [b"%04d" % number for number in range(WORDS_AT_ONCE + 1)]
 STORE = [
     put(STR + b"binary\r\n\0", 1, envelope(1, b"\r\n$3\r\n\0")),
     put(STR + b"early", 1, envelope(1, b"v", 0)),
     put(STR + b"late", 1, envelope(1, b"v", 2**63 - 1)),
-    put(HLL + b"late", 1, b"of a string"),
+    put(HLL + b"late", 1, b"shadowed"),
     put(HLL + b"set", 1, envelope(2, hll_of(MANY), 5_000)),
     put(HLL + b"empty", 1, hll_of([])),
     put(HLL + b"sketch", 1, b"HYLL"),
@@ -383,11 +429,106 @@ def test_every_key_becomes_a_command(tmp_path: Path) -> None:
         [b"PFADD", b"empty"],
         [b"SET", b"late", b"v", b"PXAT", b"9223372036854775807"],
         [b"DEL", b"set"],
-        [b"PFADD", b"set", *MANY[:MEMBERS_AT_ONCE]],
-        [b"PFADD", b"set", *MANY[MEMBERS_AT_ONCE:]],
+        [b"PFADD", b"set", *MANY[:WORDS_AT_ONCE]],
+        [b"PFADD", b"set", *MANY[WORDS_AT_ONCE:]],
         [b"PEXPIREAT", b"set", b"5000"],
     ]
-    assert counts == {STRINGS: 3, HLLS: 2, NO_SETS: 1, BEHIND_STRINGS: 1}
+    assert counts == {STRINGS: 3, HLLS: 2, NO_SETS: 1}
+
+
+COLLECTIONS = [
+    put(b"!hs|fld|" + sized(b"h") + b"f", 1, b"v"), put(TTL + b"h", 1, expiry(5_000)),
+    put(b"!lst|itm|l" + bytes(8), 1, b"item"),
+    put(b"!lst|meta|d|" + sized(b"l") + bytes(12), 1, struct.pack(">qq", -(2**63), 1)),
+    put(b"!st|mem|" + sized(b"s") + b"m\0", 1, b""),
+    put(b"!zs|mem|" + sized(b"z") + b"m", 1, struct.pack(">d", 1e21)),
+    put(b"!zs|mem|" + sized(b"z") + b"n", 1, struct.pack(">d", float("inf"))),
+    put(b"!stream|meta|" + sized(b"x"), 1, struct.pack(">QQQ", 1, 9, 9)),
+    put(b"!stream|entry|" + sized(b"x") + struct.pack(">QQ", 5, 0), 1, element(b"5-0", b"a", b"1")),
+    put(b"!stream|meta|" + sized(b"y"), 1, struct.pack(">QQQ", 0, 7, 1)),
+    put(b"!st|meta|" + sized(b"empty"), 1, bytes(16)),
+]  # fmt: skip
+
+
+def test_collections_become_commands(tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path, COLLECTIONS)
+    commands, counts = restored(path)
+    assert commands == [
+        [b"DEL", b"h"], [b"HSET", b"h", b"f", b"v"], [b"PEXPIREAT", b"h", b"5000"],
+        [b"DEL", b"l"], [b"RPUSH", b"l", b"item"],
+        [b"DEL", b"s"], [b"SADD", b"s", b"m\0"],
+        [b"DEL", b"x"], [b"XADD", b"x", b"5-0", b"a", b"1"], [b"XSETID", b"x", b"9-9"],
+        [b"DEL", b"y"], [b"XADD", b"y", b"7-1", b"", b""], [b"XDEL", b"y", b"7-1"],
+        [b"DEL", b"z"], [b"ZADD", b"z", b"1e+21", b"m", b"+inf", b"n"],
+    ]  # fmt: skip
+    sent = [(type_, "sent") for type_ in ("hash", "list", "set", "zset")]
+    assert counts == {EMPTY: 1, ("stream", "sent"): 2} | dict.fromkeys(sent, 1)
+    # A dump gives the same commands.
+    files = model.expected_dump(COLLECTIONS, 10**9).files
+    with DumpKeys(write_files(tmp_path / "dump", files), verify=False) as source:
+        stream = b"".join(Restore(source, EVERYTHING, nx=False, now_ms=None).iter_commands())
+    assert commands_in(stream) == commands
+
+
+def test_nx_builds_a_collection_under_another_name(tmp_path: Path) -> None:
+    commands, _ = restored(write_snapshot(tmp_path, COLLECTIONS[:2]), nx=True)
+    name = commands[0][1]
+    assert name.startswith(b"ekvdump:restoring:")
+    assert [words[:2] for words in commands] == [
+        [b"DEL", name], [b"HSET", name], [b"PEXPIREAT", name], [b"RENAMENX", name], [b"DEL", name],
+    ]  # fmt: skip
+
+
+def test_large_collections_are_sent_in_several_commands(tmp_path: Path) -> None:
+    entries = [put(b"!st|mem|" + sized(b"s") + member, 1, b"") for member in MANY]
+    entries.append(put(b"!hs|fld|" + sized(b"h") + b"f", 1, b"v" * 2**20))
+    entries.append(put(b"!hs|fld|" + sized(b"h") + b"g", 1, b"v"))
+    commands, _ = restored(write_snapshot(tmp_path, entries))
+    assert [(words[0], len(words)) for words in commands] == [
+        (b"DEL", 2), (b"HSET", 4), (b"HSET", 4), (b"DEL", 2), (b"SADD", WORDS_AT_ONCE + 2), (b"SADD", 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        [element(b"5-0")], [element(b"x", b"a", b"1")], [element(b"0-0", b"a", b"1")],
+        [element(b"5-0", b"a", b"1"), element(b"5-0", b"a", b"1")],
+    ],
+)  # fmt: skip
+def test_a_stream_that_xadd_does_not_take_is_counted(elements: list[bytes], tmp_path: Path) -> None:
+    entries = [put(b"!stream|meta|" + sized(b"x"), 1, struct.pack(">QQQ", 1, 9, 9))]
+    for number, body in enumerate(elements):
+        entries.append(put(b"!stream|entry|" + sized(b"x") + struct.pack(">QQ", number, 1), 1, body))
+    assert restored(write_snapshot(tmp_path, entries)) == ([], {NO_XADD: 1})
+
+
+def test_of_two_types_under_one_key_of_a_foreign_dump_the_first_is_sent(tmp_path: Path) -> None:
+    files = {"redis/db_0/strings/k.bin": b"v", "redis/db_0/hll/k.bin": hll_of([b"m"])}
+    with DumpKeys(write_files(tmp_path, files), verify=False) as source:
+        restore = Restore(source, EVERYTHING, nx=False, now_ms=None)
+        assert commands_in(b"".join(restore.iter_commands())) == [[b"SET", b"k", b"v"]]
+        assert dict(restore.counts) == {STRINGS: 1, BEHIND_OTHERS: 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("sets/s.json", b""), ("sets/s.json", b"{}"), ("sets/s.json", b'{"members":["a"],"expire_at_ms":null}'),
+        ("sets/s.json", b'{\n  "format_version": 1,\n  "members": [\n    "a"\n'),
+        ("sets/s.json", b'{\n  "format_version": 2,\n  "members": [\n    "a"\n  ],\n  "expire_at_ms": null\n}'),
+        ("sets/s.json", b'{\n  "format_version": 1,\n  "members": [\n    5\n  ],\n  "expire_at_ms": null\n}'),
+        ("hashes/h.json", b'{\n  "format_version": 1,\n  "fields": [\n    "a"\n  ],\n  "expire_at_ms": null\n}'),
+        ("hashes/h.json", b'{\n  "format_version": 1,\n  "fields": [\n    {\n    }\n  ],\n  "expire_at_ms": null\n}'),
+        ("streams/x.jsonl", b'junk\n{"_meta":true,"length":0,"last_ms":0,"last_seq":0,"expire_at_ms":null}\n'),
+        ("streams/x.jsonl", b'{"id":5}\n{"_meta":true,"length":0,"last_ms":0,"last_seq":0,"expire_at_ms":null}\n'),
+        ("streams/x.jsonl", b'{"id":"1-0","fields":[]}\n'),
+    ],
+)  # fmt: skip
+def test_read_35_a_blob_that_is_no_document_is_a_finding(path: str, content: bytes, tmp_path: Path) -> None:
+    directory = write_files(tmp_path, {f"redis/db_0/{path}": content})
+    with DumpKeys(directory, verify=False) as source, pytest.raises(Finding, match=r"\[invalid-document, READ-35\]"):
+        found_in(source)
 
 
 def test_nx_leaves_what_the_server_has(tmp_path: Path) -> None:

@@ -571,9 +571,9 @@ def test_veri_15_veri_17_unreadable_values_and_their_list(dump: Path) -> None:
 
 
 def test_salv_7_the_name_of_an_unreadable_value_ends_in_its_kind(dump: Path) -> None:
-    (dump / BASE / "unreadable/x.list.bin").write_bytes(b"")
+    (dump / BASE / "unreadable/x.none.bin").write_bytes(b"")
     reseal(dump)
-    assert ("invalid-segment", "SALV-7", f"{BASE}/unreadable/x.list.bin") in reported(verify(dump))
+    assert ("invalid-segment", "SALV-7", f"{BASE}/unreadable/x.none.bin") in reported(verify(dump))
 
 
 def test_read_4_segments_of_unreadable_values_are_judged_too(dump: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ REJECTED = [
     ("segment", "b64.Y="), ("read-segment", "a~"), ("read-segment", "%4"), ("read-segment", "a/b"),
     ("read-segment", "b64.Y~"),
     ("fallback-form", "0" * 31 + "__x"), ("fallback-form", "A" * 32 + "__x"), ("blob-name", "a.txt"),
-    ("unreadable-name", "a.bin"), ("unreadable-name", "a.zset.bin"), ("decimal", "007"), ("decimal", "-1"),
+    ("unreadable-name", "a.bin"), ("unreadable-name", "a.none.bin"), ("decimal", "007"), ("decimal", "-1"),
     ("expiry-line", '{"key":"a","expire_at_ms":1}'), ("expiry-line", '{"key":"a", "expire_at_ms":1}\n'),
     ("expiry-line", '{"key":"a","expire_at_ms":"1"}\n'), ("expiry-line", '{"Key":"a","expire_at_ms":1}\n'),
     ("keymap-line", '{"encoded":"a","original":"YQ","kind":"sha-fallback"}\n'),
@@ -240,6 +241,28 @@ def test_the_schema_of_lines_takes_every_line_of_every_case() -> None:
     assert not kinds["keymap-line"].is_valid({"encoded": "a", "original": "YQ", "kind": "sha-fallback"})
 
 
+def test_the_schema_takes_every_blob_of_a_collection_of_every_case() -> None:
+    directories = {"hashes": "hash", "lists": "list", "sets": "set", "zsets": "zset"}
+    documents = {name: validator("collections.schema.json", type_) for name, type_ in directories.items()}
+    element, end = (validator("collections.schema.json", name) for name in ("stream_element", "stream_end"))
+    counts = Counter[str]()
+    for case in CASES:
+        for expected in case.allowed:
+            for path, blob in expected.tree.items():
+                directory = path.decode("utf-8", "surrogateescape").split("/")[-2:][0]
+                if directory in documents:
+                    assert documents[directory].is_valid(json.loads(blob)), (case.id, path)
+                elif directory == "streams":
+                    *elements, last = map(json.loads, blob.splitlines())
+                    assert all(map(element.is_valid, elements)), (case.id, path)
+                    assert end.is_valid(last), (case.id, path)
+                counts[directory] += 1
+    assert min(counts[name] for name in (*documents, "streams")) > 10
+    for bad in ("{}", '{"format_version":1,"members":[1],"expire_at_ms":null}', '{"format_version":1,"members":[]}'):
+        assert not documents["sets"].is_valid(json.loads(bad))
+    assert not documents["zsets"].is_valid({"format_version": 1, "members": [{"member": "m"}], "expire_at_ms": None})
+
+
 BEYOND_SCHEMA = {
     "veri-row-exponent", "veri-too-long-row", "veri-unreadable-row-of-another-key", "veri-row-lone-surrogate",
     "read-keymap-lone-surrogate", "veri-invalid-row-plays-no-part",
@@ -285,7 +308,7 @@ def test_the_schema_reads_lines_as_the_cases_say() -> None:
 def test_the_schema_takes_what_is_tolerated_in_a_manifest() -> None:
     written = validator("manifest.schema.json", "written")
     manifest = json.loads(
-        (COMPANIONS.parent / "format" / "15-manifest.md").read_text().split("mani-example\n")[1].split("```")[0]
+        (COMPANIONS.parent / "format" / "22-manifest.md").read_text().split("mani-example\n")[1].split("```")[0]
     )
     assert written.is_valid(manifest)
     assert written.is_valid({"more": 1, **manifest})  # TOLE-3

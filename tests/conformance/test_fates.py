@@ -43,15 +43,13 @@ def test_a_slip_in_any_result_changes_what_a_case_expects(
 
 
 def test_every_situation_is_tried_with_every_choice() -> None:
-    assert len(SITUATIONS) == 6 * 2 * 6 * 3 - 1
-    assert len(CHOICES) == 3 * 2 * 2
+    assert len(SITUATIONS) == 6 * 2 * 6 * 3 - 1 + 3 * 2 * 2 * 3 * 6
+    assert len(CHOICES) == len(fates.WANTED) * 2
     for choice in CHOICES:
         snapshot = CASES[f"fate-{choice.name}"].scene.snapshot or b""
         for situation in SITUATIONS:
-            # A collection matters only to a TTL record that is alone. [RTTL-9]
-            if choice.has_collection and len(situation.kinds) > 1:
-                continue
-            is_there = any(prefix + situation.name.encode() + b"\xff" in snapshot for prefix in fates.PREFIXES.values())
+            records = (key for kind in situation.kinds for key, _ in situation.records(kind, situation.name.encode()))
+            is_there = any((len(key) + 8).to_bytes(8, "little") + key in snapshot for key in records)
             assert is_there != bool(refusing_lines(situation, choice)), (choice, situation)
 
 

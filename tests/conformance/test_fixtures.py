@@ -21,8 +21,9 @@ CASES = {case.id: case for case in load_cases()}
 CLAUSES = load_clauses()
 COVERAGE = tomllib.loads((FIXTURES / "coverage.toml").read_text())
 CHAPTERS_OF_CASES = {
-    "conv", "outc", "file", "visi", "keys", "envl", "rstr", "rhll", "rttl", "comp", "fate", "segm", "kmap", "tree",
-    "mani", "sums", "safe", "into", "salv", "read", "veri", "tole",
+    "conv", "outc", "file", "visi", "keys", "type", "envl", "rstr", "rhll", "coll", "rhas", "rlis", "rset", "rzse",
+    "rstm", "rttl", "comp", "fate", "segm", "kmap", "tree", "mani", "sums", "safe", "into", "salv", "read", "veri",
+    "tole",
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def has_defect(case: Case) -> bool:
 
 
 def test_there_are_cases_of_every_chapter() -> None:
-    assert len(CASES) >= 366
+    assert len(CASES) >= 1300
     assert {case.chapter for case in CASES.values()} == CHAPTERS_OF_CASES
     assert {clause[:4].lower() for clause in CLAUSES} == CHAPTERS_OF_CASES
 
@@ -104,7 +105,7 @@ def test_every_finding_has_a_case_named_after_it_or_a_reason() -> None:
 
 
 def test_every_divergence_names_the_case_that_shows_it() -> None:
-    text = (ROOT / "spec" / "appendices" / "22-divergences.md").read_text()
+    text = (ROOT / "spec" / "appendices" / "29-divergences.md").read_text()
     shown = dict(re.findall(r'^\| <a id="[a-z0-9-]+"></a>\*\*(DIVR-[0-9]+)\*\* .* \| ([^|]+) \|$', text, re.MULTILINE))
     assert list(shown) == DIVERGENCES
     for name, words in shown.items():

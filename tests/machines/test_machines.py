@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import collections_machine
 import failures
 import known_failures_machine
 import producer_machine
 import pytest
 import readers_machine
 import tree_machine
+from collections_machine import Collections
 from decoders import COMMAND, REFERENCE
 from ekvconform.cases.golden_cases import load_case
 from ekvconform.judge.verdicts import FAIL, PASS, judge_case
@@ -30,6 +32,10 @@ run_command = runner_of(main, "ekvdump")
 
 def test_any_snapshot_of_a_store_is_decoded_as_the_model_says() -> None:
     producer_machine.REACH.run(Producer, settings(producer_machine.CONFIG))
+
+
+def test_any_collections_are_decoded_as_the_model_says() -> None:
+    collections_machine.REACH.run(Collections, settings(collections_machine.CONFIG))
 
 
 def test_the_output_directory_holds_what_the_model_says() -> None:

@@ -72,6 +72,7 @@ def test_conv_3_every_entry_is_counted_once() -> None:
     assert entries == {
         "operational": 2, "future": 0, "history": 1, "deleted": 9, "expired": 0, "internal": 8, "unknown": 0,
         "undecoded": 0, "string": 2, "bare": 1, "hll": 1, "ttl": 3,
+        "hash": 0, "list": 0, "set": 0, "zset": 0, "stream": 0,
     }  # fmt: skip
     assert sum(entries.values()) == 27
 

@@ -57,15 +57,15 @@ def test_keys_5_keys_7_keys_6_types_without_a_chapter_are_counted_by_name() -> N
 
 
 def test_keys_7_types_that_are_not_wanted_do_not_make_the_dump_partial() -> None:
-    entries = [put(b"!hs|fld|x", 1, b"v"), put(STR + b"k", 1, b"v"), put(TTL + b"x", 1, expiry(1))]
+    entries = [put(b"!ddb|item|x", 1, b"v"), put(STR + b"k", 1, b"v"), put(TTL + b"x", 1, expiry(1))]
     summary = summary_of(*entries, only={"strings", "hll"})
     assert reasons_of(summary) == []
-    assert summary.counters.undecoded["hash"] == 1
+    assert summary.counters.undecoded["dynamodb"] == 1
 
 
 def test_keys_5_a_hidden_record_is_not_a_record() -> None:
-    hidden = (b"!hs|fld|x" + version_suffix(2), b"\x01" + bytes(8))
-    assert reasons_of(summary_of(put(b"!hs|fld|x", 1, b"v"), hidden)) == []
+    hidden = (b"!ddb|item|x" + version_suffix(2), b"\x01" + bytes(8))
+    assert reasons_of(summary_of(put(b"!ddb|item|x", 1, b"v"), hidden)) == []
 
 
 def test_keys_9_one_warning_gives_the_count_and_the_first_beginnings() -> None:

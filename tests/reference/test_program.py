@@ -22,13 +22,16 @@ def run(*words: str) -> tuple[int, str, str]:
     return run_main(program.main, words)
 
 
+TYPES = "strings, hll, hashes, lists, sets, zsets, streams"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["s"], "the following arguments are required: OUT"),
         (["s", "out", "--db=one"], "--db: 'one' is not a database index"),
-        (["s", "out", "--only=lists"], "--only: one or both of strings, hll"),
-        (["s", "out", "--only="], "--only: one or both of strings, hll"),
+        (["s", "out", "--only=tables"], f"--only: any of {TYPES}"),
+        (["s", "out", "--only="], f"--only: any of {TYPES}"),
         (["s", "out", "--wall-time=yesterday"], "--wall-time: not an RFC 3339 time in UTC"),
         (["s", "out", "--wall-time=2026-02-29T12:00:00Z"], "--wall-time: not an RFC 3339 time in UTC"),
         (["s", "out", "--wall-time=2026-08-22t12:00:00z"], "--wall-time: not an RFC 3339 time in UTC"),

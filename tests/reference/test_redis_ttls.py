@@ -10,7 +10,9 @@ from writer import HLL, STR, TTL, Entry, delete, envelope, expiry, put
 
 ROW = b'{"key":"k","expire_at_ms":9}\n'
 TTL_ROW = put(TTL + b"k", 1, expiry(9))
-COLLECTION = put(b"!zs|mem|z", 1, b"")
+MEMBER = put(b"!st|mem|\0\0\0\1km", 1, b"")
+META = put(b"!st|meta|\0\0\0\1k", 1, bytes(8) + expiry(8))
+STRAY = put(b"!st|mem|k", 1, b"")
 STRING_ENVELOPE = put(STR + b"k", 1, envelope(1, b"v"))
 LEGACY_STRING = put(STR + b"k", 1, b"v")
 BARE_STRING = put(b"k", 1, b"\xff\x01\x00")
@@ -45,28 +47,26 @@ def test_rttl_1_a_row_that_is_not_visible_is_not_judged() -> None:
         pytest.param([LEGACY_STRING], "applied", "strings_ttl.jsonl", id="rttl_5-legacy"),
         pytest.param([BARE_STRING], "applied", "strings_ttl.jsonl", id="rttl_5-bare"),
         pytest.param([LEGACY_STRING, HLL_ENVELOPE], "applied", "strings_ttl.jsonl", id="rttl_7-hll-envelope"),
-        pytest.param([BARE_STRING, LEGACY_HLL], "applied", "strings_ttl.jsonl", id="rttl_7-bare-and-hll"),
+        pytest.param([BARE_STRING, LEGACY_HLL], "applied", "hll_ttl.jsonl", id="rttl_7-bare-and-hll"),
         pytest.param([HLL_ENVELOPE], "redundant", None, id="rttl_4-hll-envelope"),
         pytest.param([LEGACY_HLL], "applied", "hll_ttl.jsonl", id="rttl_6-legacy-hll"),
-        pytest.param([LEGACY_HLL, COLLECTION], "applied", "hll_ttl.jsonl", id="rttl_6-beside-collections"),
-        pytest.param([COLLECTION], "unclaimed", None, id="rttl_8-unclaimed"),
-        pytest.param([], "orphan", None, id="rttl_9-orphan"),
+        pytest.param([LEGACY_HLL, META], "applied", "hll_ttl.jsonl", id="rttl_7-beside-a-collection"),
+        pytest.param([MEMBER], "applied", None, id="rttl_17-collection"),
+        pytest.param([MEMBER, META], "redundant", None, id="rttl_16-collection-with-expiry"),
+        pytest.param([STRAY], "orphan", None, id="rttl_10-beside-a-stray"),
+        pytest.param([], "orphan", None, id="rttl_10-orphan"),
         pytest.param([put(b"!ddb|item|x", 1, b"")], "orphan", None, id="rttl_8-not-redis"),
-        pytest.param([COLLECTION, delete(COLLECTION[0][:-8], 2)], "orphan", None, id="rttl_8-deleted-collection"),
+        pytest.param([MEMBER, delete(MEMBER[0][:-8], 2)], "orphan", None, id="rttl_8-deleted-collection"),
         pytest.param([delete(STR + b"k", 1)], "orphan", None, id="rttl_14-deleted-string"),
     ],
 )
-def test_rttl_5_rttl_6_rttl_7_rttl_8_rttl_9_rttl_10_rttl_4_the_key_that_a_row_decides_about(
+def test_rttl_4_rttl_5_rttl_6_rttl_7_rttl_8_rttl_10_rttl_16_rttl_17_the_key_that_a_row_decides_about(
     owners: list[Entry], fate: str, sidecar: str | None
 ) -> None:
     counts = summary_of(TTL_ROW, *owners).counters.ttls
     assert {name: count for name, count in counts.items() if count} == {fate: 1}
     sidecars = {name: data for name, data in files_of(TTL_ROW, *owners).items() if name.endswith(".jsonl")}
     assert sidecars == ({sidecar: ROW} if sidecar else {})
-
-
-def test_rttl_9_unclaimed_rows_give_no_warning() -> None:
-    assert [warning.name for warning in summary_of(TTL_ROW, COLLECTION).warnings] == ["undecoded-type"]
 
 
 def test_rttl_11_one_warning_gives_the_exact_count_and_eight_segments() -> None:

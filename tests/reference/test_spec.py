@@ -12,7 +12,7 @@ import spec_links
 from ekvdump import exit_statuses
 from ekvdump.verify.findings import FINDINGS
 from ekvexplain.clauses import CLAUSE, load_clauses
-from ekvformat import keys, outcomes
+from ekvformat import keys, outcomes, user_keys
 from ekvformat.completeness import WARNINGS, Counters
 from ekvformat.outcomes import FAULTS
 
@@ -41,9 +41,9 @@ MUSTS = {clause.id for clause in load_clauses().values() if clause.level == "MUS
 
 
 def test_the_gate_sees_the_whole_spec() -> None:
-    assert len(CHAPTERS) == 25
-    assert len(CHAPTER_IDS) == 23
-    assert len(DEFINED) > 260
+    assert len(CHAPTERS) == 32
+    assert len(CHAPTER_IDS) == 30
+    assert len(DEFINED) > 330
     assert list(load_clauses()) == DEFINED
     for chapter, text in TEXTS.items():
         marked = len(re.findall(r"^(?:<a|\*\*)", text, re.MULTILINE))
@@ -166,6 +166,32 @@ def test_keys_1_the_prefix_table_is_the_same_in_all_three_places() -> None:
     assert prose == companion
 
 
+def test_type_1_type_4_the_tables_are_the_same_in_all_three_places() -> None:
+    table = tomllib.loads((ROOT / "spec" / "companions" / "user_keys.toml").read_text())
+    code = {
+        prefix.decode(): {"kind": shape.kind, "sized": shape.is_sized, "suffix": shape.suffix_size}
+        for prefix, shape in user_keys.SHAPES.items()
+    }
+    assert {prefix: {"suffix": None} | shape for prefix, shape in table["shapes"].items()} == code
+    assert [(line["type"], tuple(line["kinds"])) for line in table["precedence"]["lines"]] == list(user_keys.PRECEDENCE)
+
+    prose = text_of("06-user-keys.md")
+    shapes, precedence = {}, []
+    for line in prose.splitlines():
+        cells = [cell.strip(" `").replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 4 and cells[0] in keys.COLLECTIONS:
+            type_, kind, prefix, then = cells
+            assert prefix.encode() in keys.COLLECTIONS[type_]
+            size = re.search(r"([0-9]+) bytes", then)
+            suffix = int(size[1]) if size else None if "any bytes" in then else 0
+            shapes[prefix] = {"kind": kind, "sized": then.startswith("sized"), "suffix": suffix}
+        elif len(cells) == 3 and cells[0].isdecimal():
+            kinds = tuple(re.findall("meta|delta|element|packed", cells[2])) or ("value",)
+            precedence.append(("bare" if "type bare" in cells[2] else cells[1], kinds))
+    assert shapes == code
+    assert precedence == list(user_keys.PRECEDENCE)
+
+
 def exits_of(module: ModuleType) -> dict[str, int]:
     """Return the exit statuses that a module names."""
     return {
@@ -193,7 +219,7 @@ def test_outc_7_faults_and_exit_statuses_are_the_same_in_all_three_places() -> N
 
 def test_comp_3_warnings_are_the_same_in_prose_and_companion() -> None:
     table = TABLES["warnings"]
-    prose = text_of("10-completeness.md")
+    prose = text_of("17-completeness.md")
     rows = re.findall(r"^\| `([a-z-]+)` \| \[([A-Z]{4}-[0-9]+)\] \| (yes|no) \|$", prose, re.MULTILINE)
     assert {name: {"clause": clause, "partial": partial == "yes"} for name, clause, partial in rows} == table
     assert {name: kind.makes_partial for name, kind in WARNINGS.items()} == {
@@ -204,32 +230,36 @@ def test_comp_3_warnings_are_the_same_in_prose_and_companion() -> None:
 def test_comp_7_counters_are_the_same_in_code_and_companion() -> None:
     table = TABLES["counters"]
     names = {group: list(counts) for group, counts in vars(Counters()).items()}
-    prose = text_of("10-completeness.md").split("**COMP-9**")[1]
-    rows = re.findall(r"^\| `([a-z]+)` \| (`.*`) \|$", prose, re.MULTILINE)
-    assert {group: re.findall(r"`([a-z0-9]+)`", row) for group, row in rows} == names
+    prose = text_of("17-completeness.md").split("**COMP-9**")[1]
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \| (`.*`) \|$", prose, re.MULTILINE)
+    words = re.compile(r"`([a-z0-9]+)`")
+    assert {group: words.findall(row) for groups, row in rows for group in words.findall(groups)} == names
     assert names.pop("undecoded") == list(keys.UNDECODED)
     assert names == table
 
 
 FATE_COLUMNS = {
-    "wanted": "wanted", "body": "body", "TTL record": "ttl_record", "same key": "same_key",
-    "would decide about": "would_decide_about", "salvage": "salvage", "blob": "blob", "line": "line",
+    "wanted": "wanted", "body": "body", "TTL record": "ttl_record", "shadowed": "shadowed",
+    "would decide about": "would_decide_about", "user key": "user_key", "record": "record", "collection": "collection",
+    "salvage": "salvage", "blob": "blob", "line": "line",
 }  # fmt: skip
 """Column of the tables in prose = member of a line in the companion."""
+SHORT = {"that of its type": "own", "the clause that is broken": "broken"}
+"""Words of the tables in prose = those of the companion."""
 
 
 def fates_in_prose(title: str) -> list[dict[str, Any]]:
     """Return the lines of one table of chapter FATE, as the companion has them."""
-    section = text_of("11-fates.md").split(f"## {title}\n")[1].split("\n## ")[0]
+    section = text_of("18-fates.md").split(f"## {title}\n")[1].split("\n## ")[0]
     table = [line.strip("|").split("|") for line in section.split("\n") if line]
     heads, _, *rows = [[cell.replace("[", "").replace("]", "").strip(" `/") for cell in row] for row in table]
     lines = []
     for row in rows:
-        cells = dict(zip(heads, row, strict=True))
+        cells = {head: SHORT.get(cell, cell) for head, cell in zip(heads, row, strict=True)}
         line: dict[str, Any] = {name: cells[head] for head, name in FATE_COLUMNS.items() if cells.get(head)}
         result, _, clause = cells["result"].partition(", ")
-        line |= {"refused": clause} if clause else {"counter": result}
-        if cells["expiry"]:
+        line |= {"refused": SHORT.get(clause, clause)} if clause else {"counter": result}
+        if cells.get("expiry"):
             line["expiry"], line["sidecar"] = cells["expiry"].replace("`", "").split("'s, ")
         if cells["KEYMAP"]:
             line["keymap"] = cells["KEYMAP"] == "yes"
@@ -239,5 +269,8 @@ def fates_in_prose(title: str) -> list[dict[str, Any]]:
 
 def test_fate_1_the_tables_are_the_same_in_prose_and_companion() -> None:
     table = tomllib.loads((ROOT / "spec" / "companions" / "fate.toml").read_text())
-    titles = {"string": "Prefixed strings", "bare": "Bare strings", "hll": "HLLs", "ttl": "TTL records"}
+    titles = {
+        "string": "Prefixed strings", "bare": "Bare strings", "hll": "HLLs", "collection": "Collections",
+        "ttl": "TTL records",
+    }  # fmt: skip
     assert {kind: fates_in_prose(title) for kind, title in titles.items()} == table

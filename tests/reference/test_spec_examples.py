@@ -3,26 +3,34 @@
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ekvconform.cases.loading import load_cases
+from ekvconform.cases.snapshots import decode_bytes
 from ekvdump.verify.segments import decode_segment, needs_keymap
 from ekvformat import keys
 from ekvformat.checksums import render_checksum_line, sha256_of
+from ekvformat.collections import decode_meta
 from ekvformat.completeness import Counters
 from ekvformat.conventions import Cursor
 from ekvformat.decode import Options, decode
 from ekvformat.keymap import render_keymap_line
 from ekvformat.outcomes import Fault
+from ekvformat.redis_hashes import decode_packed_hash
 from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_sets import decode_packed_set
+from ekvformat.redis_streams import decode_element
 from ekvformat.redis_strings import decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
+from ekvformat.redis_zsets import decode_packed_zset, render_score
 from ekvformat.segments import encode_segment
 from ekvformat.snapshot_file import Entry, decode_snapshot_file
-from ekvformat.visibility import applied_index_of, decode_version, is_operational, visible_records
+from ekvformat.user_keys import META, PACKED, place_of
+from ekvformat.visibility import Record, applied_index_of, decode_version, is_operational, visible_records
 from in_process import read_tree
 from reference_runs import all_files, files_of, summary_of, write_dump
 from writer import HLL, STR, TTL, envelope, expiry, put, snapshot
@@ -76,6 +84,15 @@ def size(data: bytes) -> int:
     return len(data)
 
 
+def record(body: bytes) -> Record:
+    return Record(b"", body, 0)
+
+
+def meta(data: bytes) -> tuple[int, int | None]:
+    found = decode_meta({META: {b"": record(data)}})
+    return found.length, found.expiry_ms
+
+
 HEX: dict[str, tuple[Callable[[bytes], Any], Any]] = {
     "conv-example": (text_and_number, (b"!r", 42)),
     "file-empty": (files, {}),
@@ -89,6 +106,11 @@ HEX: dict[str, tuple[Callable[[bytes], Any], Any]] = {
     "envl-legacy": (decode_string_value, (b"\xff", None)),
     "envl-unreadable": (unreadable_clause, "ENVL-5"),
     "envl-hll": (decode_hll_value, (b"HY", None)),
+    "coll-meta": (meta, (2, 1_700_000_000_000)),
+    "coll-packed": (lambda data: decode_packed_set(record(data)), {b"a", b"b"}),
+    "rhas-packed": (lambda data: decode_packed_hash(record(data)), {b"a": b"1"}),
+    "rzse-packed": (lambda data: decode_packed_zset(record(data)), {b"a": 0.0}),
+    "rstm-element": (lambda data: decode_element(record(data)), (b"5-1", [(b"a", b"1")])),
     "rttl-record": (decode_ttl_value, 1_700_000_000_000),
     "salv-unreadable": (unreadable_clause, "ENVL-4"),
     "hand-snapshot": (size, 309),
@@ -147,7 +169,7 @@ def test_the_faults_of_each_kind_of_place_are_those_of_their_cases() -> None:
 
 
 def test_the_findings_of_each_kind_are_those_of_their_cases() -> None:
-    table = rows("21-verification.md", "| finding | clause | path | what is wrong | case |")
+    table = rows("28-verification.md", "| finding | clause | path | what is wrong | case |")
     assert len({finding for finding, *_ in table}) == len(table) == 28
     for finding, clause, path, _, name in table:
         case = CASES[name]
@@ -202,6 +224,90 @@ def test_rstr_4_what_becomes_of_strings() -> None:
     assert summary_of(*entries).counters.strings["shadowed"] == 1
 
 
+def described_entries(name: str) -> list[tuple[bytes, bytes]]:
+    r"""Return the entries of an example: storage keys and bodies, in which `\\xHH` stands for a byte."""
+    lines = [[decode_bytes(cell) for cell in cells] for cells in columns(name)[1:]]
+    return [put(cells[0], 1, cells[1] if len(cells) > 1 else b"") for cells in lines]
+
+
+def test_type_1_type_2_parts_of_storage_keys() -> None:
+    table = columns("type-parts")[1:]
+    assert len(table) == 6
+    for storage_key, *cells in table:
+        place = place_of(Record(decode_bytes(storage_key), b"", 0))
+        if place is None:
+            assert cells[0].startswith("a stray: ")
+            continue
+        *parts, kind = cells
+        assert [place.user_key, place.suffix][: len(parts)] == list(map(decode_bytes, parts))
+        assert len(parts) == 2 or place.suffix == b""
+        named = f"{place.kind} record of a {place.type}" if place.kind == PACKED else f"{place.kind} of a {place.type}"
+        assert kind == named
+
+
+STORED = {
+    "a string": [put(STR + b"k", 1, b"s")],
+    "a bare string": [put(b"k", 1, b"b")],
+    "an HLL": [put(HLL + b"k", 1, b"h")],
+    "a hash's meta and elements": [put(b"!hs|meta|\0\0\0\1k", 1, bytes(8)), put(b"!hs|fld|\0\0\0\1kf", 1, b"v")],
+    "a hash's meta": [put(b"!hs|meta|\0\0\0\1k", 1, bytes(8))],
+    "a set's delta": [put(b"!st|meta|d|\0\0\0\1k" + bytes(12), 1, bytes(8))],
+    "a packed hash": [put(b"!redis|hash|k", 1, b"\0RH\1\x0a\3\x0a\1f")],
+    "list items and claims": [put(b"!lst|itm|k" + bytes(8), 1, b"i"), put(b"!lst|claim|\0\0\0\1k" + bytes(8), 1, b"")],
+}
+"""What an example calls the records of a user key = its entries."""
+
+
+def test_type_4_which_type_a_user_key_has() -> None:
+    table = columns("type-which")[1:]
+    assert len(table) == 5
+    for stored, becomes in table:
+        entries = [entry for words in stored.split(", ") for entry in STORED[words]]
+        found = files_of(*entries)
+        type_ = re.split("[;:,]", becomes)[0]
+        directories = {"string": "strings", "hll": "hll", "set": "sets", "hash": "hashes"}
+        assert [path.split("/")[0] for path in found] == ([directories[type_]] if type_ in directories else [])
+        counters = summary_of(*entries).counters
+        shadowed = sum(group["shadowed"] for group in (counters.strings, *counters.by_type.values()))
+        orphans = sum(group["orphan"] for group in counters.by_type.values())
+        assert (shadowed > 0, orphans > 0) == ("shadowed" in becomes, "orphans" in becomes)
+        if "COLL-6" in becomes:
+            assert b'"name": "f"' in found["hashes/k.json"]
+
+
+def test_coll_18_a_document() -> None:
+    meta = put(b"!st|meta|\0\0\0\1s", 1, bytes(8) + expiry(1_700_000_000_000))
+    found = files_of(meta, put(b"!st|mem|\0\0\0\1sa", 1, b""))
+    assert found["sets/s.json"].decode() + "\n" == blocks("json")["coll-document"]
+
+
+@pytest.mark.parametrize(
+    ("records", "document", "path"),
+    [
+        ("rhas-records", "rhas-document", "hashes/h.json"), ("rlis-records", "rlis-document", "lists/l.json"),
+        ("rset-records", "rset-document", "sets/s.json"),
+    ],
+)  # fmt: skip
+def test_the_documents_of_collections(records: str, document: str, path: str) -> None:
+    assert files_of(*described_entries(records))[path].decode() + "\n" == blocks("json")[document]
+
+
+def test_rzse_3_a_packed_zset() -> None:
+    found = files_of(put(b"!redis|zset|z", 1, hex_blocks()["rzse-packed"]))
+    assert found["zsets/z.json"].decode() + "\n" == blocks("json")["rzse-document"]
+
+
+def test_rzse_6_scores() -> None:
+    table = columns("rzse-scores")
+    assert len(table) == 11
+    for bits, written in table:
+        assert render_score(struct.unpack(">d", bytes.fromhex(bits))[0]) == written
+
+
+def test_rstm_9_the_lines_of_a_stream() -> None:
+    assert files_of(*described_entries("rstm-records"))["streams/s.jsonl"].decode() == TEXT["rstm-lines"]
+
+
 def test_rttl_14_a_line() -> None:
     entry = put(STR + b"a b", 1, envelope(1, b"v", 1_700_000_000_000))
     assert files_of(entry)["strings_ttl.jsonl"].decode() == TEXT["rttl-line"]
@@ -242,7 +348,7 @@ def test_kmap_1_a_line() -> None:
 def test_kmap_3_the_order_of_lines() -> None:
     entries = [
         put(HLL + b"b64.c", 1, b"h"),
-        *(put(STR + b"b64." + letter, 1, b"s") for letter in (b"a", b"c", b"d")),
+        *(put(STR + b"b64." + letter, 1, b"s") for letter in (b"a", b"d")),
         put(b"b64.b", 1, b"s"),
     ]
     assert files_of(*entries)["KEYMAP.jsonl"].decode() == TEXT["kmap-order"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ekvdump.cli.main import main
 from ekvdump.engine.first_pass import run_first_pass
-from ekvdump.engine.outputs import Blob, Outputs
+from ekvdump.engine.outputs import Line, Outputs
 from ekvdump.filesystem.directories import HAS_HANDLES
 from ekvdump.filesystem.tree_writer import Inventory
 from ekvdump.outcome import Outcome, decide_outcome
@@ -51,10 +51,10 @@ def decode_in_memory(data: bytes, options: Options = NO_OPTIONS) -> tuple[Outcom
     outputs = Outputs(source, run_first_pass(source), options)
     files: dict[str, bytes] = {}
     for output in outputs:
-        if isinstance(output, Blob):
-            path = "/".join((*output.directory, f"{output.segment}.bin"))
+        if not isinstance(output, Line):
+            path = "/".join((*output.directory, output.name))
             assert path not in files, "a blob is written twice"
-            files[path] = output.payload
+            files[path] = b"".join(output.iter_pieces())
         else:
             path = "/".join((*output.directory, output.sidecar))
             files[path] = files.get(path, b"") + output.line

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import collection_model
 import google_crc32c
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -40,6 +41,12 @@ class Expected:
     undecoded: Counter[str] = field(default_factory=Counter)
     strings: Counter[str] = field(default_factory=Counter)
     hlls: Counter[str] = field(default_factory=Counter)
+    hashes: Counter[str] = field(default_factory=Counter)
+    lists: Counter[str] = field(default_factory=Counter)
+    sets: Counter[str] = field(default_factory=Counter)
+    zsets: Counter[str] = field(default_factory=Counter)
+    streams: Counter[str] = field(default_factory=Counter)
+    collections: Counter[str] = field(default_factory=Counter)
     ttls: Counter[str] = field(default_factory=Counter)
     warnings: list[tuple[str, int, list[str]]] = field(default_factory=list)
     """Name, count, what it is about."""
@@ -152,17 +159,17 @@ def expected_dump(
 
     Its first entry stands at offset `place`.
     """
-    want = {"strings", "hll"} if only is None else only
+    want = {"strings", "hll", *collection_model.DIRECTORIES.values()} if only is None else only
     result = Expected()
     entries = sorted(entries)
     found = visible(entries, last_commit, place, result.entries)
     result.about["unknown-prefix"] = beginnings(entries, set(found["unknown"]))
-    for type_ in ("internal", "unknown", "string", "bare", "hll", "ttl"):
+    for type_ in ("internal", "unknown", "string", "bare", "hll", *collection_model.TYPES, "ttl"):
         result.entries[type_] += len(found[type_])
     for type_ in TABLE["undecoded"]:
         result.undecoded[type_] += len(found[type_])
         result.entries["undecoded"] += len(found[type_])
-    broken = _show(found, want, f"redis/db_{database}", result)
+    broken = _show(found, want, f"redis/db_{database}", result, salvage=salvage)
     if broken and not salvage:
         # The first in output order that is broken by itself; a row that breaks another comes last. [OUTC-5]
         first = next(each for each in broken if each["kind"] == "ttl" or each["clause"] != "RTTL-1")
@@ -172,7 +179,7 @@ def expected_dump(
     return result
 
 
-def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dict[str, Any]]:
+def _show(found: Found, want: set[str], base: str, result: Expected, *, salvage: bool) -> list[dict[str, Any]]:
     """Fill files and counters; return what is unreadable, in output order. [OUTC-5] [SALV-2]"""
     string, bare, hll, ttl = (
         {key[len(prefix) :]: value for key, value in found[type_].items()}
@@ -187,6 +194,12 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
     keymap: dict[str, bytes] = {}
     broken: list[dict[str, Any]] = []
     bad_rows = {key for key, (body, _) in ttl.items() if len(body) != 8}
+    by_key, strays = collection_model.sort_out(found)
+    values = {"string": string, "hll": hll, "bare": bare}
+    types = {
+        key: collection_model.type_of_key({name for name, table in values.items() if key in table}, by_key.get(key, {}))
+        for key in {*string, *hll, *bare, *by_key, *ttl}
+    }
 
     def break_record(kind: str, prefix: bytes, key: bytes, clause: str, offset: int, body: bytes) -> None:
         broken.append(
@@ -208,14 +221,14 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
             if kind not in want:
                 fates["excluded"] += 1
                 continue
-            if records is bare and key in string:
+            if types[key] != {id(hll): "hll", id(string): "string", id(bare): "bare"}[id(records)]:
                 fates["shadowed"] += 1
                 continue
             try:
                 payload, expiry_ms, enveloped = (
                     (body, None, False) if records is bare else read_value(body, envelope_kind)
                 )
-                if key in bad_rows and not enveloped and (kind == "strings" or not (key in string or key in bare)):
+                if key in bad_rows and not enveloped:
                     raise UnreadableError("RTTL-1", 0)
             except UnreadableError as unreadable:
                 clause, place = unreadable.args
@@ -229,7 +242,44 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
     take(string, "strings", b"!redis|str|", 1)
     take(bare, "strings", b"", 0)
 
-    collections = sum(result.undecoded[name] for name in ("hash", "list", "set", "zset", "stream"))
+    for type_, directory in collection_model.DIRECTORIES.items():
+        getattr(result, directory)["orphan" if directory in want else "excluded"] += strays[type_]
+    for key in sorted(by_key, key=canonical):
+        for type_, kinds in by_key[key].items():
+            directory = collection_model.DIRECTORIES[type_]
+            fates = getattr(result, directory)
+            count = sum(len(records) for records in kinds.values())
+            if directory not in want:
+                fates["excluded"] += count
+            elif types[key] is None:
+                fates["orphan"] += count
+            elif types[key] != type_:
+                fates["shadowed"] += count
+            else:
+                if type_ != "stream" and kinds.get("element"):
+                    fates["shadowed"] += len(kinds.get("packed", {}))
+                    count -= len(kinds.get("packed", {}))
+                try:
+                    if salvage and key in bad_rows and not collection_model.decides_alone(type_, kinds):
+                        raise collection_model.bad("RTTL-1", collection_model.first_record(kinds))
+                    shown = collection_model.show(type_, kinds, ttl[key][0] if key in ttl else None)
+                except collection_model.BadRecordError as error:
+                    clause, offset, storage_key, body = error.args
+                    fates["unreadable"] += count
+                    broken.append(
+                        {"kind": type_, "key": storage_key, "user_key": key, "clause": clause, "offset": offset,
+                         "body": body}
+                    )  # fmt: skip
+                    continue
+                fates["unread"] += shown.unread
+                fates["written"] += count - shown.unread
+                result.collections[type_] += 1
+                segment = segment_of(key)
+                suffix = collection_model.SUFFIXES.get(type_, ".json")
+                result.files[f"{base}/{directory}/{segment}{suffix}"] = shown.content
+                if segment[32:34] == "__" and segment[:32] == hashlib.sha256(key).hexdigest()[:32]:
+                    keymap[segment] = key
+
     examples = result.about.setdefault("orphan-ttl", [])
     for key in sorted(ttl, key=canonical):
         body, offset = ttl[key]
@@ -237,16 +287,19 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
             result.ttls["unreadable"] += 1
             break_record("ttl", b"!redis|ttl|", key, "RTTL-1", offset, body)
             continue
-        kind, enveloped = "", False
-        if key in string:
+        type_ = types[key] or ""
+        kind, enveloped = collection_model.DIRECTORIES.get(type_, ""), False
+        if type_ == "string":
             kind, enveloped = "strings", string[key][0][:2] == b"\xff\x01"
-        elif key in bare:
+        elif type_ == "bare":
             kind = "strings"
-        elif key in hll:
+        elif type_ == "hll":
             kind, enveloped = "hll", hll[key][0][:2] == b"\xff\x02"
-        if not kind:
-            result.ttls["unclaimed" if collections else "orphan"] += 1
-            if not collections and len(examples) < 8:
+        elif type_:
+            enveloped = collection_model.decides_alone(type_, by_key[key][type_])
+        if not type_:
+            result.ttls["orphan"] += 1
+            if len(examples) < 8:
                 examples.append(segment_of(key))
         elif kind not in want:
             result.ttls["excluded"] += 1
@@ -254,7 +307,8 @@ def _show(found: Found, want: set[str], base: str, result: Expected) -> list[dic
             result.ttls["redundant"] += 1
         else:
             result.ttls["applied"] += 1
-            rows[kind].append((segment_of(key), min(MOST_MS, int.from_bytes(body, "big"))))
+            if kind in rows:
+                rows[kind].append((segment_of(key), min(MOST_MS, int.from_bytes(body, "big"))))
 
     for kind, name in (("strings", "strings_ttl.jsonl"), ("hll", "hll_ttl.jsonl")):
         if rows[kind]:
@@ -326,7 +380,19 @@ def expected_counters(result: Expected) -> dict[str, dict[str, int]]:
     names["undecoded"] = list(TABLE["undecoded"])
     return {
         group: {name: getattr(result, group)[name] for name in names[group]}
-        for group in ("entries", "undecoded", "strings", "hlls", "ttls")
+        for group in (
+            "entries",
+            "undecoded",
+            "strings",
+            "hlls",
+            "hashes",
+            "lists",
+            "sets",
+            "zsets",
+            "streams",
+            "collections",
+            "ttls",
+        )
     }
 
 
@@ -348,13 +414,15 @@ def expected_manifest(
     for adapter, types in (
         ("dynamodb", ["dynamodb"]),
         ("s3", ["s3"]),
-        ("redis", ["hash", "list", "set", "zset", "stream"]),
+        ("redis", []),
         ("sqs", ["sqs"]),
     ):
         if adapter == "redis" and result.files:
             adapters["redis"] = {"databases": [database]}
         elif not any(result.undecoded[name] for name in types) and (everything or adapter == "redis"):
-            hidden = adapter == "redis" and any(result.entries[name] for name in ("string", "bare", "hll"))
+            hidden = adapter == "redis" and any(
+                result.entries[name] for name in ("string", "bare", "hll", *collection_model.TYPES)
+            )
             if not hidden:
                 adapters[adapter] = {}
     return {

@@ -14,6 +14,8 @@ from writer import HLL, STR, TTL, delete, envelope, expiry, live_set, operationa
 
 REAL = Path(__file__).resolve().parents[2] / "fixtures" / "real"
 SLACK_MS = 2
+DIRECTORIES = {"hash": "hashes", "list": "lists", "set": "sets", "zset": "zsets", "stream": "streams"}
+"""Type of a collection = the directory of its blobs."""
 REAL_SHAPED = snapshot(
     [
         *live_set(b"k", 10, envelope(1, b"new", 1_800_000_000_000), 1_800_000_000_000),
@@ -39,7 +41,7 @@ def unpack(name: str, directory: Path) -> str:
 
 
 def read_dump(out: Path) -> dict[str, dict[bytes, tuple[bytes, int | None]]]:
-    """Read a dump as a user would: kind -> key -> payload and expiry."""
+    """Read a dump as a user would: kind -> key -> payload and expiry. The payload of a collection is its blob."""
     base = out / "redis" / "db_0"
     originals = {}
     if (base / "KEYMAP.jsonl").exists():
@@ -61,7 +63,48 @@ def read_dump(out: Path) -> dict[str, dict[bytes, tuple[bytes, int | None]]]:
             key = originals[segment] if segment in originals else decode_segment(segment)
             found[kind][key] = (blob.read_bytes(), expiries.pop(segment, None))
         assert not expiries, "rows without a blob"
+    for kind, directory in DIRECTORIES.items():
+        found[kind] = {}
+        for blob in base.glob(f"{directory}/*"):
+            segment = blob.name.removesuffix(".jsonl").removesuffix(".json")
+            key = originals[segment] if segment in originals else decode_segment(segment)
+            last_line = blob.read_text().rstrip("\n").splitlines()[-1]
+            end = json.loads(last_line if kind == "stream" else blob.read_text())
+            found[kind][key] = (blob.read_bytes(), end["expire_at_ms"])
     return found
+
+
+def elements_of(kind: str, blob: bytes) -> Any:
+    """Return the elements of a collection as `seen.jsonl` has them."""
+    if kind == "stream":
+        lines = [json.loads(line) for line in blob.splitlines()[:-1]]
+        return [
+            [line["id"], [[_base64_of(field["name"]), _base64_of(field["value"])] for field in line["fields"]]]
+            for line in lines
+        ]
+    document = json.loads(blob, parse_int=str, parse_float=str)
+    if kind == "hash":
+        return sorted([_base64_of(each["name"]), _base64_of(each["value"])] for each in document["fields"])
+    if kind == "zset":
+        return sorted([_base64_of(each["member"]), float(each["score"])] for each in document["members"])
+    return [_base64_of(each) for each in document["items" if kind == "list" else "members"]]
+
+
+def elements_seen(seen: dict[str, Any]) -> Any:
+    """Return the elements that clients saw, in the order of a dump."""
+    if seen["type"] == "hash":
+        return sorted(seen["fields"])
+    if seen["type"] == "set":
+        return sorted(seen["members"], key=base64.b64decode)
+    if seen["type"] == "zset":
+        return sorted([member, float(score)] for member, score in seen["members"])
+    return seen["items" if seen["type"] == "list" else "entries"]
+
+
+def _base64_of(value: Any) -> str:
+    if isinstance(value, str):
+        return base64.b64encode(value.encode()).decode()
+    return base64.b64encode(base64.urlsafe_b64decode(value["base64"] + "==")).decode()
 
 
 def count_members(sketch: bytes) -> int:
@@ -91,6 +134,8 @@ def judge(seen: dict[str, Any], shown: tuple[bytes, int | None] | None) -> str:
             return "wrong value"
     elif "sha256" in seen and (len(payload) != seen["size"] or hashlib.sha256(payload).hexdigest() != seen["sha256"]):
         return "wrong hash"
+    if seen["type"] in DIRECTORIES and elements_of(seen["type"], payload) != elements_seen(seen):
+        return "other elements"
     if seen["type"] == "hll" and count_members(payload) != seen["pfcount"]:
         return "another HLL"
     bounds = seen.get("expire_at_ms_between")
@@ -119,18 +164,16 @@ def complaints(
     """
     wrong = []
     for key, each in seen.items():
-        if each["type"] in ("string", "hll"):
-            kind = "strings" if each["type"] == "string" else "hll"
+        if each["type"] != "none":
+            kind = "strings" if each["type"] == "string" else each["type"]
             complaint = judge(each, dump[kind].pop(key, None))
-        elif each["type"] == "none":
+        else:
             # Deleted, or expired when the client looked: the dump holds it only with an expiry. [CONV-2]
-            shown = dump["strings"].pop(key, None)
+            shown = next((of_kind.pop(key) for of_kind in dump.values() if key in of_kind), None)
             if key in missed:
                 complaint = "" if shown is not None and shown[1] is None else "a committed key is missing"
             else:
                 complaint = "" if shown is None or shown[1] is not None else "resurrected"
-        else:
-            complaint = "" if key not in dump["strings"] and key not in dump["hll"] else "a collection as a string"
         if complaint:
             wrong.append((key, complaint))
     wrong += [(key, "nobody wrote it") for kind in dump.values() for key in kind]
@@ -143,3 +186,5 @@ def assert_counters_add_up(outcome: Outcome) -> None:
     assert sum(counters.strings.values()) == counters.entries["string"] + counters.entries["bare"]
     assert sum(counters.hlls.values()) == counters.entries["hll"]
     assert sum(counters.ttls.values()) == counters.entries["ttl"]
+    for type_, group in DIRECTORIES.items():
+        assert sum(getattr(counters, group).values()) == counters.entries[type_]

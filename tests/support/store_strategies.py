@@ -3,6 +3,7 @@
 import string
 from collections.abc import Callable
 
+from collection_stores import collection_record
 from hypothesis import strategies as st
 from stores import OTHER_KEYS
 from writer import (
@@ -76,8 +77,12 @@ def bodies(version: int) -> st.SearchStrategy[bytes]:
 @st.composite
 def entries_of_one_key(draw: st.DrawFn) -> list[Entry]:
     """Draw some versions of one storage key."""
-    kind = draw(st.sampled_from(["string", "hll", "ttl", "bare", "other"]))
-    if kind == "other":
+    kind = draw(st.sampled_from(["string", "hll", "ttl", "bare", "other", "collection", "collection"]))
+    body: st.SearchStrategy[bytes]
+    if kind == "collection":
+        key, drawn = collection_record(lambda some: draw(st.sampled_from(some)), draw(USER_KEYS))
+        body = st.just(drawn)
+    elif kind == "other":
         key, body = draw(st.sampled_from(OTHER_KEYS)), PAYLOADS
     else:
         prefix = {"string": STR, "hll": HLL, "ttl": TTL, "bare": b""}[kind]

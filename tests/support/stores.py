@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import model
+from collection_stores import collection_record
 from ekvconform.cases.loading import load_cases
 from writer import (
     HEADER_V1,
@@ -47,7 +48,7 @@ OTHER_KEYS: Final = (
     b"!hs|meta|d|k", b"!lst|itm|k", b"!ddb|item|t", b"!s3|blob|b", b"!sqs|msg|vis|m", b"!txn|x", b"!s3|gc|upload|u",
     b"!nobody|knows|this", b"!redis|str", b"!", b"!" + b"y" * 70,
 )  # fmt: skip
-"""Storage keys of types that are not shown."""
+"""Storage keys of types that are not shown, and strays."""
 
 
 # ---- stores ----
@@ -82,6 +83,9 @@ def mixed_store(dice: random.Random) -> list[Entry]:
     for _ in range(dice.randint(0, 14)):
         prefix = dice.choice([STR, HLL, TTL, TTL, b"", None])
         key = dice.choice(OTHER_KEYS) if prefix is None else prefix + dice.choice(user_keys)
+        if prefix is None and dice.random() < 0.8:
+            found.update(_collection(dice, dice.choice(user_keys[:5])))
+            continue
         for commit_ts in dice.sample(range(13), dice.choice([1, 1, 1, 2, 3])):
             if dice.random() < 0.15:
                 found.update([delete(key, commit_ts)])
@@ -99,6 +103,17 @@ def mixed_store(dice: random.Random) -> list[Entry]:
     if dice.random() < 0.5:
         found.update([operational(b"_meta_applied_index", 7), operational(b"_meta_last_commit_ts", 9), writers_row()])
     return sorted(found.items())
+
+
+def _collection(dice: random.Random, user_key: bytes) -> dict[bytes, bytes]:
+    """Return some records of collections under one user key, a few with an older version or deleted."""
+    found: dict[bytes, bytes] = {}
+    for _ in range(dice.choice([1, 2, 3, 5])):
+        key, body = collection_record(dice.choice, user_key)
+        found.update([put(key, dice.choice([3, 5]), body)])
+        if dice.random() < 0.1:
+            found.update([delete(key, dice.choice([2, 7]))])
+    return found
 
 
 def framed(dice: random.Random, entries: list[Entry], last_commit: int) -> bytes:

@@ -5,6 +5,7 @@ CrossHair runs these functions with symbolic input and tries to break what stand
 """
 
 from ekvdump.verify.manifest import require_known_version
+from ekvformat.collections import decode_meta
 from ekvformat.completeness import Counters
 from ekvformat.envelope import Value
 from ekvformat.outcomes import Fault
@@ -199,3 +200,23 @@ def manifest_version(version: int | bool | float | str | list[int] | dict[str, i
     except Fault as fault:
         return fault.name, expected
     return "read", expected
+
+
+def meta_of_a_set(size: int, length: int, number: int) -> tuple[Answer, Answer]:
+    """A meta has a length, and an expiry if there is room for one, for which 0 is none. [COLL-1] [COLL-2] [COLL-4]
+
+    pre: 0 <= size <= 17
+    pre: 0 <= length < len(NUMBERS)
+    pre: 0 <= number < len(NUMBERS)
+    post: __return__[0] == __return__[1]
+    """
+    expected: Answer = b"", min(NUMBERS[number], MOST_MS) or None if size == 16 else None
+    if size not in (8, 16):
+        expected = "invalid-value", "COLL-1", 50
+    elif NUMBERS[length] > MOST_MS:
+        expected = "invalid-value", "COLL-2", 50
+    body = (expiry(NUMBERS[length]) + expiry(NUMBERS[number]) + b"x")[:size]
+    try:
+        return (b"", decode_meta({"meta": {b"": Record(b"!st|meta|", body, 50)}}).expiry_ms), expected
+    except Fault as fault:
+        return _refused(fault), expected
