@@ -14,7 +14,7 @@ import (
 type options struct {
 	database         uint64
 	named            bool // the caller names the types wanted (COMP-1)
-	strings, hlls    bool
+	wanted           [typeCount]bool
 	salvage          bool
 	existing         bool
 	noFlush          bool
@@ -69,7 +69,10 @@ func (r *result) run(o *options, t *tree) (err error) {
 	if r.survey, err = s.survey(); err != nil {
 		return err
 	}
-	c := choices{strings: o.strings, hlls: o.hlls, salvage: o.salvage, collections: r.survey.collections()}
+	if err = s.readCollections(r.survey); err != nil {
+		return err
+	}
+	c := choices{wanted: o.wanted, salvage: o.salvage}
 	if r.verdict, err = s.judgeBodies(r.survey, c); err != nil {
 		return err
 	}
@@ -88,15 +91,19 @@ func (r *result) run(o *options, t *tree) (err error) {
 			return err
 		}
 	}
-	for _, typ := range []recordType{tHLL, tString, tBare, tTTL} { // output order (OUTC-5)
-		for group, err := range s.byUserKey(r.survey) {
+	const collections = tHash                                                   // stands for all of them
+	for _, typ := range []recordType{tHLL, tString, tBare, collections, tTTL} { // output order (OUTC-5)
+		for g, err := range s.byUserKey(r.survey) {
 			if err != nil {
 				return err
 			}
-			if group[typ] != nil {
-				if err := r.write(t, typ, group[typ], c.judge(group)); err != nil {
-					return err
-				}
+			if typ == collections {
+				err = r.writeCollection(t, g, c)
+			} else if g.records[typ] != nil {
+				err = r.write(t, typ, g.records[typ], c.judge(g)[typ])
+			}
+			if err != nil {
+				return err
 			}
 		}
 	}
@@ -124,50 +131,76 @@ func (r *result) run(o *options, t *tree) (err error) {
 }
 
 // write does what the fate of a record says.
-func (r *result) write(t *tree, typ recordType, rec *record, fates [4]fate) error {
-	f := fates[typ]
-	seg, fallback := segment(rec.userKey)
-	dirName, sidecar := "strings", "strings_ttl.jsonl"
+func (r *result) write(t *tree, typ recordType, rec *record, f fate) error {
+	seg, _ := segment(rec.userKey)
+	sidecar := "strings_ttl.jsonl"
 	if typ == tHLL {
-		dirName, sidecar = "hll", "hll_ttl.jsonl"
-	}
-	end := rec.bodyAt + rec.body
-	fill := func(from int64) func(io.Writer) error {
-		return func(w io.Writer) error { return r.snapshot.copyTo(w, from, end-from) }
+		sidecar = "hll_ttl.jsonl"
 	}
 	switch f.counter {
 	case "written":
-		if err := t.blob(dirName, seg+".bin", fill(f.payloadAt)); err != nil { // TREE-4
+		if err := r.show(t, typ, rec.userKey, func(w io.Writer) error {
+			return r.snapshot.copyTo(w, f.payloadAt, rec.bodyAt+rec.body-f.payloadAt)
+		}); err != nil {
 			return err
 		}
 		if f.hasExpiry { // RSTR-7, RHLL-3
-			if err := t.line(sidecar, ttlLine(seg, f.expiry)); err != nil {
-				return err
-			}
-		}
-		if fallback && (typ == tHLL || fates[tHLL].counter != "written") { // KMAP-2, KMAP-3
-			return t.line("KEYMAP.jsonl", keymapLine(seg, rec.userKey))
+			return t.line(sidecar, ttlLine(seg, f.expiry))
 		}
 	case "unreadable":
-		kind := typeNames[typ]
-		if typ == tBare {
-			kind = "string"
-		}
-		if len(r.unreadable) < 16 {
-			r.unreadable = append(r.unreadable, seg)
-		}
-		if err := t.blob("unreadable", seg+"."+kind+".bin", fill(rec.bodyAt)); err != nil { // SALV-7
-			return err
-		}
-		return t.line("unreadable.jsonl", unreadableLine(seg, rec.storageKey, f.offset, f.clause, kind))
+		return r.writeUnreadable(t, rec, f.offset, f.clause)
 	case "applied":
-		return t.line(f.sidecar, ttlLine(seg, f.expiry))
+		if f.sidecar != "" {
+			return t.line(f.sidecar, ttlLine(seg, f.expiry))
+		}
 	case "orphan":
 		if len(r.orphans) < 8 { // RTTL-12
 			r.orphans = append(r.orphans, seg)
 		}
 	}
 	return nil
+}
+
+// writeCollection writes the collection of a user key, if it is one that is wanted.
+func (r *result) writeCollection(t *tree, g *keyGroup, c choices) error {
+	coll, bad, err := c.judgeCollection(r.snapshot, g)
+	switch {
+	case err != nil || coll == nil:
+		return err
+	case bad != nil: // SALV-10
+		return r.writeUnreadable(t, bad.rec, bad.at, bad.clause)
+	}
+	return r.show(t, g.typ, g.userKey, func(w io.Writer) error { return r.snapshot.writeCollection(w, coll) })
+}
+
+// show writes the blob of a user key (TREE-4) and its line of KEYMAP.jsonl (KMAP-1, KMAP-3).
+func (r *result) show(t *tree, typ recordType, userKey []byte, fill func(io.Writer) error) error {
+	seg, fallback := segment(userKey)
+	if err := t.blob(blobDir[typ], seg+blobSuffix[blobDir[typ]], fill); err != nil {
+		return err
+	}
+	if fallback {
+		return t.line("KEYMAP.jsonl", keymapLine(seg, userKey))
+	}
+	return nil
+}
+
+// writeUnreadable writes the blob (SALV-7) and the line (SALV-6) of an unreadable record.
+func (r *result) writeUnreadable(t *tree, rec *record, offset int64, clause string) error {
+	seg, _ := segment(rec.userKey)
+	kind := typeNames[rec.typ]
+	if rec.typ == tBare {
+		kind = "string"
+	}
+	if len(r.unreadable) < 16 { // SALV-9
+		r.unreadable = append(r.unreadable, seg)
+	}
+	if err := t.blob("unreadable", seg+"."+kind+".bin", func(w io.Writer) error {
+		return r.snapshot.copyTo(w, rec.bodyAt, rec.body)
+	}); err != nil {
+		return err
+	}
+	return t.line("unreadable.jsonl", unreadableLine(seg, rec.storageKey, offset, clause, kind))
 }
 
 // conclude gives the warnings and reasons in the order of the table of COMP (COMP-5, COMP-6).
@@ -191,7 +224,7 @@ func (r *result) conclude(o *options, t *tree) {
 		warn("unknown-prefix", n, r.survey.beginnings, "records of an unknown type")
 		because("unknown-prefix", "unknown", n)
 	}
-	for typ := tHash; typ <= tSQS; typ++ {
+	for typ := tDynamoDB; typ <= tSQS; typ++ {
 		if n := r.survey.types[typ]; n > 0 && !o.named { // KEYS-6, KEYS-7
 			warn("undecoded-type", n, []string{typeNames[typ]}, "records of a type that this version cannot show")
 			because("undecoded-type", typeNames[typ], n)

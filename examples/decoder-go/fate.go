@@ -52,67 +52,73 @@ type fate struct {
 	hasExpiry bool // written: the expiry of its envelope; applied: that of the TTL record
 	expiry    uint64
 	payloadAt int64
-	sidecar   string // applied: where its line goes
+	sidecar   string // applied: where its line goes, if it has one
 }
 
 type choices struct {
-	strings, hlls, salvage bool
-	collections            bool
+	wanted  [typeCount]bool // COMP-1
+	salvage bool
 }
 
-// judge says what becomes of the records of one user key: the first line of its table
+// judge says what becomes of the strings, the HLL and the TTL record of one user key: the first line of its table
 // in FATE whose conditions hold (FATE-1).
-func (c choices) judge(g *[4]*record) (f [4]fate) {
-	str, bare, hll, ttl := g[tString], g[tBare], g[tHLL], g[tTTL]
+func (c choices) judge(g *keyGroup) (f [4]fate) {
+	ttl := g.records[tTTL]
 	malformed := ttl != nil && !sound(ttl)
-	strBody, hllBody := body{}, body{}
-	if str != nil {
-		strBody = readBody(str)
-		f[tString] = c.judgeBody(str, strBody, c.strings, malformed)
-	}
-	if bare != nil {
-		f[tBare] = c.judgeBody(bare, readBody(bare), c.strings, malformed)
-		if c.strings && str != nil { // RSTR-4, SALV-4
-			f[tBare] = fate{counter: "shadowed"}
+	envelope := false // of the record that the TTL record would decide about
+	for _, t := range []recordType{tString, tBare, tHLL} {
+		r := g.records[t]
+		if r == nil {
+			continue
+		}
+		b := readBody(r)
+		switch {
+		case !c.wanted[t]: // COMP-2
+			f[t].counter = "excluded"
+		case t != g.typ: // RSTR-4, RHLL-4, SALV-4
+			f[t].counter = "shadowed"
+		default:
+			f[t] = c.judgeBody(r, b, malformed)
+		}
+		if t == g.typ {
+			envelope = b.envelope
 		}
 	}
-	if hll != nil { // beside a string, a TTL record does not decide about the HLL (RTTL-8)
-		hllBody = readBody(hll)
-		f[tHLL] = c.judgeBody(hll, hllBody, c.hlls, malformed && str == nil && bare == nil)
-	}
-	if ttl == nil {
-		return f
-	}
-	t := &f[tTTL]
-	isString := str != nil || bare != nil
-	switch {
-	case malformed && !c.salvage: // RTTL-1, whichever key it belongs to
-		t.fault = faultAt("invalid-value", "RTTL-1", ttl.bodyAt, "a TTL record that does not have eight bytes").withKey(ttl.storageKey)
-	case malformed: // SALV-2
-		*t = fate{counter: "unreadable", clause: "RTTL-1", offset: ttl.bodyAt}
-	case isString && !c.strings, !isString && hll != nil && !c.hlls: // COMP-2
-		t.counter = "excluded"
-	case str != nil && strBody.envelope: // RTTL-5
-		t.counter = "redundant"
-	case isString: // RTTL-6
-		*t = fate{counter: "applied", sidecar: "strings_ttl.jsonl", hasExpiry: true, expiry: clamp(ttl.head[:8])}
-	case hll != nil && hllBody.envelope: // RTTL-5
-		t.counter = "redundant"
-	case hll != nil: // RTTL-7
-		*t = fate{counter: "applied", sidecar: "hll_ttl.jsonl", hasExpiry: true, expiry: clamp(ttl.head[:8])}
-	case c.collections: // RTTL-9
-		t.counter = "unclaimed"
-	default: // RTTL-10
-		t.counter = "orphan"
+	if ttl != nil {
+		f[tTTL] = c.judgeTTL(ttl, g, envelope)
 	}
 	return f
 }
 
-// judgeBody says what becomes of a string or HLL; malformed is the TTL record that decides about it.
-func (c choices) judgeBody(r *record, b body, wanted, malformed bool) fate {
+// judgeTTL says what becomes of a TTL record (RTTL-4).
+func (c choices) judgeTTL(ttl *record, g *keyGroup, envelope bool) fate {
 	switch {
-	case !wanted: // COMP-2
+	case !sound(ttl) && !c.salvage: // RTTL-1, whichever key it belongs to
+		return fate{fault: faultAt("invalid-value", "RTTL-1", ttl.bodyAt, "a TTL record that does not have eight bytes").withKey(ttl.storageKey)}
+	case !sound(ttl): // SALV-2
+		return fate{counter: "unreadable", clause: "RTTL-1", offset: ttl.bodyAt}
+	case g.typ == tNone: // RTTL-10, whatever is wanted
+		return fate{counter: "orphan"}
+	case !c.wanted[g.typ]: // COMP-2
 		return fate{counter: "excluded"}
+	}
+	applied := fate{counter: "applied", hasExpiry: true, expiry: clamp(ttl.head[:8])}
+	switch {
+	case envelope: // RTTL-5
+		return fate{counter: "redundant"}
+	case g.typ == tString || g.typ == tBare: // RTTL-6
+		applied.sidecar = "strings_ttl.jsonl"
+	case g.typ == tHLL: // RTTL-7
+		applied.sidecar = "hll_ttl.jsonl"
+	case g.hasExpiry(): // RTTL-16
+		return fate{counter: "redundant"}
+	}
+	return applied // RTTL-17: it is in the blob
+}
+
+// judgeBody says what becomes of a string or HLL; malformed is the TTL record that decides about it.
+func (c choices) judgeBody(r *record, b body, malformed bool) fate {
+	switch {
 	case b.broken != "" && !c.salvage: // ENVL-10
 		return fate{fault: faultAt("invalid-value", b.broken, b.cutAt, "an envelope that is cut").withKey(r.storageKey)}
 	case b.broken != "": // SALV-1
@@ -126,21 +132,27 @@ func (c choices) judgeBody(r *record, b body, wanted, malformed bool) fate {
 
 // A verdict is what one look at all bodies finds.
 type verdict struct {
-	groups     map[string]map[string]uint64 // counters of COMP-8
-	unreadable uint64
+	groups     map[string]map[string]uint64 // counters of COMP-8, COMP-12 and COMP-13
+	unreadable uint64                       // lines of unreadable.jsonl
 }
 
-var counterGroup = [4]string{tHLL: "hlls", tString: "strings", tBare: "strings", tTTL: "ttls"}
+// counterGroup is the group of counters of each type (COMP-9).
+var counterGroup = [typeCount]string{tHLL: "hlls", tString: "strings", tBare: "strings", tTTL: "ttls",
+	tHash: "hashes", tList: "lists", tSet: "sets", tZset: "zsets", tStream: "streams"}
 
 // judgeBodies counts the fates of all records, or names the first fault in output order (OUTC-5).
 func (s *snapshot) judgeBodies(r *survey, c choices) (*verdict, error) {
-	v := &verdict{groups: map[string]map[string]uint64{"strings": {}, "hlls": {}, "ttls": {}}}
+	v := &verdict{groups: map[string]map[string]uint64{"collections": {}}}
+	for _, name := range counterGroup {
+		v.groups[name] = map[string]uint64{}
+	}
 	var faults [4]*Fault
-	for group, err := range s.byUserKey(r) {
+	var ofCollection *Fault
+	for g, err := range s.byUserKey(r) {
 		if err != nil {
 			return nil, err
 		}
-		for t, f := range c.judge(group) {
+		for t, f := range c.judge(g) {
 			if f.fault != nil && faults[t] == nil {
 				faults[t] = f.fault
 			}
@@ -151,8 +163,30 @@ func (s *snapshot) judgeBodies(r *survey, c choices) (*verdict, error) {
 				v.unreadable++
 			}
 		}
+		coll, bad, err := c.judgeCollection(s, g)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range g.pieces { // COMP-12
+			v.groups[counterGroup[p.typ]][c.counterOf(p, g, coll, bad)]++
+		}
+		switch {
+		case bad != nil && !c.salvage && ofCollection == nil:
+			ofCollection = bad.fault()
+		case bad != nil: // SALV-10
+			v.unreadable++
+		case coll != nil: // COMP-13
+			v.groups["collections"][typeNames[g.typ]]++
+		}
 	}
-	for _, f := range faults {
+	for t := tHash; t <= tStream; t++ { // COMP-12
+		counter := "orphan"
+		if !c.wanted[t] {
+			counter = "excluded"
+		}
+		v.groups[counterGroup[t]][counter] += r.strays[t]
+	}
+	for _, f := range []*Fault{faults[tHLL], faults[tString], faults[tBare], ofCollection, faults[tTTL]} {
 		if f != nil {
 			return nil, f
 		}

@@ -21,10 +21,16 @@ import (
 
 const maxDatabase = 2_147_483_647 // TREE-3
 
-const usage = `usage: ekvdecoder decode [--db N] [--only strings,hll] [--salvage] [--into-existing] [--no-sync]
+const usage = `usage: ekvdecoder decode [--db N] [--only TYPE,..] [--salvage] [--into-existing] [--no-sync]
                          [--wall-time T] [--cluster-id S] [--elastickv-version S] [--] SNAPSHOT OUT
        ekvdecoder verify [--] OUT
+
+TYPE is strings, hll, hashes, lists, sets, zsets or streams.
 `
+
+// wantedNames are the types that a caller can name (COMP-1).
+var wantedNames = map[string][]recordType{"strings": {tString, tBare}, "hll": {tHLL}, "hashes": {tHash},
+	"lists": {tList}, "sets": {tSet}, "zsets": {tZset}, "streams": {tStream}}
 
 func main() {
 	var stop atomic.Bool
@@ -42,7 +48,10 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer, stop *atomic.Bool) int {
-	o := &options{strings: true, hlls: true}
+	o := &options{}
+	for t := range o.wanted {
+		o.wanted[t] = true
+	}
 	command := ""
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
@@ -151,15 +160,14 @@ func parseArgs(command string, args []string, o *options) (paths []string, err e
 				return nil, fmt.Errorf("not a database index: %q", value)
 			}
 		case "--only":
-			o.named, o.strings, o.hlls = true, false, false
-			for _, t := range strings.Split(value, ",") {
-				switch t {
-				case "strings":
-					o.strings = true
-				case "hll":
-					o.hlls = true
-				default:
-					return nil, fmt.Errorf("not a type: %q", t)
+			o.named, o.wanted = true, [typeCount]bool{}
+			for _, name := range strings.Split(value, ",") {
+				types, ok := wantedNames[name]
+				if !ok {
+					return nil, fmt.Errorf("not a type: %q", name)
+				}
+				for _, t := range types {
+					o.wanted[t] = true
 				}
 			}
 		case "--wall-time":

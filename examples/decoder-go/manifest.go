@@ -65,10 +65,12 @@ func btoi(b bool) int {
 
 // Counters in the order of outcomes.toml (COMP-9).
 var (
-	entryCounters  = strings.Fields("operational future history deleted expired internal unknown undecoded string bare hll ttl")
-	stringCounters = strings.Fields("written shadowed excluded unreadable")
-	hllCounters    = strings.Fields("written excluded unreadable")
-	ttlCounters    = strings.Fields("applied redundant unclaimed orphan excluded unreadable")
+	entryCounters = strings.Fields("operational future history deleted expired internal unknown undecoded " +
+		"string bare hll hash list set zset stream ttl")
+	stringCounters     = strings.Fields("written shadowed excluded unreadable") // of HLLs, too
+	collectionCounters = strings.Fields("written unread shadowed orphan excluded unreadable")
+	collectionTypes    = strings.Fields("hash list set zset stream")
+	ttlCounters        = strings.Fields("applied redundant orphan excluded unreadable")
 )
 
 func counts(names []string, m map[string]uint64) object {
@@ -150,7 +152,7 @@ func (r *result) adapters(o *options) object {
 			databases = append(databases, n)
 		}
 		a = append(a, member{"redis", object{{"databases", databases}}})
-	} else if types[tString]+types[tBare]+types[tHLL] == 0 && !r.survey.collections() {
+	} else if types[tString]+types[tBare]+types[tHLL]+types[tHash]+types[tList]+types[tSet]+types[tZset]+types[tStream] == 0 {
 		a = append(a, member{"redis", object{}})
 	}
 	if !o.named && types[tSQS] == 0 {
@@ -175,7 +177,7 @@ func (r *result) outcome(o *options) object {
 			member{"partial_reasons", reasonList(e.reasons)}, member{"fsm_path", e.fsmPath}))
 	}
 	var undecoded object
-	for t := tHash; t <= tSQS; t++ {
+	for t := tDynamoDB; t <= tSQS; t++ {
 		undecoded = append(undecoded, member{typeNames[t], r.survey.types[t]})
 	}
 	groups := r.verdict.groups
@@ -188,7 +190,13 @@ func (r *result) outcome(o *options) object {
 			{"entries", counts(entryCounters, r.survey.entries)},
 			{"undecoded", undecoded},
 			{"strings", counts(stringCounters, groups["strings"])},
-			{"hlls", counts(hllCounters, groups["hlls"])},
+			{"hlls", counts(stringCounters, groups["hlls"])},
+			{"hashes", counts(collectionCounters, groups["hashes"])},
+			{"lists", counts(collectionCounters, groups["lists"])},
+			{"sets", counts(collectionCounters, groups["sets"])},
+			{"zsets", counts(collectionCounters, groups["zsets"])},
+			{"streams", counts(collectionCounters, groups["streams"])},
+			{"collections", counts(collectionTypes, groups["collections"])},
 			{"ttls", counts(ttlCounters, groups["ttls"])},
 		}},
 		{"earlier", earlier},

@@ -12,7 +12,7 @@ import (
 
 type recordType int
 
-// The first four stand in output order (OUTC-5); those without a chapter in the order of the table of KEYS.
+// The first four are of records that are alone; types without a chapter stand in the order of the table of KEYS.
 const (
 	tHLL recordType = iota
 	tString
@@ -192,7 +192,9 @@ type survey struct {
 	types        [typeCount]uint64
 	spans        [typeCount]struct{ from, to int64 } // where the entries of a type stand
 	appliedIndex uint64
-	beginnings   []string // of unknown keys, the first 16
+	beginnings   []string  // of unknown keys, the first 16
+	pieces       []*record // of collections, by user key
+	strays       [typeCount]uint64
 }
 
 func (s *snapshot) survey() (*survey, error) {
@@ -261,7 +263,7 @@ func (s *snapshot) count(e *entry, open *openKeys, r *survey) {
 	}
 	r.types[t]++
 	switch {
-	case t >= tHash && t <= tSQS:
+	case t >= tDynamoDB && t <= tSQS:
 		r.entries["undecoded"]++ // KEYS-5
 	default:
 		r.entries[typeNames[t]]++
@@ -273,26 +275,23 @@ func (s *snapshot) count(e *entry, open *openKeys, r *survey) {
 	}
 }
 
-// collections says whether there are records of Redis types without a chapter (RTTL-9).
-func (r *survey) collections() bool {
-	return r.types[tHash]+r.types[tList]+r.types[tSet]+r.types[tZset]+r.types[tStream] > 0
-}
-
-// A record is good until the next one.
+// A record is good until the next one; those of collections are good for ever, without a head.
 type record struct {
 	typ          recordType
+	kind         kind // of collections
 	storageKey   []byte
 	userKey      []byte
+	suffix       []byte // of collections
 	bodyAt, body int64
 	head         []byte
 }
 
-// records gives the records of one type in canonical order (VISI-17).
+// records gives the records of one type in canonical order (VISI-17). Those of collections have no user key yet.
 func (s *snapshot) records(t recordType, from, to int64) iter.Seq2[*record, error] {
 	return func(yield func(*record, error) bool) {
 		var open openKeys
 		prefix := 0
-		if t != tBare { // RSTR-1, RSTR-2, RHLL-1, RTTL-4
+		if t == tString || t == tHLL || t == tTTL { // RSTR-1, RSTR-2, RHLL-1, RTTL-4
 			prefix = len(prefixes[t][0])
 		}
 		emit := func(key []byte, v version) bool {
@@ -332,10 +331,10 @@ func canonical(a, b []byte) int {
 	return len(b) - len(a)
 }
 
-// byUserKey merges the records of strings, HLLs and TTLs: all those of one user key at a time,
-// in canonical order, at the indexes tHLL, tString, tBare and tTTL.
-func (s *snapshot) byUserKey(r *survey) iter.Seq2[*[4]*record, error] {
-	return func(yield func(*[4]*record, error) bool) {
+// byUserKey merges the records of strings, HLLs, collections and TTLs: all those of one user key at a time,
+// in canonical order.
+func (s *snapshot) byUserKey(r *survey) iter.Seq2[*keyGroup, error] {
+	return func(yield func(*keyGroup, error) bool) {
 		var next [4]func() (*record, error, bool)
 		var head [4]*record
 		for t := range next {
@@ -357,8 +356,11 @@ func (s *snapshot) byUserKey(r *survey) iter.Seq2[*[4]*record, error] {
 				return
 			}
 		}
-		for {
+		for pieces := r.pieces; ; {
 			var first *record
+			if len(pieces) > 0 {
+				first = pieces[0]
+			}
 			for _, h := range head {
 				if h != nil && (first == nil || canonical(h.userKey, first.userKey) < 0) {
 					first = h
@@ -367,17 +369,23 @@ func (s *snapshot) byUserKey(r *survey) iter.Seq2[*[4]*record, error] {
 			if first == nil {
 				return
 			}
-			var group [4]*record
+			g := &keyGroup{userKey: first.userKey}
 			for t, h := range head {
 				if h != nil && bytes.Equal(h.userKey, first.userKey) {
-					group[t] = h
+					g.records[t] = h
 				}
 			}
-			if !yield(&group, nil) {
+			n := 0
+			for n < len(pieces) && bytes.Equal(pieces[n].userKey, first.userKey) {
+				n++
+			}
+			g.pieces, pieces = pieces[:n], pieces[n:]
+			g.typ = g.keyType()
+			if !yield(g, nil) {
 				return
 			}
-			for t := range group {
-				if group[t] != nil {
+			for t := range g.records {
+				if g.records[t] != nil {
 					if err := advance(t); err != nil {
 						yield(nil, err)
 						return

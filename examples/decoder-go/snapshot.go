@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -121,14 +122,18 @@ func (s *snapshot) copyTo(w io.Writer, offset, size int64) error {
 
 // A window gives bytes of the snapshot; they are good until the next call.
 type window struct {
-	s   *snapshot
-	buf []byte
-	at  int64
+	s     *snapshot
+	buf   []byte
+	at    int64
+	ahead int64 // how much it reads at once at least
 }
+
+// bodies is a window for bodies that lie apart.
+func (s *snapshot) bodies() *window { return &window{s: s, ahead: 4 << 10} }
 
 func (w *window) bytes(offset int64, n int) ([]byte, error) {
 	if offset < w.at || offset+int64(n) > w.at+int64(len(w.buf)) {
-		size := min(max(int64(n), windowSize), w.s.size-offset)
+		size := min(max(int64(n), cmp.Or(w.ahead, windowSize)), w.s.size-offset)
 		if int64(cap(w.buf)) < size {
 			w.buf = make([]byte, size)
 		}

@@ -26,7 +26,7 @@ const (
 )
 
 var sidecarNames = []string{"strings_ttl.jsonl", "hll_ttl.jsonl", "KEYMAP.jsonl", "unreadable.jsonl"}
-var blobDirNames = []string{"strings", "hll", "unreadable"}
+var blobDirNames = sortedKeys(blobSuffix)
 
 // A tree is the dump that a run writes.
 type tree struct {

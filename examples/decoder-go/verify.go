@@ -116,12 +116,17 @@ func (v *verifier) readTree() error {
 	})
 }
 
-// The values of keys: 's' and 'h' are blobs in strings and hll, 'k' a line of KEYMAP.jsonl of the kind sha-fallback and 'm' one
+// The values of keys: those of blobTag are blobs of keys that are shown, 'k' a line of KEYMAP.jsonl of the kind sha-fallback and 'm' one
 // whose key has another segment, '1' and '2' rows of strings_ttl.jsonl and hll_ttl.jsonl, 'u' a blob
 // in unreadable and '3' a row of unreadable.jsonl. A key is the database, NUL, and the segment; for
 // 'u' and '3' the database, NUL, '/', segment, '.' and kind.
 func dbKey(db, seg string) string               { return db + "\x00" + seg }
 func unreadableKey(db, seg, kind string) string { return db + "\x00/" + seg + "." + kind }
+
+// blobTag is the value of a blob by its directory.
+var blobTag = map[string]byte{"strings": 's', "hll": 'h', "hashes": 'A', "lists": 'L', "sets": 'S', "zsets": 'Z', "streams": 'X'}
+
+var unreadableKinds = []string{"string", "hll", "hash", "list", "set", "zset", "stream", "ttl"} // SALV-6
 
 // inDatabase reads a sidecar or notes a blob of a database.
 func (v *verifier) inDatabase(d *dir, name, rel string) error {
@@ -148,15 +153,18 @@ func (v *verifier) inDatabase(d *dir, name, rel string) error {
 			}, '3')
 		}
 	}
-	if len(parts) != 4 || !slices.Contains(blobDirNames, parts[2]) || !strings.HasSuffix(name, ".bin") {
+	if len(parts) != 4 || blobSuffix[parts[2]] == "" {
 		return nil
 	}
-	seg := strings.TrimSuffix(name, ".bin")
+	seg, ok := strings.CutSuffix(name, blobSuffix[parts[2]])
+	if !ok {
+		return nil
+	}
 	if parts[2] != "unreadable" {
 		v.judgeSegment(seg, rel)
-		return v.sorted(v.keys.add(dbKey(db, seg), parts[2][0]))
+		return v.sorted(v.keys.add(dbKey(db, seg), blobTag[parts[2]]))
 	}
-	for _, kind := range []string{"string", "hll", "ttl"} {
+	for _, kind := range unreadableKinds {
 		if s, ok := strings.CutSuffix(seg, "."+kind); ok {
 			v.judgeSegment(s, rel)
 			return v.sorted(v.keys.add(unreadableKey(db, s, kind), 'u'))
@@ -270,15 +278,31 @@ func readUnreadableRow(line []byte) (seg, kind string, ok bool) {
 		return "", "", false
 	}
 	typ := typeOf(storageKey)
-	userKey := storageKey
-	switch {
-	case typ > tTTL || typ == tBare && kind != "string" || typ != tBare && kind != typeNames[typ]:
+	if typ > tStream || typ == tBare && kind != "string" || typ != tBare && kind != typeNames[typ] {
 		return "", "", false
-	case typ != tBare:
-		userKey = storageKey[len(prefixes[typ][0]):]
 	}
-	s, _ := segment(userKey)
-	return seg, kind, s == seg
+	return seg, kind, isSegmentOf(seg, typ, storageKey)
+}
+
+// isSegmentOf says whether a segment is that of the user key of a storage key, which is not a stray's (VERI-14).
+func isSegmentOf(seg string, typ recordType, storageKey []byte) bool {
+	var userKeys [][]byte
+	switch {
+	case typ == tBare:
+		userKeys = [][]byte{storageKey}
+	case typ <= tTTL:
+		userKeys = [][]byte{storageKey[len(prefixes[typ][0]):]}
+	default:
+		for _, body := range []int64{16, 24} { // of a delta and of a meta (TYPE-3)
+			if key, _, ok := shapeOf(typ, storageKey, body).takeApart(storageKey); ok {
+				userKeys = append(userKeys, key)
+			}
+		}
+	}
+	return slices.ContainsFunc(userKeys, func(key []byte) bool {
+		s, _ := segment(key)
+		return s == seg
+	})
 }
 
 // readWhole reads CHECKSUMS and MANIFEST.json.
@@ -452,15 +476,14 @@ func (v *verifier) compareKey(key string, n map[byte]uint64) {
 		return
 	}
 	db, seg, _ := strings.Cut(key, "\x00")
-	if _, f := readSegment(seg); f != nil && f.name == "needs-keymap" && n['k'] == 0 {
-		if n['s'] > 0 {
-			v.find("needs-keymap", "VERI-11", db+"/strings/"+seg+".bin")
-		}
-		if n['h'] > 0 {
-			v.find("needs-keymap", "VERI-11", db+"/hll/"+seg+".bin")
+	_, f := readSegment(seg)
+	blobs := uint64(0)
+	for dirName, tag := range blobTag {
+		if blobs += n[tag]; n[tag] > 0 && f != nil && f.name == "needs-keymap" && n['k'] == 0 {
+			v.find("needs-keymap", "VERI-11", db+"/"+dirName+"/"+seg+blobSuffix[dirName])
 		}
 	}
-	if n['k'] > 0 && n['s']+n['h'] == 0 {
+	if n['k'] > 0 && blobs == 0 {
 		v.find("line-without-blob", "VERI-13", db+"/KEYMAP.jsonl")
 	}
 	for _, row := range []struct {
