@@ -51,7 +51,7 @@ run: $(VENV)/run-stamp ## decode real snapshots, and judge the command by all go
 check: lint ## in a minute: linters, the gate of the spec, golden cases and unit tests of the reference
 	$(BIN)/pytest -n auto tests/reference
 
-test: lint ## in six minutes: linters, all tests, branch coverage of the reference
+test: lint ## in eight minutes: linters, all tests, branch coverage of the reference
 	$(BIN)/pytest -n auto tests
 	$(BIN)/pytest -n auto tests/reference --cov --cov-report=term
 

@@ -2,12 +2,13 @@
 
 Every figure is a median; the two commands of a ratio take turns. The snapshots are
 live-shaped: ten entries a key, one third each of envelopes with expiry, envelopes
-without, and legacy values with a TTL record.
+without, and legacy values with a TTL record. In a mixed one each third key is a collection.
 """
 
 import os
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,16 @@ from ekvformat.decode import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from writer import HEADER_V1, encoded_entry, live_store, payload_start  # noqa: E402
+from collection_stores import sized, text_field  # noqa: E402
+from writer import HEADER_V1, encoded_entry, live_set, live_store, payload_start, put  # noqa: E402
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROUNDS = 5
 SPAWNS = 40
 CORES = os.cpu_count() or 1
 RATIO_KEYS = 60_000
+ELEMENTS = 5
+"""Elements of a collection in a mixed store."""
 MEMORY_KEYS = (10_000, 100_000, 1_000_000)
 GOAL_LIVE = 3.2
 """Most times that a decode may take of the bare loop, which opens, writes, closes and renames as many files."""
@@ -86,6 +90,49 @@ def iter_plain_pieces(keys: int) -> Iterator[bytes]:
     for index, entry in enumerate(live_store(keys)):
         if index % 10 == 0:
             yield encoded_entry(entry)
+
+
+def iter_collection(number: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield storage key and body of the records of a collection, each of the five types in turn."""
+    user_key = b"user:%08d" % number
+    type_ = number // 3 % 5
+    short = (b"hs", b"lst", b"st", b"stream", b"zs")[type_]
+    start = b"!" + short + b"|meta|"
+    length, end = struct.pack(">Q", ELEMENTS), struct.pack(">Q", 1_800_000_000_000 + number)
+    if type_ == 1:
+        yield start + user_key, bytes(8) + length + length + end
+        yield from ((b"!lst|itm|" + user_key + struct.pack(">Q", 2**63 + n), b"item %d" % n) for n in range(ELEMENTS))
+        return
+    yield start + sized(user_key), length + (length + bytes(8) if type_ == 3 else b"") + end
+    if type_ != 3:
+        yield start + b"d|" + sized(user_key) + struct.pack(">QI", number, 0), bytes(8)
+    for n in range(ELEMENTS):
+        name, score = b"element %d" % n, struct.pack(">d", n)
+        if type_ == 0:
+            yield b"!hs|fld|" + sized(user_key) + name, b"value %d" % n
+        elif type_ == 2:
+            yield b"!st|mem|" + sized(user_key) + name, b""
+        elif type_ == 3:
+            body = b"\0RXE\1" + text_field(1, b"%d-0" % n) + text_field(2, b"name") + text_field(2, name)
+            yield b"!stream|entry|" + sized(user_key) + struct.pack(">QQ", n, 0), body
+        else:
+            yield b"!zs|mem|" + sized(user_key) + name, score
+            yield b"!zs|scr|" + sized(user_key) + score + name, b""
+
+
+def iter_mixed_pieces(keys: int) -> Iterator[bytes]:
+    """Yield a snapshot of which each third key is a collection; it is held in memory."""
+    yield HEADER_V1 + payload_start(10**9)
+    entries = [
+        entry
+        for number in range(keys)
+        for entry in (
+            (put(key, 1 + number, body) for key, body in iter_collection(number))
+            if number % 3 == 2
+            else live_set(b"user:%08d" % number, 1 + number, b"%08d" % number * 3, None)
+        )
+    ]
+    yield from map(encoded_entry, sorted(entries))
 
 
 def write_snapshot(path: Path, keys: int) -> None:
@@ -232,6 +279,7 @@ def print_decodes(directory: Path, programs: dict[str, str]) -> None:
     for shape, pieces, goal in (
         ("ten entries a key", iter_pieces(RATIO_KEYS), GOAL_LIVE),
         ("one entry a key", iter_plain_pieces(RATIO_KEYS), GOAL_PLAIN),
+        ("a third collections", iter_mixed_pieces(RATIO_KEYS), GOAL_LIVE),
     ):
         write_pieces(snapshot, pieces)
         for name, program in programs.items():

@@ -30,6 +30,8 @@ from redis_server import Server, commands_in, render_command, running  # noqa: E
 SERVERS = ("redis-server", "valkey-server")
 SLACK_MS = 2
 """By how much the bounds of an expiry may be missed (fixtures/real/README.md)."""
+ELEMENTS = {"hash": "fields", "list": "items", "set": "members", "zset": "members", "stream": "entries"}
+"""Type of a collection = what seen.jsonl calls its elements."""
 MOST_COUNT_ERROR = 0.03
 """Relative error of PFCOUNT: a server of this kind estimates, with a standard error of 0.81 %."""
 
@@ -49,6 +51,36 @@ def moved(stream: bytes, by_ms: int) -> bytes:
     return b"".join(map(render_command, commands))
 
 
+def elements_there(server: Server, type_: str, key: bytes) -> Any:
+    """Return the elements of a collection in a server."""
+    if type_ == "hash":
+        words = server.ask(b"HGETALL", key)
+        return dict(zip(words[::2], words[1::2], strict=True))
+    if type_ == "list":
+        return server.ask(b"LRANGE", key, b"0", b"-1")
+    if type_ == "set":
+        return set(server.ask(b"SMEMBERS", key))
+    if type_ == "zset":
+        words = server.ask(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES")
+        return dict(zip(words[::2], map(float, words[1::2]), strict=True))
+    return [(element_id, fields) for element_id, fields in server.ask(b"XRANGE", key, b"-", b"+")]
+
+
+def elements_seen(line: dict[str, Any]) -> Any:
+    """Return the elements of a collection as a client saw them."""
+    decode = base64.b64decode
+    seen = line[ELEMENTS[line["type"]]]
+    if line["type"] == "hash":
+        return {decode(name): decode(value) for name, value in seen}
+    if line["type"] == "list":
+        return [decode(item) for item in seen]
+    if line["type"] == "set":
+        return {decode(member) for member in seen}
+    if line["type"] == "zset":
+        return {decode(member): float(score) for member, score in seen}
+    return [(element_id.encode(), [decode(word) for pair in pairs for word in pair]) for element_id, pairs in seen]
+
+
 def find_fault(server: Server, line: dict[str, Any], moved_ms: int) -> str | None:
     """Compare one key with what a client saw of it; return what is wrong, or None."""
     key = base64.b64decode(line["key"])
@@ -65,6 +97,13 @@ def find_fault(server: Server, line: dict[str, Any], moved_ms: int) -> str | Non
         count = server.ask(b"PFCOUNT", key)
         if abs(count - line["pfcount"]) > MOST_COUNT_ERROR * line["pfcount"]:
             return f"PFCOUNT gives {count}, and gave {line['pfcount']}"
+    elif line["type"] in ELEMENTS:
+        found, seen = elements_there(server, line["type"], key), elements_seen(line)
+        # A server of this kind keeps nothing without elements, but streams.
+        if not seen and line["type"] != "stream":
+            return "it is there" if server.ask(b"EXISTS", key) else None
+        if found != seen or server.ask(b"TYPE", key).decode() != line["type"]:
+            return f"it holds {found!r:.80} and not {seen!r:.80}"
     else:
         return "it is there, as something else" if line["type"] != "none" and server.ask(b"EXISTS", key) else None
     expiry_ms = server.ask(b"PEXPIRETIME", key)
@@ -87,12 +126,12 @@ def compare(server: Server, name: str, moved_ms: int) -> tuple[Counter[str], lis
             continue  # no client could read it
         if fault := find_fault(server, line, moved_ms):
             wrong.append(f"{name}: {base64.b64decode(line['key'])!r:.60}: {fault}")
-        elif line["type"] in ("string", "hll"):
+        elif line["type"] != "none":
             agree[line["type"]] += 1
     # What was deleted or had expired when the client looked may be there only as what expires.
     known = {base64.b64decode(line["key"]): line["type"] for line in lines if "error" not in line}
     for key in server.ask(b"KEYS", b"*"):
-        if known.get(key) not in ("string", "hll", "none"):
+        if key not in known:
             wrong.append(f"{name}: {key!r:.60}: nobody saw such a key")
         agree["others"] += known.get(key) == "none"
     return agree, wrong
@@ -131,8 +170,8 @@ def restore(program: str, name: str, directory: Path) -> tuple[list[str], list[s
         server.ask(b"FLUSHALL")
         server.pipe(moved(nx, moved_ms))
         wrong += compare(server, name, moved_ms)[1]
-    cells = [name, str(len(commands_in(sent.stdout))), str(agree["string"]), str(agree["hll"]), str(agree["others"])]
-    return [*cells, str(len(wrong))], wrong
+    counts = [agree[type_] for type_ in ("string", "hll", *ELEMENTS, "others")]
+    return [name, str(len(commands_in(sent.stdout))), *map(str, counts), str(len(wrong))], wrong
 
 
 def main() -> int:
@@ -140,13 +179,13 @@ def main() -> int:
     programs = [program for program in SERVERS if shutil.which(program)]
     if not programs or not shutil.which("redis-cli"):
         sys.exit("a server is needed: on Debian, apt-get install redis-server")
-    console = Console()
+    console = Console(width=150)
     wrong: list[str] = []
     for program in programs:
         version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.split()[2]
         table = Table(
-            "snapshot", "commands", "strings that agree", "HLLs that agree", "unseen, but expiring", "wrong",
-            title=f"{program} {version}",
+            "snapshot", "commands", "strings", "HLLs", "hashes", "lists", "sets", "zsets", "streams",
+            "unseen, but expiring", "wrong", title=f"{program} {version}: keys that agree",
         )  # fmt: skip
         for name in sorted(path.parent.name for path in REAL.glob("*/seen.jsonl")):
             with tempfile.TemporaryDirectory(prefix="ekvdump-restore.") as directory:

@@ -24,8 +24,8 @@ WORK: Final = ROOT / "build" / "site-check"
 AXE: Final = "axe-core@4.10.3"
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 PAGES: Final = (
-    "index.html", "spec/format/03-snapshot-file.html", "spec/format/11-fates.html",
-    "spec/appendices/22-divergences.html", "spec/appendices/25-a-snapshot-by-hand.html",
+    "index.html", "spec/format/03-snapshot-file.html", "spec/format/18-fates.html",
+    "spec/appendices/29-divergences.html", "spec/appendices/32-a-snapshot-by-hand.html",
     "cases/rttl/rttl-both-string-and-hll.html", "clauses.html", "test-your-decoder.html",
 )  # fmt: skip
 WIDTHS: Final = (1400, 400)
