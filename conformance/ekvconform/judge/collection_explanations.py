@@ -73,11 +73,12 @@ def _why_elements(type_: str, texts: list[str], others: list[str], own: Sequence
     """Return form and clause of other elements."""
     more = "\n".join(text for text in others if text not in texts)
     for fate, words, clause in (
-        (HISTORY, "of older versions", "VISI-11"), (DELETED, "of deleted records", "VISI-12"),
-        (EXPIRED, "of expired records", "VISI-13"), (FUTURE, "of versions above the last commit", "VISI-14"),
+        (DELETED, "of deleted records", "VISI-12"), (EXPIRED, "of expired records", "VISI-13"),
+        (FUTURE, "of versions above the last commit", "VISI-14"), (HISTORY, "of older versions", "VISI-11"),
     ):  # fmt: skip
         for kind, content in _records(type_, own):
-            told = content.suffix if type_ in ("set", "zset") else content.body
+            # A tombstone has no body to be known by, and a member stands in no body at all.
+            told = content.suffix if fate == DELETED or type_ in ("set", "zset") else content.body
             if kind == "element" and content.fate == fate and told and _text(_read(told)) in more:
                 return f"elements {words}", clause
     if len(texts) != len(others):
