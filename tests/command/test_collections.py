@@ -1,5 +1,6 @@
 """Collections by streaming: records are sorted in runs, and no collection is held as a whole. [COLL-22]"""
 
+import math
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -7,11 +8,16 @@ from pathlib import Path
 
 import pytest
 from collection_stores import sized, text_field
-from ekvdump.engine import collection_reader, run_sorter, spool
+from ekvdump.engine import collection_index, collection_reader, run_sorter, spool
+from ekvdump.engine.collection_reader import decode_plain_element, is_score
+from ekvdump.engine.record_index import HEAD_SIZE
 from ekvdump.engine.run_sorter import RunSorter
 from ekvdump.run import decode
 from ekvformat.decode import decode as decode_in_memory
-from hypothesis import given
+from ekvformat.outcomes import Fault
+from ekvformat.redis_streams import StreamElement, decode_element
+from ekvformat.visibility import Record
+from hypothesis import example, given
 from hypothesis import strategies as st
 from in_process import read_tree
 from writer import Entry, put, snapshot
@@ -68,6 +74,7 @@ LAYOUTS: dict[str, Layout] = {
 @pytest.fixture
 def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all that is kept in memory small, so that few elements are many."""
+    monkeypatch.setattr(collection_index, "KEPT_SIZE", 4096)
     monkeypatch.setattr(run_sorter, "RUN_RECORDS", 512)
     monkeypatch.setattr(run_sorter, "MIN_WINDOW_SIZE", 512)
     monkeypatch.setattr(run_sorter, "WINDOWS_SIZE", 4096)
@@ -105,6 +112,50 @@ def test_coll_21_spilled_runs_come_out_as_if_all_had_been_in_memory(tmp_path: Pa
     decode(str(tmp_path / "snapshot"), str(tmp_path / "out"))
     found = {name: text for name, text in read_tree(tmp_path / "out").items() if name.startswith("redis")}
     assert found == decode_in_memory(data).blobs
+
+
+TEXTS = st.text(max_size=200).map(str.encode)
+TAGGED_TEXTS = st.builds(text_field, st.sampled_from([1, 2, 2, 2, 3]), TEXTS | st.binary(max_size=20))
+ELEMENT_BODIES = st.builds(
+    lambda parts: b"\0RXE\1" + b"".join(parts), st.lists(TAGGED_TEXTS | st.binary(max_size=3), max_size=6)
+)
+
+
+def by_reference(body: bytes) -> StreamElement | None:
+    """Decode the body of an element; return None if it cannot be read."""
+    try:
+        return decode_element(Record(b"k", body, 0))
+    except Fault as fault:
+        assert fault.name == "invalid-value"
+        return None
+
+
+@given(ELEMENT_BODIES | st.binary(max_size=12))
+@example(b"\0RXE\1\x0a\x83\0abc")
+@example(b"\0RXE\1\x0a\x80\x80\0")
+@example(b"\0RXE\1\x0a\x80")
+@example(b"\0RXE\1\x0a\1")
+def test_rstm_6_what_is_decoded_at_a_glance_is_what_the_reference_decodes(body: bytes) -> None:
+    found = decode_plain_element(body)
+    assert found is None or found == by_reference(body)
+
+
+@given(TEXTS, st.lists(st.tuples(TEXTS, TEXTS)))
+@example(b"1-0", [(b"n" * 127, b"v" * 128), (b"", b"v" * (2**14 - 1))])
+def test_rstm_6_elements_as_servers_write_them_are_decoded_at_a_glance(
+    id_: bytes, fields: list[tuple[bytes, bytes]]
+) -> None:
+    texts = [text_field(1, id_), *(text_field(2, text) for pair in fields for text in pair)]
+    assert decode_plain_element(b"\0RXE\1" + b"".join(texts)) == StreamElement(id_, fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_sound"),
+    [(bytes(8), True), (struct.pack(">d", math.inf), True), (struct.pack(">d", math.nan), False),
+     (bytes(7), False), (bytes(9), False)],
+)  # fmt: skip
+def test_rzse_1_a_score_is_judged_at_a_glance(body: bytes, is_sound: bool) -> None:
+    assert is_score(body[:HEAD_SIZE], len(body)) is is_sound
 
 
 PIECES = st.binary(max_size=12)

@@ -13,7 +13,7 @@ their suffixes [COLL-17].
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from ekvformat import keys
 from ekvformat.user_keys import (
@@ -50,26 +50,77 @@ MAKES: Final = frozenset(
 )
 """Ranks of records of which one is enough to make a collection. [TYPE-4]"""
 END_OF_USER_KEY: Final = b"\xff\xff"
+KEPT_SIZE = 64 * 1024
+"""Most bytes of the records of one user key, as the index has them, that are kept in memory."""
 SIZE_FIELD_SIZE: Final = 4
 """Bytes in front of a sized user key. [TYPE-1]"""
 
 
-class Group(NamedTuple):
-    """The records of collections that one user key has."""
+class Group:
+    """The records of collections that one user key has.
 
-    user_key: bytes
-    position: int
-    """Where its first record stands in the index, in bytes."""
-    size: int
-    """Bytes of all its records there."""
-    counts: list[int]
-    """Records by rank."""
-    type: str | None
-    """The type that they make; None if they make no collection. [TYPE-4]"""
+    Those of a small group are kept in memory while the group is; those of others are read from the index again.
+    """
 
-    def count(self, type_: str) -> int:
-        """Return how many records of a type there are."""
-        return sum(count for count, (other, _) in zip(self.counts, RANKS, strict=True) if other == type_)
+    def __init__(self, index: RecordIndex, order: bytes, position: int) -> None:
+        """`order` begins the sort keys of all its records; `position` is where the first one stands in the index."""
+        self.user_key = decode_order(order)
+        self.type: str | None = None
+        """The type that the records make; None if they make no collection. [TYPE-4]"""
+        self.counts: dict[int, int] = {}
+        """Rank = how many records of it there are; ranks without records are left out."""
+        self._index = index
+        self._position = position
+        self._rank_at = len(order)
+        self._size = 0
+        """Bytes of all its records in the index."""
+        self._kept: dict[int, list[Record]] = {}
+        """Rank = its records; empty if the group is not small."""
+
+    def add(self, record: Record, size: int) -> None:
+        """Add the next record of the index, which takes so many bytes there."""
+        sort_key, body_offset, body_size, head = record
+        rank = sort_key[self._rank_at]
+        self.counts[rank] = self.counts.get(rank, 0) + 1
+        if self.type is None and rank in MAKES:
+            self.type = RANKS[rank][0]
+        self._size += size
+        if self._size > KEPT_SIZE:
+            self._kept.clear()
+        else:
+            kept = Record(sort_key[self._rank_at + 1 :], body_offset, body_size, head)
+            self._kept.setdefault(rank, []).append(kept)
+
+    @property
+    def record_count(self) -> int:
+        """How many records there are."""
+        return sum(self.counts.values())
+
+    def count(self, kind: str) -> int:
+        """Return how many records of a kind the collection has that the user key is."""
+        return self.counts.get(RANK_OF.get((self.type or "", kind), -1), 0)
+
+    def iter_kind(self, kind: str) -> Iterator[Record]:
+        """Yield these records; their `user_key` is the suffix."""
+        if not self.count(kind):
+            return iter(())
+        rank = RANK_OF[self.type or "", kind]
+        return iter(self._kept[rank]) if self._kept else self._iter_rank(rank)
+
+    def _iter_rank(self, rank: int) -> Iterator[Record]:
+        window_size = min(self._size, WINDOW_SIZE)
+        for sort_key, body_offset, body_size, head in self._index.iter_from(
+            self._position, self.record_count, window_size
+        ):
+            rank_of_record = sort_key[self._rank_at]
+            if rank_of_record > rank:
+                return
+            if rank_of_record == rank:
+                yield Record(sort_key[self._rank_at + 1 :], body_offset, body_size, head)
+
+    def first(self, kind: str) -> Record | None:
+        """Return the first of these records, if there is one."""
+        return next(self.iter_kind(kind), None)
 
 
 class CollectionIndex:
@@ -102,39 +153,20 @@ class CollectionIndex:
 
     def iter_groups(self) -> Iterator[Group]:
         """Yield the records of each user key, in canonical order of the user keys."""
-        order, begin, position = b"", 0, 0
-        counts: list[int] = []
-        type_: str | None = None
+        group: Group | None = None
+        order, position = b"", 0
         for record in self.records:
             sort_key = record.user_key
-            if not (order and sort_key.startswith(order)):
-                if order:
-                    yield Group(decode_order(order), begin, position - begin, counts, type_)
+            if group is None or not sort_key.startswith(order):
+                if group is not None:
+                    yield group
                 order = sort_key[: sort_key.index(END_OF_USER_KEY) + len(END_OF_USER_KEY)]
-                begin, counts, type_ = position, [0] * len(RANKS), None
-            rank = sort_key[len(order)]
-            counts[rank] += 1
-            if type_ is None and rank in MAKES:
-                type_ = RANKS[rank][0]
-            position += FIELDS.size + len(record.head) + len(sort_key)
-        if order:
-            yield Group(decode_order(order), begin, position - begin, counts, type_)
-
-    def iter_records(self, group: Group, first_rank: int = 0, last_rank: int = len(RANKS)) -> Iterator[Record]:
-        """Yield the records of a group that are of these ranks; their `user_key` is the suffix."""
-        begin = len(encode_order(group.user_key)) + 1
-        window_size = min(group.size, WINDOW_SIZE)
-        for record in self.records.iter_from(group.position, sum(group.counts), window_size):
-            rank = record.user_key[begin - 1]
-            if rank > last_rank:
-                return
-            if rank >= first_rank:
-                yield record._replace(user_key=record.user_key[begin:])
-
-    def meta_of(self, group: Group) -> Record | None:
-        """Return the meta of the collection that a user key is, if it has one."""
-        rank = RANK_OF[group.type or "", META]
-        return next(self.iter_records(group, rank, rank), None) if group.counts[rank] else None
+                group = Group(self.records, order, position)
+            size = FIELDS.size + len(record.head) + len(sort_key)
+            group.add(record, size)
+            position += size
+        if group is not None:
+            yield group
 
     def close(self) -> None:
         """Give up the records."""

@@ -10,6 +10,7 @@ what is here is the reading of many of them.
 
 import struct
 from collections.abc import Callable, Iterator
+from math import isnan
 from typing import Final
 
 from ekvformat import keys
@@ -17,6 +18,7 @@ from ekvformat.collections import (
     ESCAPES,
     FIRST_TEXT,
     FORMAT_VERSION,
+    MORE_BYTES,
     SECOND_DOUBLE,
     SECOND_TEXT,
     SIZED,
@@ -24,6 +26,7 @@ from ekvformat.collections import (
     Meta,
     checked_text,
     decode_meta,
+    is_utf8,
     iter_message,
     render_expiry,
     take_field,
@@ -37,7 +40,7 @@ from ekvformat.outcomes import Fault
 from ekvformat.redis_hashes import HASH_MAGIC
 from ekvformat.redis_lists import DELTA_SIZE, decode_list_meta, number_of
 from ekvformat.redis_sets import SET_MAGIC
-from ekvformat.redis_streams import StreamElement, decode_stream_meta, is_behind
+from ekvformat.redis_streams import ELEMENT_MAGIC, StreamElement, decode_stream_meta, is_behind
 from ekvformat.redis_streams import decode_element as decode_stream_element
 from ekvformat.redis_ttls import TTL_VALUE_SIZE, decode_ttl_value
 from ekvformat.redis_zsets import ZSET_MAGIC, checked_score, render_score
@@ -46,7 +49,7 @@ from ekvformat.segments import encode_base64url
 from ekvformat.user_keys import CLAIM, DELTA, ELEMENT, INDEX, META, PACKED
 from ekvformat.visibility import Record as WholeRecord
 
-from ekvdump.engine.collection_index import RANK_OF, CollectionIndex, Group, storage_key_of
+from ekvdump.engine.collection_index import RANK_OF, Group, storage_key_of
 from ekvdump.engine.record_index import HEAD_SIZE, Record, read_body
 from ekvdump.engine.run_sorter import RunSorter
 from ekvdump.engine.source import Source
@@ -55,6 +58,8 @@ MAGICS: Final = {keys.HASH: HASH_MAGIC, keys.SET: SET_MAGIC, keys.ZSET: ZSET_MAG
 """Type = what begins its packed records. [COLL-9]"""
 META_DECODERS: Final = {keys.LIST: decode_list_meta, keys.STREAM: decode_stream_meta}
 """Type = what decodes its meta, if that is not the meta of COLL-1."""
+JUDGED: Final = (META, DELTA, ELEMENT, PACKED)
+"""Kinds of records that can have faults, in the order in which they are judged. [COLL-17]"""
 LIST_NAMES: Final = {keys.HASH: "fields", keys.LIST: "items", keys.SET: "members", keys.ZSET: "members"}
 """Type = the name of the list of elements in its document. [COLL-18]"""
 PIECE_SIZE: Final = 64 * 1024
@@ -67,6 +72,9 @@ VALUE_PLACE: Final = struct.Struct(">QI")
 """In the tail of an element of a packed hash: offset and size of its value."""
 SCORE: Final = struct.Struct(">d")
 LITTLE_SCORE: Final = struct.Struct("<d")
+ID_TAG: Final = 0x0A
+TEXT_TAG: Final = 0x12
+"""Tags of the fields of a stream's element: its ID, and a name or a value. [RSTM-6]"""
 ESCAPE_TABLE: Final = str.maketrans(ESCAPES)
 """[COLL-20]"""
 
@@ -77,7 +85,7 @@ Elements = Iterator[tuple[bytes, bytes]]
 class Collection:
     """A collection that can be read. `close` it."""
 
-    def __init__(self, source: Source, index: CollectionIndex, group: Group, row: Record | None) -> None:
+    def __init__(self, source: Source, group: Group, row: Record | None) -> None:
         """Judge all records of the type that the user key has; `row` is its TTL record.
 
         Raises `invalid-value` as COLL-17 says; a malformed TTL record is none of its concern.
@@ -85,14 +93,13 @@ class Collection:
         self.user_key = group.user_key
         self.type = group.type or ""
         self._source = source
-        self._index = index
         self._group = group
         self._sorter: RunSorter | None = None
         """The elements of a packed record. [COLL-21]"""
         self.unread_count = 0
         """Records that no client reads. [COMP-12]"""
         self.element_count = 0
-        meta_record = self._record(META)
+        meta_record = group.first(META)
         self.meta = self._decode_meta(meta_record)
         self.decides_alone = has_expiry_field(self.type, meta_record)
         """Whether its own meta says when it ends. [COLL-4]"""
@@ -116,19 +123,6 @@ class Collection:
 
     # ---- records ----
 
-    def _iter(self, kind: str) -> Iterator[Record]:
-        rank = RANK_OF[self.type, kind]
-        if not self._group.counts[rank]:
-            return iter(())
-        return self._index.iter_records(self._group, rank, rank)
-
-    def _count(self, kind: str) -> int:
-        rank = RANK_OF.get((self.type, kind))
-        return 0 if rank is None else self._group.counts[rank]
-
-    def _record(self, kind: str) -> Record | None:
-        return next(self._iter(kind), None)
-
     def _whole(self, kind: str, record: Record) -> WholeRecord:
         """Return a record with its whole body, for the rules of `ekvformat`."""
         storage_key = storage_key_of(RANK_OF[self.type, kind], self.user_key, record.user_key)
@@ -142,7 +136,7 @@ class Collection:
     def _add_deltas(self) -> range:
         """Return the window of a list. Raises `invalid-value`. [RLIS-2] [RLIS-3]"""
         head, length = self.meta.head, self.meta.length
-        for record in self._iter(DELTA):
+        for record in self._group.iter_kind(DELTA):
             if record.body_size != DELTA_SIZE:
                 detail = f"a delta has {DELTA_SIZE} bytes, this one has {record.body_size}"
                 raise unreadable("RLIS-2", detail, self._whole(DELTA, record))
@@ -155,34 +149,35 @@ class Collection:
         """Count the elements; raise the fault of the first that cannot be read. [COLL-17]"""
         if self.type == keys.LIST:
             self.element_count = sum(1 for _ in self._iter_shown())
-            self.unread_count = self._count(ELEMENT) - self.element_count + self._count(CLAIM)  # [RLIS-6]
+            self.unread_count = self._group.count(ELEMENT) - self.element_count + self._group.count(CLAIM)  # [RLIS-6]
         elif self.type == keys.STREAM:
             for record in self._iter_shown():
-                decode_stream_element(self._whole(ELEMENT, record))
+                self._decode_stream_element(record)
                 self.element_count += 1
-            packed_count = self._count(PACKED) if self._count(META) else 0  # [RSTM-7]
-            self.unread_count = self._count(ELEMENT) - self.element_count + packed_count  # [RSTM-4]
+            packed_count = self._group.count(PACKED) if self._group.count(META) else 0  # [RSTM-7]
+            self.unread_count = self._group.count(ELEMENT) - self.element_count + packed_count  # [RSTM-4]
         else:
-            self.unread_count = self._count(INDEX)  # [RZSE-4]
-            self.element_count = self._count(ELEMENT)
+            self.unread_count = self._group.count(INDEX)  # [RZSE-4]
+            self.element_count = self._group.count(ELEMENT)
             # [COLL-6]
             if self.element_count:
                 if self.type == keys.ZSET:
-                    for record in self._iter(ELEMENT):
-                        decode_zset_element(self._whole(ELEMENT, record))
-            elif packed := self._record(PACKED):
+                    for record in self._group.iter_kind(ELEMENT):
+                        if not is_score(record.head, record.body_size):
+                            decode_zset_element(self._whole(ELEMENT, record))
+            elif packed := self._group.first(PACKED):
                 self._sort_packed(packed)
 
     def _iter_shown(self) -> Iterator[Record]:
         """Yield the elements of a list in its window, or of a stream behind what was trimmed. [RLIS-5] [RSTM-3]"""
         if self.type == keys.LIST:
             window = self._window
-            for record in self._iter(ELEMENT) if window else ():
+            for record in self._group.iter_kind(ELEMENT) if window else ():
                 if number_of(record.user_key) in window:
                     yield record
         elif self.meta.length:
             trimmed = self.meta.trimmed
-            for record in self._iter(ELEMENT):
+            for record in self._group.iter_kind(ELEMENT):
                 if is_behind(record.user_key, trimmed):
                     yield record
 
@@ -213,7 +208,7 @@ class Collection:
             for record in self._iter_shown():
                 yield record.user_key, self._body(record)
         else:
-            for record in self._iter(ELEMENT):
+            for record in self._group.iter_kind(ELEMENT):
                 yield record.user_key, b"" if self.type == keys.SET else self._body(record)
 
     def _iter_packed_elements(self, sorter: RunSorter) -> Elements:
@@ -277,10 +272,13 @@ class Collection:
         """Yield the elements of a stream. Raises `changed`."""
         for record in self._iter_shown():
             try:
-                element = decode_stream_element(self._whole(ELEMENT, record))
+                element = self._decode_stream_element(record)
             except Fault as fault:
                 raise self._changed(record) from fault
             yield element
+
+    def _decode_stream_element(self, record: Record) -> StreamElement:
+        return decode_plain_element(self._body(record)) or decode_stream_element(self._whole(ELEMENT, record))
 
     def _changed(self, record: Record) -> Fault:
         detail = "the value is no longer what it was when it was judged"
@@ -297,32 +295,61 @@ def has_expiry_field(type_: str, meta: Record | None) -> bool:
     return meta is not None and meta.body_size >= COLLECTION_SECTIONS[type_].expiry_end
 
 
-def first_record(index: CollectionIndex, group: Group) -> tuple[int, Record]:
-    """Return rank and record of the first record of a collection in the order of COLL-17, which is never a claim."""
-    for kind in (META, DELTA, ELEMENT, PACKED):
-        rank = RANK_OF.get((group.type or "", kind))
-        if rank is not None and group.counts[rank]:
-            return rank, next(index.iter_records(group, rank, rank))
-    raise AssertionError("a collection without a record")
-
-
-def check_ttl(index: CollectionIndex, group: Group) -> None:
+def check_ttl(group: Group) -> None:
     """Raise `invalid-value` for a collection that a malformed TTL record decides about. [SALV-11]"""
-    if not has_expiry_field(group.type or "", index.meta_of(group)):
-        rank, record = first_record(index, group)
-        storage_key = storage_key_of(rank, group.user_key, record.user_key)
+    if not has_expiry_field(group.type or "", group.first(META)):
+        # The first record in the order of COLL-17, which is never a claim.
+        kind, record = next((kind, record) for kind in JUDGED if (record := group.first(kind)))
+        storage_key = storage_key_of(RANK_OF[group.type or "", kind], group.user_key, record.user_key)
         raise malformed_ttl(WholeRecord(storage_key, b"", record.body_offset))
 
 
-def record_at_fault(index: CollectionIndex, group: Group, fault: Fault) -> tuple[int, Record]:
-    """Return rank and record of a collection that a fault names by its storage key."""
-    for kind in (META, DELTA, ELEMENT, PACKED):
-        rank = RANK_OF.get((group.type or "", kind))
-        if rank is not None and group.counts[rank]:
-            for record in index.iter_records(group, rank, rank):
-                if storage_key_of(rank, group.user_key, record.user_key) == fault.key:
-                    return rank, record
+def record_at_fault(group: Group, fault: Fault) -> Record:
+    """Return the record of a collection that a fault names by its storage key."""
+    for kind in JUDGED:
+        for record in group.iter_kind(kind):
+            if storage_key_of(RANK_OF[group.type or "", kind], group.user_key, record.user_key) == fault.key:
+                return record
     raise AssertionError("a fault of no record of this collection")
+
+
+# ---- elements at a glance: what is wrong with others, `ekvformat` says ----
+
+
+def is_score(head: bytes, body_size: int) -> bool:
+    """Return True for the body of a zset's element that can be read. [RZSE-1] [RZSE-2]"""
+    return body_size == SCORE.size and not isnan(SCORE.unpack(head)[0])
+
+
+def decode_plain_element(body: bytes) -> StreamElement | None:
+    """Decode the body of a stream's element, if it is as servers write it, else return None. [RSTM-6]
+
+    It has the ID first, then nothing but names and values, all of them below 2^14 bytes.
+    """
+    if not body.startswith(ELEMENT_MAGIC):
+        return None
+    texts: list[bytes] = []
+    tag, at, end = ID_TAG, len(ELEMENT_MAGIC), len(body)
+    while at + 2 <= end:
+        size = body[at + 1]
+        if body[at] != tag:
+            return None
+        at += 2
+        # [COLL-10] A size of two bytes, of which the second is the last.
+        if size >= MORE_BYTES:
+            if at == end or body[at] >= MORE_BYTES:
+                return None
+            size += (body[at] - 1) * MORE_BYTES
+            at += 1
+        text = body[at : at + size]
+        if not (text.isascii() or is_utf8(text)):
+            return None
+        texts.append(text)
+        tag = TEXT_TAG
+        at += size
+    if at != end or len(texts) % 2 == 0:
+        return None
+    return StreamElement(texts[0], list(zip(texts[1::2], texts[2::2], strict=True)))
 
 
 # ---- packed records ----

@@ -33,9 +33,9 @@ from ekvformat.salvage import (
 )
 from ekvformat.segments import encode_segment, is_fallback
 from ekvformat.tree import HLLS, STRINGS, SUFFIXES, database_directory
-from ekvformat.user_keys import ELEMENT, PACKED
+from ekvformat.user_keys import ELEMENT, META, PACKED
 
-from ekvdump.engine.collection_index import RANK_OF, Group, storage_key_of
+from ekvdump.engine.collection_index import RANKS, Group
 from ekvdump.engine.collection_reader import Collection, check_ttl, has_expiry_field, record_at_fault
 from ekvdump.engine.first_pass import FirstPass
 from ekvdump.engine.merge_join import MergeJoin
@@ -292,12 +292,11 @@ class Outputs:
         for group in index.iter_groups():
             user_key = group.user_key
             is_shadowed = any(other.find(user_key) is not None for other in shadowing)
-            for other in keys.COLLECTIONS:
-                if count := group.count(other):
-                    self._count_others(other, user_key, count, "another" if is_shadowed else group.type)
+            for rank, count in group.counts.items():
+                self._count_others(RANKS[rank][0], user_key, count, "another" if is_shadowed else group.type)
             if group.type is not None and not is_shadowed:
                 yield from self._iter_collection(group, rows.find(user_key))
-            done += sum(group.counts)
+            done += group.record_count
             if self._progress:
                 self._progress(READING_COLLECTIONS, done, total)
 
@@ -313,16 +312,16 @@ class Outputs:
 
     def _iter_collection(self, group: Group, row: Record | None) -> Iterator[Blob | Document | Line]:
         """Judge the collection that a user key is."""
-        type_, user_key, index = group.type or "", group.user_key, self.first_pass.collections
+        type_, user_key = group.type or "", group.user_key
         section = COLLECTION_SECTIONS[type_]
         if not (self._wants(section.directory) and self._wants_key(user_key)):
             self._collections.add(user_key, 0, 1, EXCLUDED)
             return
         fates = self.counters.by_type[type_]
-        count = group.count(type_)
+        count = sum(count for rank, count in group.counts.items() if RANKS[rank][0] == type_)
         # [COLL-7]
-        if type_ in PACKED_OF and group.counts[RANK_OF[type_, ELEMENT]]:
-            shadowed = group.counts[RANK_OF[type_, PACKED]]
+        if type_ in PACKED_OF and group.count(ELEMENT):
+            shadowed = group.count(PACKED)
             fates["shadowed"] += shadowed
             count -= shadowed
         segment = encode_segment(user_key)
@@ -330,8 +329,8 @@ class Outputs:
         self._collections.add(user_key, 0, 1, self._mark_of(group))
         if isinstance(collection, Fault):
             # [SALV-10]
-            rank, record = record_at_fault(index, group, collection)
-            storage_key = storage_key_of(rank, user_key, record.user_key)
+            record = record_at_fault(group, collection)
+            storage_key = cast("bytes", collection.key)
             yield from self._unreadable(type_, segment, storage_key, record, collection)
             fates["unreadable"] += count
             return
@@ -350,11 +349,10 @@ class Outputs:
 
     def _judge_collection(self, group: Group, row: Record | None) -> Collection | Fault:
         """Return a collection, or why no client could read it."""
-        index = self.first_pass.collections
         try:
             if self.options.salvage and row is not None and row.body_size != TTL_VALUE_SIZE:
-                check_ttl(index, group)
-            return Collection(WindowReader(self._source), index, group, row)
+                check_ttl(group)
+            return Collection(WindowReader(self._source), group, row)
         except Fault as fault:
             if fault.name != "invalid-value":
                 raise
@@ -362,8 +360,7 @@ class Outputs:
 
     def _mark_of(self, group: Group) -> bytes:
         """Return the fate of a TTL record of this user key. [RTTL-16] [RTTL-17]"""
-        meta = self.first_pass.collections.meta_of(group)
-        return REDUNDANT if has_expiry_field(group.type or "", meta) else APPLIED
+        return REDUNDANT if has_expiry_field(group.type or "", group.first(META)) else APPLIED
 
     # ---- TTL records ----
 

@@ -48,20 +48,30 @@ def read_body(source: Source, record: Record, begin: int = 0) -> bytes:
 
     Raises `changed` if it no longer begins with the head by which it was judged. [FILE-22]
     """
-    return b"".join(iter_body(source, record, begin, record.body_size))
+    size = record.body_size - begin
+    body = source.read(record.body_offset + begin, size) if size else b""
+    check_head(source, record, begin, body)
+    return body
 
 
 def iter_body(source: Source, record: Record, begin: int, piece_size: int) -> Iterator[bytes]:
     """Yield the same in pieces of at most `piece_size` bytes, which is at least `HEAD_SIZE`. Raises the same."""
-    offset, end, head = record.body_offset + begin, record.body_offset + record.body_size, record.head[begin:]
+    offset, end = record.body_offset + begin, record.body_offset + record.body_size
+    is_first = True
     while offset < end:
         piece = source.read(offset, min(piece_size, end - offset))
-        if not piece.startswith(head):
-            detail = "the value is no longer what the first pass read"
-            raise Fault("changed", "FILE-22", detail, record.body_offset, source.path)
+        if is_first:
+            check_head(source, record, begin, piece)
         yield piece
-        head = b""
+        is_first = False
         offset += len(piece)
+
+
+def check_head(source: Source, record: Record, begin: int, piece: bytes) -> None:
+    """Raise `changed` if the bytes of a body from `begin` on are not those of its head. [FILE-22]"""
+    if not piece.startswith(record.head[begin:]):
+        detail = "the value is no longer what the first pass read"
+        raise Fault("changed", "FILE-22", detail, record.body_offset, source.path)
 
 
 class RecordIndex:

@@ -92,8 +92,8 @@ class SnapshotKeys:
     def _open(self, group: Group, row: Record | None) -> Collection:
         """Return a collection. Raises `invalid-value`."""
         if row is not None and row.body_size != TTL_VALUE_SIZE:
-            check_ttl(self.first_pass.collections, group)  # [SALV-11]
-        return Collection(WindowReader(self._source), self.first_pass.collections, group, row)
+            check_ttl(group)  # [SALV-11]
+        return Collection(WindowReader(self._source), group, row)
 
     def find(self, user_key: bytes, type_: str | None) -> Key | None:
         """Return the key of this name, of this type or of the first that it has; None if there is none.
