@@ -44,7 +44,9 @@ from typing import Any, Final
 
 import coverage
 from ekvconform.cases.carriers import CARRIERS, FOOTER, HEADER, PARTS, PROBE, carried_cases
+from ekvconform.cases.data_files import OUTCOMES_TABLE
 from ekvconform.cases.golden_cases import Case
+from ekvconform.judge.aspects import REASON
 from ekvconform.judge.carrier_probes import DECISIVE, Carriers
 from ekvconform.judge.causes import Cause, find_causes
 from ekvconform.judge.known_failures import Form, form_of
@@ -360,9 +362,21 @@ def measure(baseline: Baseline, directory: Path, _stop: int) -> Measured:
         answers = decoder.answers(carriers)
     finally:
         recorder.stop()
+    check_reasons([each for each in judged.values() if each is not None])
     causes = find_causes([each for each in judged.values() if each is not None], clauses=carriers.clauses)
     seen = {name: seen_of(each) for name, each in judged.items()}
     return Measured(seen, carriers, _reached(recorder), tuple(causes), answers)
+
+
+def check_reasons(judgements: Sequence[Judgement]) -> None:
+    """Raise `ValueError` if a baseline's profile takes a word of its messages for a fault that the spec does not have.
+
+    Whatever a further fault does to the reason of a refusal would go unnoticed then.
+    """
+    differences = (each for judgement in judgements for each in judgement.differences)
+    found = {each.found for each in differences if (each.aspect, each.place) == (REASON, "fault")}
+    if unknown := found - set(OUTCOMES_TABLE["faults"]):
+        raise ValueError(f"the profile reads as faults: {', '.join(sorted(unknown))}")
 
 
 def _carriers(decoder: Decoder) -> Carriers:

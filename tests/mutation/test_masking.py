@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from ekvconform.judge.aspects import REASON
+from ekvconform.judge.differences import Difference
+from ekvconform.judge.verdicts import Judgement
+from golden import CASES
+from masking import check_reasons
 from patience import HANG_SECONDS
 
 MASKING = Path(__file__).resolve().parent / "masking.py"
@@ -23,3 +29,13 @@ def test_further_faults_are_noticed_and_causes_are_about_as_many_as_faults() -> 
     # Of so few, one that is missed would already be more than the 5 % that `make masking` allows of all.
     assert int(missed) <= 1, ended.stdout
     assert int(broken) == 0
+
+
+@pytest.mark.parametrize(("found", "is_known"), [("bad-magic", True), ("offset", False)])
+def test_a_profile_that_reads_another_word_as_a_fault_stops_the_measurement(found: str, is_known: bool) -> None:
+    judgement = Judgement(CASES[0], "WRONG_REASON", (Difference(REASON, "fault", "invalid-value", found),))
+    if is_known:
+        check_reasons([judgement])
+        return
+    with pytest.raises(ValueError, match="reads as faults: offset"):
+        check_reasons([judgement])
