@@ -113,7 +113,7 @@ class CollectionSection(NamedTuple):
     """Renders the blob; takes the expiry, in Unix ms."""
     directory: str
     expiry_end: int
-    """Size of the body of a meta that has the field `expiry`, in bytes, or less than it. [COLL-4]"""
+    """Where the field `expiry` of a meta ends, in bytes of the body. [COLL-4]"""
 
 
 COLLECTION_SECTIONS: Final = {
@@ -448,6 +448,7 @@ class Outputs:
         if isinstance(section, Section):
             return section.is_envelope(self.tables.records[type_][user_key])  # [ENVL-11]
         meta = meta_of(self.tables.collections[user_key][type_])
+        # A longer body may be that of a meta that cannot be read: it has the field all the same.
         return meta is not None and len(meta.body) >= section.expiry_end  # [COLL-4]
 
 

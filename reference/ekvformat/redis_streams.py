@@ -48,7 +48,7 @@ from ekvformat.visibility import Record
 STREAM_META_SIZES: Final = (24, 32, 48)
 """Sizes of the body of a stream's meta, in bytes. [RSTM-1]"""
 EXPIRY_END: Final = 32
-"""Size of the body of a meta that has the field `expiry`, in bytes, or less than it. [COLL-4]"""
+"""Where the field `expiry` of a meta ends, in bytes of the body. [COLL-4]"""
 ELEMENT_MAGIC: Final = b"\x00RXE\x01"
 """Begins the body of an element. [RSTM-6]"""
 
