@@ -62,5 +62,6 @@ def test_the_control_is_refuted() -> None:
 
 def test_there_is_a_contract_of_each_kind_of_value() -> None:
     decoders = {"string_value", "hll_value", "bare_value", "ttl_value", "entry_headers", "manifest_version"}
+    decoders |= {"meta_of_a_set", "meta_of_a_list", "meta_of_a_stream", "score_of_a_member", "behind_what_was_trimmed"}
     encoders = {"written_envelope", "ttl_row", "version", "commit_timestamp"}
     assert set(VALUES) >= decoders | encoders

@@ -10,8 +10,11 @@ from ekvformat.completeness import Counters
 from ekvformat.envelope import Value
 from ekvformat.outcomes import Fault
 from ekvformat.redis_hlls import decode_hll_value
+from ekvformat.redis_lists import decode_list_meta
+from ekvformat.redis_streams import decode_stream_meta, is_behind
 from ekvformat.redis_strings import decode_bare_value, decode_string_value
 from ekvformat.redis_ttls import decode_ttl_value
+from ekvformat.redis_zsets import decode_element as decode_member
 from ekvformat.snapshot_file import Entry
 from ekvformat.visibility import Record, compare_keys, decode_version, visible_records
 from writer import envelope, expiry, put, version_suffix
@@ -21,6 +24,15 @@ Answer = tuple[bytes, int | None] | tuple[str, str, int | None]
 """Payload and expiry; or fault, clause and offset."""
 NUMBERS = (0, 1, 255, 256, 2**32, MOST_MS - 1, MOST_MS, MOST_MS + 1, 2**64 - 1)
 """Around each end. Bytes of a number are not made in Python, so only the choice among some numbers is symbolic."""
+WINDOWS = ((0, 1), (-(2**63), MOST_MS), (2**63 - 1, 1), (0, MOST_MS + 1))
+"""Head and length of a list. The third has no tail, and the fourth no length, that there is room for."""
+SCORES: tuple[tuple[str, object], ...] = (
+    ("0000000000000000", 0.0), ("3FF0000000000000", 1.0), ("C000000000000000", -2.0), ("0000000000000001", 5e-324),
+    ("7FEFFFFFFFFFFFFF", 1.7976931348623157e308), ("7FF0000000000000", float("inf")),
+    ("FFF0000000000000", float("-inf")), ("7FF0000000000001", ("invalid-value", "RZSE-2", 50)),
+    ("7FF8000000000000", ("invalid-value", "RZSE-2", 50)), ("FFFFFFFFFFFFFFFF", ("invalid-value", "RZSE-2", 50)),
+)  # fmt: skip
+"""Bytes of a double in hex = the score, or why it is none."""
 OTHER_FLAGS = (0, 0b1111_1110)
 HEADER_FLAGS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0b0001_0000, 0b0010_0000, 0b0100_0000, 0b1000_0000, 0b1111_1111)
 """Each bit alone, and each encryption state with and without a tombstone."""
@@ -218,5 +230,86 @@ def meta_of_a_set(size: int, length: int, number: int) -> tuple[Answer, Answer]:
     body = (expiry(NUMBERS[length]) + expiry(NUMBERS[number]) + b"x")[:size]
     try:
         return (b"", decode_meta({"meta": {b"": Record(b"!st|meta|", body, 50)}}).expiry_ms), expected
+    except Fault as fault:
+        return _refused(fault), expected
+
+
+def meta_of_a_list(size: int, number: int, difference: int) -> tuple[object, object]:
+    """The tail of a list is its head and its length, and a list may have an expiry. [RLIS-1] [COLL-2] [COLL-4]
+
+    pre: size in (24, 31, 32)
+    pre: 0 <= number < len(WINDOWS)
+    pre: 0 <= difference <= 1
+    post: __return__[0] == __return__[1]
+    """
+    head, length = WINDOWS[number]
+    tail = head + length + difference
+    stored_tail = (tail + 2**63) % 2**64 - 2**63
+    expected: object = head, length, MOST_MS if size == 32 else None
+    if size not in (24, 32):
+        expected = "invalid-value", "RLIS-1", 50
+    elif length > MOST_MS:
+        expected = "invalid-value", "COLL-2", 66
+    elif stored_tail != head + length:
+        expected = "invalid-value", "RLIS-1", 58
+    numbers = (head % 2**64, stored_tail % 2**64, length, 2**64 - 1)
+    body = (b"".join(expiry(each) for each in numbers) + b"x")[:size]
+    try:
+        meta = decode_list_meta({"meta": {b"": Record(b"!lst|meta|", body, 50)}})
+    except Fault as fault:
+        return _refused(fault), expected
+    return (meta.head, meta.length, meta.expiry_ms), expected
+
+
+def meta_of_a_stream(size: int, length: int, number: int) -> tuple[object, object]:
+    """A stream has a newest ID, and may have an expiry and a trimmed ID. [RSTM-1] [COLL-2] [COLL-4]
+
+    pre: 23 <= size <= 49
+    pre: 0 <= length < len(NUMBERS)
+    pre: 0 <= number < len(NUMBERS)
+    post: __return__[0] == __return__[1]
+    """
+    ends = min(NUMBERS[number], MOST_MS) or None if size >= 32 else None
+    expected: object = NUMBERS[length], (7, 8), ends, (9, NUMBERS[number]) if size == 48 else None
+    if size not in (24, 32, 48):
+        expected = "invalid-value", "RSTM-1", 50
+    elif NUMBERS[length] > MOST_MS:
+        expected = "invalid-value", "COLL-2", 50
+    numbers = (NUMBERS[length], 7, 8, NUMBERS[number], 9, NUMBERS[number])
+    body = (b"".join(expiry(each) for each in numbers) + b"x")[:size]
+    try:
+        meta = decode_stream_meta({"meta": {b"": Record(b"!stream|meta|", body, 50)}})
+    except Fault as fault:
+        return _refused(fault), expected
+    return (meta.length, meta.last_id, meta.expiry_ms, meta.trimmed), expected
+
+
+def behind_what_was_trimmed(milliseconds: int, number: int, trimmed: int, trimmed_number: int) -> tuple[bool, bool]:
+    """Milliseconds are compared first, then sequence numbers; what was trimmed last is not behind. [RSTM-2] [RSTM-3]
+
+    pre: 0 <= milliseconds < len(NUMBERS)
+    pre: 0 <= number < 3
+    pre: 0 <= trimmed < len(NUMBERS)
+    pre: 0 <= trimmed_number < 3
+    post: __return__[0] == __return__[1]
+    """
+    suffix = expiry(NUMBERS[milliseconds]) + expiry(number)
+    is_behind_it = milliseconds > trimmed or (milliseconds == trimmed and number > trimmed_number)
+    return is_behind(suffix, (NUMBERS[trimmed], trimmed_number)), is_behind_it
+
+
+def score_of_a_member(size: int, number: int) -> tuple[object, object]:
+    """A score has eight bytes, and is a number; both infinities are. [RZSE-1] [RZSE-2]
+
+    pre: 0 <= size <= 9
+    pre: 0 <= number < len(SCORES)
+    post: __return__[0] == __return__[1]
+    """
+    stored, expected = SCORES[number]
+    if size != 8:
+        expected = "invalid-value", "RZSE-1", 50
+    body = (bytes.fromhex(stored) + b"x")[:size]
+    try:
+        return decode_member(Record(b"!zs|mem|", body, 50)), expected
     except Fault as fault:
         return _refused(fault), expected
