@@ -140,15 +140,13 @@ class CollectionIndex:
             self.strays[SHAPES[prefix].type] += 1
             return
         rank, user_key, suffix = place
-        self._sorter.add(
-            encode_order(user_key) + bytes((rank,)) + suffix, FIELDS.pack(0, body_offset, body_size) + head
-        )
+        sort_key = encode_order(user_key) + bytes((rank,)) + suffix
+        self._sorter.add(sort_key, FIELDS.pack(len(sort_key), body_offset, body_size) + head)
 
     def finish(self) -> None:
         """Sort the records."""
-        for key, tail in self._sorter:
-            _, body_offset, body_size = FIELDS.unpack_from(tail)
-            self.records.add(key, body_offset, body_size, tail[FIELDS.size :])
+        for sort_key, fields in self._sorter:
+            self.records.add_encoded(fields + sort_key)
         self._sorter.close()
 
     def iter_groups(self) -> Iterator[Group]:

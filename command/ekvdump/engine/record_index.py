@@ -83,7 +83,11 @@ class RecordIndex:
 
     def add(self, user_key: bytes, body_offset: int, body_size: int, head: bytes) -> None:
         """Add the next record in canonical order. Raises what `Spool` raises."""
-        self._spool.append(FIELDS.pack(len(user_key), body_offset, body_size) + head + user_key)
+        self.add_encoded(FIELDS.pack(len(user_key), body_offset, body_size) + head + user_key)
+
+    def add_encoded(self, record: bytes) -> None:
+        """Add the next record as the index has it. Raises the same."""
+        self._spool.append(record)
         self.record_count += 1
 
     def __iter__(self) -> Iterator[Record]:
