@@ -34,7 +34,7 @@ def main() -> int:
     """Take each snapshot through all three commands."""
     shutil.rmtree(BUILD, ignore_errors=True)
     inspected = Table("inspect", "header", "footer", "last commit", "entries", "tombstones", "prefixes")
-    decoded = Table("decode", "exit", "strings", "HLLs", "TTL records", "not shown", "verify")
+    decoded = Table("decode", "exit", "strings", "HLLs", "collections", "TTL records", "not shown", "verify")
     refused = []
     for packed in sorted(REAL.glob("*/*.fsm.xz")):
         name = packed.parent.name
@@ -46,7 +46,7 @@ def main() -> int:
         counts = sum(reported["entries"].values()) + reported["faulty_entries"]
         inspected.add_row(
             name, f"v{reported['header_version']}", reported["footer"], reported["last_commit_time"],
-            f"{counts:,}", f"{reported['tombstones']:,}", str(len(reported["prefixes"])),
+            str(counts), str(reported["tombstones"]), str(len(reported["prefixes"])),
         )  # fmt: skip
 
         for options, directory in ([], "dump"), (["--salvage"], "salvaged"):
@@ -54,7 +54,7 @@ def main() -> int:
             reported = ekvdump("decode", *options, str(snapshot), str(out))
             title = " ".join((name, *options))
             if reported["complete"] is None:
-                decoded.add_row(title, str(reported["exit_status"]), "", "", "", "refused, see below")
+                decoded.add_row(title, str(reported["exit_status"]), "", "", "", "", "refused, see below")
                 refused.append(f"{title}: {words_of_fault(reported['faults'][0])}")
                 shutil.rmtree(out, ignore_errors=True)  # what is left of it has no seal
                 if reported["faults"][0]["fault"] == "invalid-value":
@@ -69,6 +69,7 @@ def main() -> int:
             decoded.add_row(
                 title, str(reported["exit_status"]),
                 str(counters["strings"]["written"]), str(counters["hlls"]["written"]),
+                str(sum(counters["collections"].values())),
                 str(counters["ttls"]["applied"] + counters["ttls"]["redundant"]), reasons,
                 f"{verified['files']} files, {sum(verified['counts'].values())} findings",
             )  # fmt: skip
