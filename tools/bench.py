@@ -1,10 +1,11 @@
-"""Ratios within one run, on a memory file system: `make bench`.
+"""Ratios within one run, on a memory file system: `make bench`, or some of its parts by name.
 
-Every figure is a median; the two commands of a ratio take turns. The snapshots are
+Every ratio is a median; its two commands take turns. The snapshots are
 live-shaped: ten entries a key, one third each of envelopes with expiry, envelopes
 without, and legacy values with a TTL record. In a mixed one each third key is a collection.
 """
 
+import argparse
 import os
 import shutil
 import statistics
@@ -28,7 +29,8 @@ from ekvformat.decode import Options
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from collection_stores import sized, text_field  # noqa: E402
-from writer import HEADER_V1, encoded_entry, live_set, live_store, payload_start, put  # noqa: E402
+from large_collections import LAYOUTS  # noqa: E402
+from writer import HEADER_V1, encoded_entry, live_set, live_store, payload_start, put, snapshot  # noqa: E402
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROUNDS = 5
@@ -38,6 +40,9 @@ RATIO_KEYS = 60_000
 ELEMENTS = 5
 """Elements of a collection in a mixed store."""
 MEMORY_KEYS = (10_000, 100_000, 1_000_000)
+MEMORY_ELEMENTS = 1_000_000
+"""Elements of one collection."""
+PARTS = DECODES, KEYS, COLLECTIONS, SUITE = "decodes", "memory-of-keys", "memory-of-collections", "suite"
 GOAL_LIVE = 3.2
 """Most times that a decode may take of the bare loop, which opens, writes, closes and renames as many files."""
 GOAL_PLAIN = 1.4
@@ -333,6 +338,24 @@ def print_memory(directory: Path, command: list[str]) -> None:
     print(f"the curve is in {PICTURE.relative_to(ROOT)}")
 
 
+def print_memory_of_collections(directory: Path, command: list[str]) -> None:
+    """Print peak memory and time an element for one large collection in each layout."""
+    path, out = directory / "snapshot", directory / "out"
+    worst = 0.0
+    for name, layout in LAYOUTS.items():
+        path.write_bytes(snapshot(layout(MEMORY_ELEMENTS)))
+        shutil.rmtree(out, ignore_errors=True)
+        seconds, mib = peak_memory([*command, str(path), str(out)])
+        worst = max(worst, mib)
+        micros = seconds / MEMORY_ELEMENTS * 1e6
+        print(
+            f"decode of one {name} of {MEMORY_ELEMENTS} elements: peak memory {mib:.1f} MiB, {micros:.0f} us an element"
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    verdict = "as wanted" if worst <= GOAL_MIB else "FALLS SHORT"
+    print(f"peak memory {worst:.1f} MiB, at most {GOAL_MIB} wanted: {verdict}")
+
+
 def render_curve(curve: list[tuple[int, float]]) -> str:
     """Draw peak memory over the number of keys, whose axis is logarithmic, as SVG."""
     left, bottom, step, height = 60, 220, 150, 180
@@ -358,17 +381,28 @@ def render_curve(curve: list[tuple[int, float]]) -> str:
 
 
 def main() -> int:
-    """Print all figures."""
+    """Print the figures of all parts, or of those named."""
+    parser = argparse.ArgumentParser(description="Print time and memory, as ratios within one run.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none")
+    parts = parser.parse_args().parts or PARTS
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if not MEMORY.is_dir():
         sys.exit(f"there is no memory file system at {MEMORY}")
     directory = Path(tempfile.mkdtemp(prefix="ekvdump-bench.", dir=MEMORY))
     programs = {"pure": str(Path(sys.executable).with_name("ekvdump"))}
+    decode = ["decode", "--quiet", "--no-sync"]
     try:
-        if compiled := build_compiled(directory):
-            programs["compiled"] = compiled
-        print_decodes(directory, programs)
-        print_memory(directory, ["decode", "--quiet", "--no-sync"])
-        print_suite(directory)
+        if DECODES in parts:
+            if compiled := build_compiled(directory):
+                programs["compiled"] = compiled
+            print_decodes(directory, programs)
+        if KEYS in parts:
+            print_memory(directory, decode)
+        if COLLECTIONS in parts:
+            print_memory_of_collections(directory, decode)
+        if SUITE in parts:
+            print_suite(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0
