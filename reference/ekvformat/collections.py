@@ -150,10 +150,11 @@ def take_length(cursor: Cursor, record: Record) -> int:
 
 def take_meta_expiry(cursor: Cursor) -> int | None:
     """Take the field `expiry`, if there is anything left; None for none. [COLL-4]"""
-    stored_ms = cursor.u64_be("expiry", "COLL-1") if cursor.left else 0
+    if not cursor.left:
+        return None
     # 0 is no expiry here: only a TTL record can say 1970. [COLL-5] A number that a signed
     # one has no room for counts as the greatest that it has room for, as in an envelope.
-    return min(stored_ms, MAX_EXPIRY_MS) or None
+    return min(cursor.u64_be("expiry", "COLL-1"), MAX_EXPIRY_MS) or None
 
 
 # ---- packed records ----
@@ -200,7 +201,7 @@ def iter_message(message: bytes, record: Record, offset: int) -> Iterator[Field]
             field = take_field(cursor)
         except Fault as fault:
             # [COLL-11] Whatever is wrong with a field, its tag says where.
-            raise unreadable("COLL-11", fault.detail, record, tag_offset) from fault
+            raise fault.at(tag_offset) from fault
         yield field
 
 
@@ -224,7 +225,7 @@ def take_field(cursor: Cursor) -> Field:
     elif wire_type == FOUR_BYTES:
         value = cursor.take(4, "value", "COLL-11")
     else:
-        raise Fault("invalid-value", "COLL-11", f"wire type {wire_type}", offset)
+        raise cursor.fault("COLL-11", f"wire type {wire_type}")
     return Field((number, wire_type), value, offset, value_offset)
 
 
@@ -233,12 +234,11 @@ def take_tag(cursor: Cursor) -> tuple[int, int]:
 
     The tag 0A is 0000_1010: wire type 010, which is 2, and field 00001, which is 1.
     """
-    offset = cursor.offset
     tag = take_varint(cursor, "tag")
     # The lowest three bits are the wire type. [COLL-10]
     number, wire_type = tag >> 3, tag & 0b111
     if not 1 <= number <= MAX_FIELD_NUMBER:
-        raise Fault("invalid-value", "COLL-11", f"{number} is not the number of a field", offset)
+        raise cursor.fault("COLL-11", f"{number} is not the number of a field")
     return number, wire_type
 
 
@@ -248,7 +248,7 @@ def take_varint(cursor: Cursor, name: str) -> int:
     AC 02 is 1_0101100 and 0_0000010. Without the bits that say whether another byte
     follows, and the first byte last, that is 0000010_0101100, or 300.
     """
-    offset, number = cursor.offset, 0
+    number = 0
     for place in range(MAX_VARINT_SIZE):
         byte = cursor.u8(name, "COLL-11")
         number |= (byte & ~MORE_BYTES) << 7 * place
@@ -257,7 +257,7 @@ def take_varint(cursor: Cursor, name: str) -> int:
     # Ten bytes have room for 70 bits, and the tenth may say that an eleventh follows. A
     # reader that drops the bits above would take a huge size for a small one.
     if byte >= MORE_BYTES or number >= 2**64:
-        raise Fault("invalid-value", "COLL-11", f"the {name} is too large", offset)
+        raise cursor.fault("COLL-11", f"the {name} is too large")
     return number
 
 

@@ -47,6 +47,10 @@ class Cursor:
         """Size of what has not been taken yet, in bytes."""
         return len(self._data) - self._position
 
+    def fault(self, clause: str, detail: str) -> Fault:
+        """Return the cursor's fault, with the offset of the next field."""
+        return Fault(self._fault, clause, detail, self.offset, None, self._key)
+
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as are left, without taking them.
 
@@ -61,8 +65,7 @@ class Cursor:
         fewer bytes are left.
         """
         if self.left < size:
-            detail = f"only {self.left} of {size} bytes of the {field} are there"
-            raise Fault(self._fault, clause, detail, self.offset, None, self._key)
+            raise self.fault(clause, f"only {self.left} of {size} bytes of the {field} are there")
         taken = self.peek(size)
         self._position += size
         return taken

@@ -52,6 +52,10 @@ class Fault(Exception):
         self.offset, self.path, self.key = offset, path, key
         self.also: tuple[Fault, ...] = ()
 
+    def at(self, offset: int) -> "Fault":
+        """Return the same fault at another offset, in bytes from the start of the snapshot."""
+        return Fault(self.name, self.clause, self.detail, offset, self.path, self.key)
+
     @property
     def exit_status(self) -> int:
         """Exit status of a run that ends with this fault. [OUTC-8]"""

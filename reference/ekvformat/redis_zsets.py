@@ -65,11 +65,11 @@ def decode_element(record: Record) -> float:
     """Decode the body of an element. Raises `invalid-value`. [RZSE-1]"""
     if len(record.body) != SCORE_SIZE:
         raise unreadable("RZSE-1", f"a score has {SCORE_SIZE} bytes, this one has {len(record.body)}", record)
-    return checked_score(struct.unpack(">d", record.body)[0], record, record.body_offset)
+    return checked_score(struct.unpack(">d", record.body)[0], record)
 
 
-def checked_score(score: float, record: Record, offset: int) -> float:
-    """Return a score that is a number. Raises `invalid-value`. [RZSE-2]
+def checked_score(score: float, record: Record, offset: int | None = None) -> float:
+    """Return a score that is a number. Raises `invalid-value`, without an `offset` at that of the body. [RZSE-2]
 
     JSON has no word for NaN, and a zset cannot be in the order of a score that is neither
     below nor above another. Both infinities are sound: a client can add members with them.

@@ -367,29 +367,28 @@ def iter_packed(source: Source, record: Record, place: WholeRecord, magic: bytes
     offset, end = record.body_offset + len(magic), record.body_offset + record.body_size
     while offset < end:
         try:
-            field, size = take_packed_field(source, offset, end)
+            field, size = take_packed_field(source, place.storage_key, offset, end)
         except Fault as fault:
             # [COLL-11] Whatever is wrong with a field, its tag says where.
-            raise unreadable("COLL-11", fault.detail, place, offset) from fault
+            raise fault.at(offset) from fault
         offset = field.value_offset + size
         if field.kind == FIRST_TEXT:
             yield field._replace(value=source.read(field.value_offset, size))
 
 
-def take_packed_field(source: Source, offset: int, end: int) -> tuple[Field, int]:
+def take_packed_field(source: Source, storage_key: bytes, offset: int, end: int) -> tuple[Field, int]:
     """Take the field at an offset, without its value; return its size too. Raises `invalid-value`. [COLL-10]"""
     head = source.read(offset, min(LONGEST_TAG, end - offset))
-    cursor = Cursor(head, "invalid-value", offset)
+    cursor = Cursor(head, "invalid-value", offset, storage_key)
     number, wire_type = take_tag(cursor)
     if wire_type != SIZED:
         # All of it is in the head.
         value_offset = cursor.offset
-        whole = Cursor(head, "invalid-value", offset)
+        whole = Cursor(head, "invalid-value", offset, storage_key)
         return take_field(whole)._replace(value_offset=value_offset), whole.offset - value_offset
     size = take_varint(cursor, "size")
     if size > end - cursor.offset:
-        detail = f"only {end - cursor.offset} of {size} bytes of the value are there"
-        raise Fault("invalid-value", "COLL-11", detail, offset)
+        raise cursor.fault("COLL-11", f"only {end - cursor.offset} of {size} bytes of the value are there")
     return Field((number, wire_type), b"", offset, cursor.offset), size
 
 
