@@ -33,9 +33,9 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -50,8 +50,9 @@ from ekvconform.judge.aspects import REASON
 from ekvconform.judge.carrier_probes import DECISIVE, Carriers
 from ekvconform.judge.causes import Cause, find_causes
 from ekvconform.judge.known_failures import Form, form_of
-from ekvconform.judge.verdicts import HANG, Judgement, judge_case
+from ekvconform.judge.verdicts import FAIL, HANG, PASS, Judgement, judge_case
 from ekvconform.judge.workers import run_in_workers
+from ekvconform.report.terminal import progress_of
 from ekvconform.run.profiles import Profile, make_profile
 from ekvexplain.clauses import load_clauses
 from mutants import ROOT, Mutant, load_mutants
@@ -467,9 +468,16 @@ def measure_all(
         ) -> str:
             return fate_of(mutant, baseline, measured, directory)
 
-        # A mutant that ends its worker is noticed; an error of the measurement is not.
-        fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, report_broken)
+        with progress_of(len(others)) as advance:
+            # A mutant that ends its worker is noticed; an error of the measurement is not.
+            on_fate = partial(advance_by, advance)
+            fates = run_in_workers(work, others, jobs, SECONDS, lambda _: NOTICED, report_broken, on_fate)
         yield Masking(baseline, measured, dict(zip((each.name for each in others), fates, strict=True)))
+
+
+def advance_by(advance: Callable[[str], None], fate: str) -> None:
+    """Advance a progress bar of verdicts by a fate."""
+    advance(FAIL if fate in (MISSED, BROKEN) else PASS)
 
 
 def report_broken(mutant: Mutant, error: Exception) -> str:
