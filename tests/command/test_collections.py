@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from collection_stores import text_field
+from command_runs import decode_in_memory as decode_by_command
 from ekvdump.engine import collection_index, collection_reader, run_sorter, spool
-from ekvdump.engine.collection_reader import decode_plain_element, is_score
+from ekvdump.engine.collection_reader import Collection, decode_plain_element, is_score
+from ekvdump.engine.first_pass import run_first_pass
 from ekvdump.engine.record_index import HEAD_SIZE
 from ekvdump.engine.run_sorter import RunSorter
+from ekvdump.engine.source import SnapshotFile
 from ekvdump.run import decode
+from ekvformat.decode import NO_OPTIONS
 from ekvformat.decode import decode as decode_in_memory
 from ekvformat.outcomes import Fault
 from ekvformat.redis_streams import StreamElement, decode_element
@@ -20,7 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from in_process import read_tree
 from large_collections import LAYOUTS
-from writer import Entry, snapshot
+from writer import Entry, put, snapshot
 
 
 @pytest.fixture
@@ -85,6 +89,7 @@ def by_reference(body: bytes) -> StreamElement | None:
 @given(ELEMENT_BODIES | st.binary(max_size=12))
 @example(b"\0RXE\1\x0a\x83\0abc")
 @example(b"\0RXE\1\x0a\x80\x80\0")
+@example(b"\0RXE\1\x0a\x83\x80" + b"a" * 16_387)
 @example(b"\0RXE\1\x0a\x80")
 @example(b"\0RXE\1\x0a\1")
 def test_rstm_6_what_is_decoded_at_a_glance_is_what_the_reference_decodes(body: bytes) -> None:
@@ -108,6 +113,41 @@ def test_rstm_6_elements_as_servers_write_them_are_decoded_at_a_glance(
 )  # fmt: skip
 def test_rzse_1_a_score_is_judged_at_a_glance(body: bytes, is_sound: bool) -> None:
     assert is_score(body[:HEAD_SIZE], len(body)) is is_sound
+
+
+@pytest.mark.parametrize(
+    ("message", "detail"),
+    [(b"\x0a", "only 0 of 1 bytes of the size are there"), (b"\x0a\5ab", "only 2 of 5 bytes of the value are there"),
+     (b"\x0a" + b"\xff" * 9 + b"\2", "the size is too large")],
+)  # fmt: skip
+def test_coll_11_a_cut_field_of_a_packed_record_is_described_as_by_the_reference(message: bytes, detail: str) -> None:
+    data = snapshot([put(b"!redis|set|k", 1, b"\0RS\1" + message)])
+    with pytest.raises(Fault) as by_command:
+        decode_by_command(data, NO_OPTIONS)
+    with pytest.raises(Fault) as by_reference:
+        decode_in_memory(data)
+    assert vars(by_command.value) == vars(by_reference.value)
+    assert by_command.value.detail == detail
+
+
+def test_file_22_an_element_that_is_no_longer_what_was_judged_is_refused(tmp_path: Path) -> None:
+    entries = LAYOUTS["stream"](2)
+    data = snapshot(entries)
+    (tmp_path / "snapshot").write_bytes(data)
+    with SnapshotFile(str(tmp_path / "snapshot")) as source:
+        first_pass = run_first_pass(source)
+        (group,) = first_pass.collections.iter_groups()
+        collection = Collection(source, group, None)
+        # The tag of the last field of the second element, behind the head by which a body is known again.
+        at = data.index(b"\x12\5value", data.index(b"value") + 5)
+        (tmp_path / "snapshot").write_bytes(data[:at] + b"\x16" + data[at + 1 :])
+        with pytest.raises(Fault) as caught:
+            list(collection.iter_pieces())
+        collection.close()
+        first_pass.close()
+    body_at = data.rindex(b"\0RXE\1")
+    assert (caught.value.name, caught.value.clause, caught.value.offset) == ("changed", "FILE-22", body_at)
+    assert caught.value.path == str(tmp_path / "snapshot")
 
 
 PIECES = st.binary(max_size=12)
