@@ -1,7 +1,7 @@
 """The command against the reference, on the same snapshots: the same files, counters and warnings, or the same fault.
 
-The two have the rules of single values in common, and share nothing else: one streams, in
-two passes over bounded windows, and the other holds everything in tables.
+The two have the rules of single values in common, and share nothing else: one streams, through
+bounded windows, and the other holds everything in tables.
 """
 
 import random

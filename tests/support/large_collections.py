@@ -24,7 +24,7 @@ def stream_elements(count: int) -> list[Entry]:
 
 
 def wide(prefix: bytes, body: bytes) -> Layout:
-    """Return what makes the elements of a hash, a set or a zset, and a delta for each."""
+    """Return a layout of a hash, a set or a zset: an element and a delta for each number."""
     delta = prefix[: prefix.index(b"|") + 1] + b"meta|d|" + USER_KEY
     return lambda count: [
         entry
@@ -37,7 +37,7 @@ def wide(prefix: bytes, body: bytes) -> Layout:
 
 
 def packed(type_: bytes, magic: bytes, more: bytes) -> Layout:
-    """Return what makes a packed record whose elements are in no order."""
+    """Return a layout of one packed record, with its elements in no order."""
 
     def made(count: int) -> list[Entry]:
         names = [text_field(1, b"element %06d" % (n * 7919 % count)) for n in range(count)]
@@ -53,4 +53,4 @@ LAYOUTS: dict[str, Layout] = {
     "packed hash": packed(b"hash", b"\0RH\1", text_field(2, b"value")), "packed set": packed(b"set", b"\0RS\1", b""),
     "packed zset": packed(b"zset", b"\0RZ\1", b"\x11" + bytes(8)),
 }  # fmt: skip
-"""Name of a layout = what makes the entries of one collection, given the number of its elements."""
+"""Name of a layout = a function that makes the entries of one collection from the number of its elements."""
